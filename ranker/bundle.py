@@ -1,0 +1,119 @@
+"""The model folders on disk: the checkpoint that training leaves, the bundle that export makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.encode import Encoder
+from ranker.errors import ArtifactError
+from ranker.files import read_json, sha256, write_json
+from ranker.spec import TokenSpec
+
+__all__ = ["Bundle", "Checkpoint", "seal"]
+
+HASHES = "hashes.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained cross-encoder: transformers weights, tokenizer, spec, training report.
+
+    Files: `model.safetensors`, `config.json`, `tokenizer.json`, `spec.json`, `training.json`,
+    `loss.svg`, `hashes.json`.
+    """
+
+    path: Path
+    spec: TokenSpec
+    tokenizer_json: str
+    training: dict[str, Any]
+
+    MARKER = "training.json"
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Read and check a checkpoint folder.
+
+        Raises:
+            ArtifactError: the folder is no checkpoint, or a file was changed.
+        """
+        training = read_json(path / cls.MARKER, what="checkpoint of `ranker train`")
+        check_hashes(path, what="checkpoint", make="ranker train")
+        spec = TokenSpec.from_dict(read_json(path / "spec.json", what="checkpoint"))
+        return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), training)
+
+    def encoder(self) -> Encoder:
+        """The encoder of this checkpoint's contract."""
+        return Encoder(self.spec, self.tokenizer_json)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked ONNX model with everything that belongs to it.
+
+    Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
+    `bundle.json` (blend weight, recommended profile, where it came from), `hashes.json`.
+    """
+
+    path: Path
+    spec: TokenSpec
+    tokenizer_json: str
+    about: dict[str, Any]
+
+    MARKER = "bundle.json"
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read and check a bundle folder.
+
+        Raises:
+            ArtifactError: the folder is no bundle, or a file was changed.
+        """
+        about = read_json(path / cls.MARKER, what="bundle of `ranker export`")
+        check_hashes(path, what="bundle", make="ranker export")
+        spec = TokenSpec.from_dict(read_json(path / "spec.json", what="bundle"))
+        return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), about)
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file."""
+        return self.path / "model.onnx"
+
+    @property
+    def blend_weight(self) -> float:
+        """Weight of the logit in `bm25 + weight * logit`."""
+        return float(self.about["blend_weight"])
+
+    @property
+    def recommended_profile(self) -> str:
+        """The rank profile that did best on queries held out of training."""
+        return str(self.about["recommended_profile"])
+
+    def encoder(self) -> Encoder:
+        """The encoder of this bundle's contract."""
+        return Encoder(self.spec, self.tokenizer_json)
+
+
+def seal(folder: Path) -> None:
+    """Write `hashes.json` over every other file of the folder, as the last step of making it."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
+    write_json(folder / HASHES, {p.relative_to(folder).as_posix(): sha256(p) for p in paths})
+
+
+def check_hashes(folder: Path, *, what: str, make: str) -> None:
+    """Compare every file with `hashes.json`.
+
+    Raises:
+        ArtifactError: a file is missing or was changed.
+    """
+    for name, expected in read_json(folder / HASHES, what=what).items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(
+                f"the {what} {folder} is damaged: {name} is missing; make it again: {make}"
+            )
+        found = sha256(path)
+        if found != expected:
+            raise ArtifactError(
+                f"the {what} {folder} is damaged: {name} was changed after it was made "
+                f"(hash {found[:13]}, expected {expected[:13]}); make it again: {make}"
+            )

@@ -1,0 +1,66 @@
+"""The names that Python, the schema, the JSON files and the ONNX model share.  Nothing else."""
+
+__all__ = [
+    "BLEND",
+    "BM25",
+    "CONTENTS",
+    "CROSS",
+    "CROSS_GLOBAL",
+    "DOC_TOKEN_IDS",
+    "ID",
+    "IDS_SUMMARY",
+    "MODEL",
+    "NAMESPACE",
+    "ONNX_FINGERPRINT",
+    "ONNX_INPUTS",
+    "ONNX_OUTPUT",
+    "ONNX_SPEC",
+    "PROFILES",
+    "QUERY_TOKEN_IDS",
+    "QUERY_TOKEN_SPEC",
+    "RERANK_COUNT",
+    "SCHEMA",
+    "TEXT",
+    "TIMEOUT_S",
+    "TITLE",
+    "TOKEN_SPEC",
+]
+
+NAMESPACE = "ranker"
+SCHEMA = "doc"
+
+# Fields of the schema.
+ID = "doc_id"
+TITLE = "title"
+TEXT = "text"
+CONTENTS = "contents"
+"""Title and text in one indexed field: measured better than bm25(title) + bm25(text)
+(nDCG@10 0.682 against 0.658 on SciFact, 0.432 against 0.361 on Vaswani)."""
+DOC_TOKEN_IDS = "doc_token_ids"
+TOKEN_SPEC = "token_spec"
+"""The fingerprint as a number, with every document (field) and every query (input)."""
+
+# Inputs of a query, as query(NAME) in the schema and input.query(NAME) in a request.
+QUERY_TOKEN_IDS = "query_token_ids"
+QUERY_TOKEN_SPEC = TOKEN_SPEC
+
+# Rank profiles.
+BM25 = "bm25"
+CROSS = "cross"
+CROSS_GLOBAL = "cross_global"
+BLEND = "blend"
+PROFILES = (BM25, CROSS, CROSS_GLOBAL, BLEND)
+
+IDS_SUMMARY = "ids"
+"""Summary class with the document's own id only, for evaluation."""
+
+RERANK_COUNT = 100
+TIMEOUT_S = 10.0
+"""Vespa's own default of 0.5 s is too short for a hundred cross-encoder calls."""
+
+# The ONNX model.
+MODEL = "cross_encoder"
+ONNX_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+ONNX_OUTPUT = "logits"
+ONNX_FINGERPRINT = "ranker.fingerprint"
+ONNX_SPEC = "ranker.spec"

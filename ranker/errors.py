@@ -1,0 +1,126 @@
+"""The exception tree.  Every error that a user can cause is one of these.
+
+RankerError
+├── UsageError           options that contradict each other or make no sense   (exit code 2)
+├── MissingExtra         an optional library is not installed
+├── DataError            judged data or a corpus that cannot be used
+├── SpecError            a token contract that cannot be
+│   └── SpecMismatch     two sides with different token contracts
+├── ArtifactError        a checkpoint, bundle or package that is missing, damaged or in the way
+├── TrainError           training cannot go on
+├── ExportError          the exported model is not equal to the trained one
+├── EndpointError        a server that is not there or does not answer
+│   └── ResponseError    a server that answers with an error
+├── FeedError            documents that did not arrive
+├── EvaluationError      queries that failed, so that there is no honest figure
+└── VerifyError          a check that did not hold
+
+Messages say what was expected, what came, where, and what to do, in one line.
+"""
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "EndpointError",
+    "EvaluationError",
+    "ExportError",
+    "FeedError",
+    "MissingExtra",
+    "RankerError",
+    "ResponseError",
+    "SpecError",
+    "SpecMismatch",
+    "TrainError",
+    "UsageError",
+    "VerifyError",
+    "require",
+]
+
+
+class RankerError(Exception):
+    """Base of all errors that ranker raises on purpose; the command line prints one line of it."""
+
+    exit_code = 1
+
+
+class UsageError(RankerError):
+    """Options that contradict each other or make no sense."""
+
+    exit_code = 2
+
+
+class MissingExtra(RankerError):
+    """An optional library is not installed."""
+
+
+class DataError(RankerError):
+    """Judged data or a corpus that cannot be used."""
+
+
+class SpecError(RankerError):
+    """A token contract that cannot be."""
+
+
+class SpecMismatch(SpecError):
+    """Two sides that must share one token contract do not."""
+
+
+class ArtifactError(RankerError):
+    """A checkpoint, bundle or package that is missing, damaged or in the way."""
+
+
+class TrainError(RankerError):
+    """Training cannot go on."""
+
+
+class ExportError(RankerError):
+    """The exported model is not equal to the trained one."""
+
+
+class EndpointError(RankerError):
+    """A server that is not there or does not answer."""
+
+
+class ResponseError(EndpointError):
+    """A server answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: Vespa's error code, where the body names one (`vespa-facts` §5), else None.
+    """
+
+    def __init__(self, message: str, *, status: int, code: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class FeedError(RankerError):
+    """Documents that did not arrive."""
+
+
+class EvaluationError(RankerError):
+    """Queries failed, so there is no honest figure."""
+
+
+class VerifyError(RankerError):
+    """A check that did not hold."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional library, or say which extra brings it.
+
+    Raises:
+        MissingExtra: the library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name.split(".")[0]):
+            raise
+        raise MissingExtra(
+            f"{module} is not installed; it comes with: pip install 'ranker[{extra}]'"
+        ) from error
