@@ -1,5 +1,6 @@
 """The model folders on disk: the checkpoint that training leaves, the bundle that export makes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from ranker.errors import ArtifactError
 from ranker.files import read_json, sha256, write_json
 from ranker.spec import TokenSpec
 
-__all__ = ["Bundle", "Checkpoint", "seal"]
+__all__ = ["Bundle", "Checkpoint", "check_hashes", "seal"]
 
 HASHES = "hashes.json"
 
@@ -99,14 +100,16 @@ def seal(folder: Path) -> None:
     write_json(folder / HASHES, {p.relative_to(folder).as_posix(): sha256(p) for p in paths})
 
 
-def check_hashes(folder: Path, *, what: str, make: str) -> None:
-    """Compare every file with `hashes.json`.
+def check_hashes(folder: Path, *, what: str, make: str, skip: Collection[str] = ()) -> None:
+    """Compare every file with `hashes.json`, but those to skip.
 
     Raises:
         ArtifactError: a file is missing or was changed.
     """
     for name, expected in read_json(folder / HASHES, what=what).items():
         path = folder / name
+        if name in skip:
+            continue
         if not path.is_file():
             raise ArtifactError(
                 f"the {what} {folder} is damaged: {name} is missing; make it again: {make}"

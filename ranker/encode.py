@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ __all__ = [
     "ModelInputs",
     "document_text",
     "legal_text",
+    "pair_inputs",
     "spec_of_tokenizer",
     "stored",
     "tokenizer_sha256",
@@ -32,6 +34,7 @@ __all__ = [
 ModelInputs = dict[str, npt.NDArray[np.int64]]
 """input_ids, attention_mask, token_type_ids, each [pairs, positions]."""
 
+_NO_TEXT = "\x00"
 _PLANE_ENDS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 _ILLEGAL = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufdd0-\ufddf{_PLANE_ENDS}]")
 
@@ -181,37 +184,8 @@ class Encoder:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's spelling of ids, for people to read."""
-        return [self._tokenizer.id_to_token(id_) or f"<{id_}>" for id_ in ids]
-
-    def pairs(
-        self,
-        queries: Sequence[Sequence[int]],
-        documents: Sequence[Sequence[int]],
-        *,
-        length: int | None = None,
-    ) -> ModelInputs:
-        """Model inputs of query-document pairs, row by row.
-
-        Args:
-            queries: ids of each pair's query.
-            documents: ids of each pair's document.
-            length: positions of a row; the longest pair's by default.
-
-        Returns:
-            Three int64 arrays [pairs, length]; positions past `length` are cut as Vespa cuts
-            them, which loses the closing SEP first.
-        """
-        rows = [_pair(self.spec, q, d) for q, d in zip(queries, documents, strict=True)]
-        width = length if length is not None else max((len(ids) for ids, _ in rows), default=0)
-        input_ids = np.full((len(rows), width), self.spec.pad_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        segments = np.zeros((len(rows), width), dtype=np.int64)
-        for row, (ids, second) in enumerate(rows):
-            kept = min(len(ids), width)
-            input_ids[row, :kept] = ids[:kept]
-            mask[row, :kept] = 1
-            segments[row, second:kept] = int(self.spec.segments)
-        return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": segments}
+        found = [self._tokenizer.id_to_token(id_) or f"<{id_}>" for id_ in ids]
+        return [piece.removeprefix(_NO_TEXT) for piece in found]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         clean = [legal_text(text) for text in texts]
@@ -222,6 +196,38 @@ class Encoder:
         rows = self._encode(texts)
         # An id 0 inside a text would end it early in Vespa, so it is left out, here and there.
         return [[i for i in ids if i][:most] if 0 in ids else ids[:most] for ids in rows]
+
+
+def pair_inputs(
+    spec: TokenSpec,
+    queries: Sequence[Sequence[int]],
+    documents: Sequence[Sequence[int]],
+    *,
+    length: int | None = None,
+) -> ModelInputs:
+    """Model inputs of query-document pairs, row by row.
+
+    Args:
+        spec: the contract.
+        queries: ids of each pair's query.
+        documents: ids of each pair's document.
+        length: positions of a row; the longest pair's by default.
+
+    Returns:
+        Three int64 arrays [pairs, length].  Positions past `length` are cut as Vespa cuts them,
+        which loses the closing SEP first.
+    """
+    rows = [_pair(spec, query, doc) for query, doc in zip(queries, documents, strict=True)]
+    width = length if length is not None else max((len(ids) for ids, _ in rows), default=0)
+    input_ids = np.full((len(rows), width), spec.pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    segments = np.zeros((len(rows), width), dtype=np.int64)
+    for row, (ids, second) in enumerate(rows):
+        kept = min(len(ids), width)
+        input_ids[row, :kept] = ids[:kept]
+        mask[row, :kept] = 1
+        segments[row, second:kept] = int(spec.segments)
+    return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": segments}
 
 
 def _pair(spec: TokenSpec, query: Sequence[int], document: Sequence[int]) -> tuple[list[int], int]:
@@ -243,7 +249,7 @@ def _places(sequence_ids: Sequence[int | None]) -> list[str]:
     ]  # fmt: skip
 
 
-def _tokenizer_content(tokenizer_json: str) -> dict[str, object]:
+def _tokenizer_content(tokenizer_json: str) -> dict[str, Any]:
     try:
         content = json.loads(tokenizer_json)
         return {key: content[key] for key in content if key not in ("padding", "truncation")}
@@ -252,15 +258,37 @@ def _tokenizer_content(tokenizer_json: str) -> dict[str, object]:
 
 
 def _tokenizer(tokenizer_json: str) -> Tokenizer:
-    """The tokenizer without padding and truncation, and with special-token text as plain text."""
+    """The tokenizer without padding and truncation, in which no text is a special token.
+
+    `encode_special_tokens` alone is not enough: a Unigram model (XLM-R, DeBERTa-v3) has `</s>` as
+    a piece of its vocabulary and finds it in a text.  So the special tokens get names that no
+    text has: they begin with U+0000, which `legal_text` removes.
+    """
+    content = _tokenizer_content(tokenizer_json)
     try:
-        tokenizer = Tokenizer.from_str(tokenizer_json)
+        _rename_specials(content)
+        tokenizer = Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the Rust library raises a bare Exception
         raise SpecError(f"tokenizer.json is not a tokenizer: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _rename_specials(content: dict[str, Any]) -> None:
+    model = content["model"]
+    unknown = model.get("unk_token")  # named in the model by its text, so it keeps it
+    names = {
+        str(token["content"]): _NO_TEXT + str(token["content"])
+        for token in content["added_tokens"]
+        if token["special"] and token["content"] != unknown
+    }
+    for token in content["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(piece, piece): id_ for piece, id_ in vocabulary.items()}
+    else:
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
 
 
 def _pad_id(tokenizer_json: str) -> int:

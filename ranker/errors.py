@@ -14,6 +14,7 @@ RankerError
 ├── FeedError            documents that did not arrive
 ├── EvaluationError      queries that failed, so that there is no honest figure
 └── VerifyError          a check that did not hold
+    └── MissingTool      a program that a check needs (JDK, Maven) is not installed
 
 Messages say what was expected, what came, where, and what to do, in one line.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "ExportError",
     "FeedError",
     "MissingExtra",
+    "MissingTool",
     "RankerError",
     "ResponseError",
     "SpecError",
@@ -108,6 +110,10 @@ class EvaluationError(RankerError):
 
 class VerifyError(RankerError):
     """A check that did not hold."""
+
+
+class MissingTool(VerifyError):
+    """A program that a check needs (JDK, Maven) is not installed."""
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -1,6 +1,7 @@
 """Relevance measures, as `ir_measures` computes them (nDCG as trec_eval defines it)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ranker.errors import DataError, require
 
@@ -23,14 +24,11 @@ def per_query(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict
     if not qrels:
         raise DataError("no judged queries to measure")
     library = require("ir_measures", extra="evaluate")
-    parsed = {}
-    for name in measures:
-        try:
-            parsed[library.parse_measure(name)] = name
-        except (NameError, ValueError, SyntaxError) as error:
-            raise DataError(f"unknown measure {name!r}; examples: {', '.join(DEFAULT)}") from error
+    parsed = {_parse(name): name for name in measures}
     values: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
-    for metric in library.iter_calc(list(parsed), _plain(qrels), _plain(run)):
+    # ir_measures divides by the number of hits, so a query without any is left out.
+    found = {query_id: row for query_id, row in run.items() if row}
+    for metric in library.iter_calc(list(parsed), _plain(qrels), _plain(found)):
         values[parsed[metric.measure]][metric.query_id] = float(metric.value)
     return values
 
@@ -44,6 +42,19 @@ def aggregate(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, floa
 def ndcg_at_10(qrels: Qrels, run: Run) -> float:
     """Mean nDCG@10 over all judged queries."""
     return aggregate(qrels, run, ["nDCG@10"])["nDCG@10"]
+
+
+def _parse(name: str) -> Any:
+    """The measure of that name, if there is one that can be computed."""
+    library = require("ir_measures", extra="evaluate")
+    try:
+        measure = library.parse_measure(name)
+        if measure.params.get("cutoff", 1) < 1:  # trec_eval would end the process
+            raise ValueError("the cutoff must be at least 1")
+        library.evaluator([measure], {"q": {"d": 1}})
+    except (NameError, ValueError, SyntaxError, KeyError, TypeError, AssertionError) as error:
+        raise DataError(f"unknown measure {name!r}; examples: {', '.join(DEFAULT)}") from error
+    return measure
 
 
 def _plain(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

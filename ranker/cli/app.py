@@ -1,0 +1,94 @@
+"""The program `ranker`: its verbs, its options for all of them, and how it ends."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ranker import __version__
+from ranker.cli import build, serve
+from ranker.cli.config import read_config
+from ranker.cli.console import note, set_up_logging
+from ranker.errors import RankerError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="From judged queries to a deployed, evaluated Vespa cross-encoder.",
+    epilog="Start: ranker train DATA --out checkpoint · ranker export checkpoint --out bundle · "
+    "ranker package bundle --out app · ranker serve app --data db",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+build.register(app)
+serve.register(app)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with a table of options for each verb.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """From judged queries to a deployed, evaluated Vespa cross-encoder."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    set_up_logging(verbose=verbose)
+    if config is not None:
+        command: Any = context.command
+        verbs = {
+            name: {parameter.name for parameter in verb.params if parameter.name != "help"}
+            for name, verb in command.commands.items()
+        }
+        context.default_map = read_config(config, verbs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status is 0, 1 (it failed) or 2 (misuse).
+
+    An error is one line on stderr, and an object with `error` on stdout under --json.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=given, prog_name="ranker", standalone_mode=False)
+        return int(code or 0)
+    except RankerError as error:
+        return _fail(str(error), error.exit_code, given)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; the same command goes on or starts anew", 130, given)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, given)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # misuse, by click
+            return _fail(f"{error.format_message()} (try: ranker --help)", error.exit_code, given)
+        if os.environ.get("RANKER_DEBUG"):
+            raise
+        return _fail(
+            f"unexpected {type(error).__name__}: {error}; this is a fault of ranker, "
+            "RANKER_DEBUG=1 shows where",
+            1,
+            given,
+        )
+
+
+def _fail(message: str, code: int, given: list[str]) -> int:
+    line = " ".join(message.split())
+    if "--json" in given:
+        sys.stdout.write(json.dumps({"error": line}) + "\n")
+    note(f"ranker: error: {line}")
+    return code

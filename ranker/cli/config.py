@@ -1,0 +1,40 @@
+"""Options from a TOML file: one table for each verb, checked whole before anything runs."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ranker.errors import UsageError
+
+__all__ = ["read_config"]
+
+
+def read_config(path: Path, verbs: dict[str, set[str]]) -> dict[str, dict[str, Any]]:
+    """Defaults by verb, as the command line's library wants them.
+
+    Args:
+        path: the TOML file.
+        verbs: option names that each verb has.
+
+    Raises:
+        UsageError: the file cannot be read, or names what is not there; all problems at once.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    problems, defaults = [], {}
+    for verb, options in content.items():
+        if verb not in verbs or not isinstance(options, dict):
+            problems.append(f"[{verb}] is no verb; there are {', '.join(sorted(verbs))}")
+            continue
+        named = {name.replace("-", "_"): value for name, value in options.items()}
+        problems += [
+            f"[{verb}] has no option {name!r}; it has {', '.join(sorted(verbs[verb]))}"
+            for name in named
+            if name not in verbs[verb]
+        ]
+        defaults[verb] = named
+    if problems:
+        raise UsageError(f"--config {path}: " + "; ".join(problems))
+    return defaults

@@ -1,0 +1,94 @@
+"""What a person sees: progress and notes on stderr, results on stdout."""
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ranker.files import write_text
+
+__all__ = ["emit", "note", "progress", "save_options", "set_up_logging", "table"]
+
+
+def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
+    """Print a verb's result: JSON on one line for machines, else the text for people."""
+    sys.stdout.write((json.dumps(result, ensure_ascii=False) if as_json else text) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(headers: list[str], rows: list[list[str]]) -> str:
+    """A plain table with aligned columns, numbers to the right."""
+    cells = [headers, *rows]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(headers))]
+    lines = []
+    for row in cells:
+        parts = [
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Any]:
+    """A rich progress display on stderr, gone when the block ends."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[info]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        yield bars
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Log records to stderr: warnings, or everything of ranker's own."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    logging.getLogger("ranker").setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+def save_options(verb: str, options: dict[str, Any], target: Path) -> None:
+    """Write the resolved options of a verb beside its result, as a file for `--config`."""
+    import tomli_w
+
+    plain = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None and name not in {"as_json"}
+    }
+    path = target / f"{verb}.toml" if target.is_dir() else target.with_name(f"{target.name}.toml")
+    write_text(path, tomli_w.dumps({verb: _plain(plain)}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

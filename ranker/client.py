@@ -1,0 +1,367 @@
+"""Queries: build a request (pure), send it (thin), typed hits.
+
+Only the question is tokenized here; documents brought their token ids when they were fed.
+"""
+
+import math
+import time
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ranker import contract
+from ranker.encode import Encoder, legal_text, stored
+from ranker.endpoint import Answer, Endpoint, Http
+from ranker.errors import ResponseError, SpecMismatch, UsageError
+from ranker.manifest import Manifest, Profile
+from ranker.package import Package
+
+__all__ = ["App", "Client", "Hit", "Result", "query_body"]
+
+QUERY_TEXT = "query_text"
+"""Parameter with the raw question, which YQL refers to as @query_text."""
+
+CANDIDATES = 10
+"""weakAnd keeps this many times the documents that will be reranked: it selects by idf without
+term frequency (`vespa-facts` §5), so a narrow selection would not hold the best by BM25."""
+
+GRACE_S = 5.0
+"""Seconds that the client waits longer than the server was told to take."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What a client must know of an application: its manifest and its tokenizer."""
+
+    manifest: Manifest
+    encoder: Encoder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "App":
+        """The application of a package folder; its model is not read.
+
+        Raises:
+            ArtifactError: the folder is no application package, or a file was changed.
+        """
+        package = Package.open(Path(path), model=False)
+        return cls(package.manifest, package.encoder())
+
+    @classmethod
+    def of_engine(cls, url: str) -> "App":
+        """The application that an embedded engine serves.
+
+        Raises:
+            EndpointError: nothing answers, or it is no embedded engine.
+        """
+        with Http(Endpoint.of(url)) as http:
+            manifest = _required(http, "/ranker/v1/manifest").json()
+            tokenizer = _required(http, "/ranker/v1/tokenizer").body.decode("utf-8")
+        known = Manifest.from_dict(manifest)
+        return cls(known, Encoder(known.spec, tokenizer))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document of a result.
+
+    Attributes:
+        doc_id: the document's own id.
+        relevance: the score that ranks it.
+        fields: the summary's fields.
+        match_features: features that the rank profile hands out, such as `bm25(contents)`.
+    """
+
+    doc_id: str
+    relevance: float
+    fields: dict[str, Any]
+    match_features: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a query.
+
+    Attributes:
+        hits: best first.
+        total_count: documents that matched; an estimate on Vespa, where weakAnd skips some.
+        latency_s: seconds from the call to the parsed answer.
+        server_s: seconds that the server says it took, or None.
+    """
+
+    hits: tuple[Hit, ...]
+    total_count: int
+    latency_s: float
+    server_s: float | None
+
+
+def query_body(
+    text: str,
+    app: App,
+    *,
+    profile: str | None = None,
+    hits: int = 10,
+    offset: int = 0,
+    summary: str | None = None,
+    timeout_s: float | None = None,
+    rerank_count: int | None = None,
+) -> dict[str, Any]:
+    """The body of a search request.
+
+    Args:
+        text: the question; every sign in it is text, none is query syntax.
+        app: the application.
+        profile: a rank profile of the application; its recommended one by default.
+        hits: hits on the page.
+        offset: hits before the page.
+        summary: summary class; the schema's default one by default.
+        timeout_s: seconds the server may take; the application's default.
+        rerank_count: documents to rerank; the profile's own number by default.
+
+    Raises:
+        UsageError: the question has no word, or an option makes no sense.
+    """
+    chosen = app.manifest.profile(profile or app.manifest.recommended_profile)
+    _check_options(hits, offset, timeout_s)
+    question = _question(text)
+    candidates = CANDIDATES * max(hits + offset, rerank_count or chosen.rerank_count)
+    body: dict[str, Any] = {
+        # The grammar `tokenize` has no syntax: Vespa's own parser turns `-a "b" (c:d)` into
+        # WEAKAND(a b c d), checked with its Java code.
+        "yql": (
+            f"select * from {app.manifest.schema} where "
+            f'({{targetHits: {candidates}, grammar: "tokenize", '
+            f'defaultIndex: "{contract.CONTENTS}"}}userInput(@{QUERY_TEXT}))'
+        ),
+        QUERY_TEXT: question,
+        "language": "en",
+        "ranking.profile": chosen.name,
+        "hits": hits,
+        "offset": offset,
+        "timeout": f"{timeout_s or app.manifest.timeout_s:g}s",
+        "presentation.timing": True,
+    }
+    if summary is not None:
+        body["presentation.summary"] = summary
+    return {**body, **_rerank_count(chosen, rerank_count), **_tokens(question, app, chosen)}
+
+
+class Client:
+    """Sends queries to one endpoint: a Vespa container or the embedded engine.  Thread safe.
+
+    Args:
+        url: where the search API is, as `http://localhost:8080`.
+        app: the application that is deployed there.
+        cert: PEM file with a client certificate, for Vespa Cloud.
+        key: PEM file with its key.
+
+    Raises:
+        UsageError: not a URL, or a certificate that cannot be used.
+    """
+
+    def __init__(
+        self, url: str, app: App, *, cert: Path | None = None, key: Path | None = None
+    ) -> None:
+        self.app = app
+        self._http = Http(Endpoint.of(url, cert=cert, key=key))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def search(
+        self,
+        text: str,
+        *,
+        profile: str | None = None,
+        hits: int = 10,
+        offset: int = 0,
+        summary: str | None = None,
+        timeout_s: float | None = None,
+        rerank_count: int | None = None,
+    ) -> Result:
+        """Ask; the arguments are those of `query_body`.
+
+        Raises:
+            UsageError: the question has no word, or an option makes no sense.
+            EndpointError: nothing answers, or not in time.
+            ResponseError: the server answered with an error, or searched only a part.
+            SpecMismatch: a hit was fed under another token contract, or without tokens.
+        """
+        start = time.perf_counter()
+        body = query_body(
+            text,
+            self.app,
+            profile=profile,
+            hits=hits,
+            offset=offset,
+            summary=summary,
+            timeout_s=timeout_s,
+            rerank_count=rerank_count,
+        )
+        longest = (timeout_s or self.app.manifest.timeout_s) + GRACE_S
+        answer = self._http.post_json("/search/", body, timeout_s=longest)
+        found = _checked(answer)
+        hits_found = tuple(_hit(child, answer) for child in found["root"].get("children", ()))
+        chosen = self.app.manifest.profile(body["ranking.profile"])
+        if chosen.needs_tokens:
+            _check_tokens(hits_found, self.app, self._http.url)
+        return Result(
+            hits=hits_found,
+            total_count=int(found["root"].get("fields", {}).get("totalCount", 0)),
+            latency_s=time.perf_counter() - start,
+            server_s=found.get("timing", {}).get("searchtime"),
+        )
+
+
+def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
+    if hits < 0 or offset < 0:
+        raise UsageError(f"hits and offset must be 0 or more, got {hits} and {offset}")
+    if timeout_s is not None and not timeout_s > 0:
+        raise UsageError(f"timeout_s must be above 0, got {timeout_s}")
+
+
+def _question(text: str) -> str:
+    """The question without what Vespa refuses; it must hold a word as Vespa sees words."""
+    question = legal_text(text)
+    # Vespa's tokens are made of letters and digits; a symbol such as an emoji is a token too
+    # (`vespa-facts` §6).  Without any, Vespa would search for nothing and find nothing.
+    if not any(unicodedata.category(sign)[0] in "LN" or _is_symbol(sign) for sign in question):
+        raise UsageError(f"the question holds no word to search for: {text[:80]!r}")
+    return question
+
+
+def _is_symbol(sign: str) -> bool:
+    return unicodedata.category(sign) == "So"
+
+
+def _rerank_count(profile: Profile, count: int | None) -> dict[str, int]:
+    if count is None:
+        return {}
+    if profile.phase == "first":
+        raise UsageError(
+            f"rerank_count makes no sense: the rank profile {profile.name} reranks none"
+        )
+    if count < 1:
+        raise UsageError(f"rerank_count must be 1 or more, got {count}")
+    return {f"ranking.{profile.phase}Phase.rerankCount": count}
+
+
+def _tokens(question: str, app: App, profile: Profile) -> dict[str, Any]:
+    if not profile.needs_tokens:
+        return {}
+    spec = app.manifest.spec
+    ids = app.encoder.query_ids(question)
+    if not ids:
+        raise UsageError(f"the tokenizer finds no token in the question: {question[:80]!r}")
+    return {
+        f"input.query({contract.QUERY_TOKEN_IDS})": stored(ids, spec.query_tokens),
+        f"input.query({contract.QUERY_TOKEN_SPEC})": spec.fingerprint_number,
+    }
+
+
+def _required(http: Http, path: str) -> Answer:
+    answer = http.get(path)
+    if answer.status != 200:
+        raise ResponseError(
+            f"{http.url} is no embedded engine (HTTP {answer.status} for {path}); "
+            "for a Vespa endpoint name the application package, too",
+            status=answer.status,
+        )
+    return answer
+
+
+def _checked(answer: Answer) -> dict[str, Any]:
+    """The parsed body of a search that went well in all its parts."""
+    found = answer.json()
+    root = found.get("root") if isinstance(found, dict) else None
+    if not isinstance(root, dict):
+        raise ResponseError(
+            f"expected a search result from {answer.url}, got HTTP {answer.status} with "
+            f"{answer.excerpt()!r}",
+            status=answer.status,
+        )
+    for error in root.get("errors", ()):
+        raise _response_error(answer, error)
+    if answer.status != 200:
+        raise ResponseError(
+            f"{answer.url} refused the query: HTTP {answer.status}, {answer.excerpt()!r}",
+            status=answer.status,
+        )
+    _check_coverage(answer, root.get("coverage", {}))
+    return {**found, "root": root}
+
+
+def _response_error(answer: Answer, error: Mapping[str, Any]) -> ResponseError:
+    code = error.get("code")
+    said = ": ".join(str(error[part]) for part in ("summary", "message") if error.get(part))
+    return ResponseError(
+        f"{answer.url} answered HTTP {answer.status} with error {code}: {' '.join(said.split())}",
+        status=answer.status,
+        code=code if isinstance(code, int) else None,
+    )
+
+
+def _check_coverage(answer: Answer, coverage: Mapping[str, Any]) -> None:
+    """A result over a part of the documents is no answer: it would be scored as a bad ranking."""
+    degraded = coverage.get("degraded")
+    if coverage.get("full", True) and not degraded:
+        return
+    reasons = ", ".join(name for name, yes in (degraded or {}).items() if yes) or "not said"
+    raise ResponseError(
+        f"{answer.url} searched only {coverage.get('coverage', '?')} % of the documents "
+        f"(reason: {reasons}); raise the timeout or wait until all nodes are up",
+        status=answer.status,
+    )
+
+
+def _hit(child: Mapping[str, Any], answer: Answer) -> Hit:
+    fields = dict(child.get("fields", {}))
+    features = fields.pop("matchfeatures", {})
+    doc_id = fields.get(contract.ID)
+    if doc_id is None:
+        space, found, doc_id = str(child.get("id", "")).partition("::")
+        if not found or not space.startswith("id:"):
+            raise ResponseError(
+                f"a hit from {answer.url} has no field {contract.ID} and no document id "
+                f"(its id is {child.get('id')!r}); ask for another summary class",
+                status=answer.status,
+            )
+    return Hit(str(doc_id), float(child["relevance"]), fields, features)
+
+
+def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:
+    feature = f"attribute({contract.TOKEN_SPEC})"
+    expected = app.manifest.spec.fingerprint_number
+    for hit in hits:
+        if hit.match_features.get(feature) == expected:
+            continue
+        if feature not in hit.match_features:
+            fault = f"has no match-feature {feature}, so another application is deployed there"
+        else:
+            fault = _what_was_fed(hit.match_features[feature])
+        raise SpecMismatch(
+            f"document {hit.doc_id!r} at {url} {fault}; the application package here has "
+            f"{app.manifest.spec.fingerprint}: feed the documents again with `ranker feed`"
+        )
+
+
+def _what_was_fed(found: Any) -> str:
+    """In words: 0, or what stands for no value, is a document without tokens."""
+    number = float(found) if isinstance(found, int | float) else 0.0
+    if not number > 0 or math.isinf(number):
+        return "was fed without tokens"
+    return f"was fed under the token contract {int(number):013x}"

@@ -1,0 +1,20 @@
+"""Judged data: read in every usual form, checked row by row, split by query.
+
+`load` gives a whole collection with its judgements, `read_corpus` a stream of documents.  Each
+form is one `Source` in a file of its own; rows that cannot be used are errors with file, line
+and reason, or are counted and listed.
+"""
+
+from ranker.dataset.collection import Dataset, require_trainable
+from ranker.dataset.held_out import split_queries
+from ranker.dataset.loading import FORMATS, load, read_corpus, splits
+
+__all__ = [
+    "FORMATS",
+    "Dataset",
+    "load",
+    "read_corpus",
+    "require_trainable",
+    "split_queries",
+    "splits",
+]

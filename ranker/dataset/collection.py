@@ -1,0 +1,182 @@
+"""The judged collection as a value, and the ledger that puts it together row by row."""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ranker.dataset.fields import Judgement, other_content
+from ranker.dataset.problems import BadRow, Problems, shown
+from ranker.errors import DataError
+from ranker.records import Document, Qrel, Query
+
+__all__ = ["Dataset", "Ledger", "content_sha256", "require_trainable"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Documents, queries and graded judgements.
+
+    Attributes:
+        name: of the folder, the file or the `ir_datasets` id.
+        documents: the whole corpus, by document id.
+        queries: the judged queries, by query id; the same ids as in `qrels`.
+        qrels: grade by query id and document id, from 0; every id is a known one.
+        split: the split that was asked for; None for all of them.
+        sha256: of documents, queries and qrels, whatever their form and order on disk.
+        skipped: the first twenty bad rows that were left out, and a last line that counts the
+            rest.
+        skipped_total: how many bad rows were left out.
+    """
+
+    name: str
+    documents: dict[str, Document]
+    queries: dict[str, Query]
+    qrels: dict[str, dict[str, int]]
+    split: str | None
+    sha256: str
+    skipped: tuple[str, ...] = ()
+    skipped_total: int = 0
+
+
+class Ledger:
+    """Takes records in, refuses those that contradict earlier ones, gives a Dataset."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Document] = {}
+        self.queries: dict[str, Query] = {}
+        self.qrels: dict[str, dict[str, int]] = {}
+
+    def add_document(self, document: Document) -> None:
+        """Take a document of a corpus.
+
+        Raises:
+            BadRow: its id came before.
+        """
+        if document.doc_id in self.documents:
+            raise BadRow("duplicate id", f"document id {shown(document.doc_id)} came before")
+        self.documents[document.doc_id] = document
+
+    def add_query(self, query: Query) -> None:
+        """Take a query, once or several times.
+
+        Raises:
+            BadRow: its id came before with another text.
+        """
+        if self.queries.setdefault(query.query_id, query) != query:
+            raise BadRow(
+                "duplicate id", f"query id {shown(query.query_id)} came before with another text"
+            )
+
+    def add_qrel(self, qrel: Qrel) -> None:
+        """Take a judgement between a query and a document taken before, once or several times.
+
+        Raises:
+            BadRow: one of them is unknown, or the pair has another grade already.
+        """
+        if qrel.query_id not in self.queries:
+            raise BadRow("unknown query", f"query {shown(qrel.query_id)} is judged but has no text")
+        if qrel.doc_id not in self.documents:
+            raise BadRow(
+                "unknown document", f"document {shown(qrel.doc_id)} is judged but not in the corpus"
+            )
+        grade = self.qrels.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
+        if grade != qrel.relevance:
+            query, document = self.queries[qrel.query_id], self.documents[qrel.doc_id]
+            raise BadRow(
+                "contradiction",
+                f"query {shown(query.text)} and document {shown(document.title or document.text)} "
+                f"({qrel.doc_id}) are graded {qrel.relevance} here and {grade} before",
+            )
+
+    def add_judgement(self, row: Judgement) -> None:
+        """Take a judged row; its query and its document may have come before, with equal content.
+
+        Raises:
+            BadRow: an id came before with another content, or the pair with another grade.
+        """
+        document = row.document
+        if self.documents.get(document.doc_id, document) != document:
+            raise other_content(document.doc_id)
+        self.add_query(row.query)
+        self.documents[document.doc_id] = document
+        self.add_qrel(Qrel(row.query.query_id, document.doc_id, row.relevance))
+
+    def dataset(self, *, name: str, split: str | None, problems: Problems) -> Dataset:
+        """What was taken, without the queries that nobody judged.
+
+        Raises:
+            DataError: there is no document or no judgement.
+        """
+        left_out = f" ({problems.total} bad rows were left out)" if problems.total else ""
+        if not self.documents:
+            raise DataError(f"{name}: the corpus is empty{left_out}")
+        if not self.qrels:
+            raise DataError(f"{name}: not a single judgement{left_out}")
+        queries = {id_: query for id_, query in self.queries.items() if id_ in self.qrels}
+        qrels = {id_: self.qrels[id_] for id_ in queries}
+        if unjudged := len(self.queries) - len(queries):
+            within = f"split {split}" if split else "the judgements"
+            logger.info("%s: %d queries do not occur in %s", name, unjudged, within)
+        return Dataset(
+            name=name,
+            documents=self.documents,
+            queries=queries,
+            qrels=qrels,
+            split=split,
+            sha256=content_sha256(self.documents, queries, qrels),
+            skipped=problems.listed(),
+            skipped_total=problems.total,
+        )
+
+
+def content_sha256(
+    documents: dict[str, Document], queries: dict[str, Query], qrels: dict[str, dict[str, int]]
+) -> str:
+    """Hex SHA-256 of a collection's content, independent of order."""
+    digest = hashlib.sha256()
+    for _, document in sorted(documents.items()):
+        digest.update(_bytes("d", document.doc_id, document.title, document.text))
+    for _, query in sorted(queries.items()):
+        digest.update(_bytes("q", query.query_id, query.text))
+    for query_id, grades in sorted(qrels.items()):
+        for doc_id, grade in sorted(grades.items()):
+            digest.update(_bytes("r", query_id, doc_id, str(grade)))
+    return digest.hexdigest()
+
+
+def require_trainable(dataset: Dataset) -> None:
+    """Check that there is something to learn: a relevant document, and one below it.
+
+    A document that is not judged for a query counts as below.
+
+    Raises:
+        DataError: no grade is above 0, or no query leaves a document to rank lower.
+    """
+    best = {query_id: max(grades.values()) for query_id, grades in dataset.qrels.items()}
+    if not any(best.values()):
+        judgements = sum(map(len, dataset.qrels.values()))
+        raise DataError(
+            f"{dataset.name}: cannot train: all {judgements} labels are 0; "
+            "expected grades above 0 for relevant documents"
+        )
+    if not any(
+        _count(dataset.qrels[query_id].values(), grade) < len(dataset.documents)
+        for query_id, grade in best.items()
+        if grade
+    ):
+        raise DataError(
+            f"{dataset.name}: cannot train: all {len(dataset.documents)} documents are equally "
+            "relevant to every query; expected others to rank below"
+        )
+
+
+def _count(grades: Iterable[int], wanted: int) -> int:
+    return sum(grade == wanted for grade in grades)
+
+
+def _bytes(*parts: str) -> bytes:
+    # Escaped and quoted: no two lists of parts give the same bytes, in any version of Python.
+    return ascii(parts).encode()

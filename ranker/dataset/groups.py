@@ -1,0 +1,227 @@
+"""Groups to train on: a query, a document that answers it, and documents that do not.
+
+Judged groups come from qrels; warm-up groups from the corpus alone (title to body, a sentence to
+the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ranker.dataset.collection import Dataset
+from ranker.errors import DataError
+from ranker.lexical import BM25Index
+from ranker.records import Document
+
+__all__ = ["Group", "Negatives", "count_negatives", "judged_groups", "warmup_groups"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query with documents to rank; `relevance` has one grade for each of `documents`.
+
+    `sources` says where each document came from: positive, judged, hard or random.
+    """
+
+    query: str
+    documents: tuple[Document, ...]
+    relevance: tuple[int, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Negatives:
+    """How the documents that do not answer a query are chosen.
+
+    Attributes:
+        count: negatives in a group.
+        random: how many of them are drawn from the whole corpus.
+        depth: hard negatives are drawn from the best `depth` documents of BM25.
+    """
+
+    count: int = 5
+    random: int = 0
+    depth: int = 60
+
+
+def judged_groups(
+    dataset: Dataset,
+    index: BM25Index,
+    *,
+    negatives: Negatives,
+    seed: int,
+    relevant: int = 1,
+) -> list[Group]:
+    """One group for every document of grade `relevant` or higher, with newly drawn negatives.
+
+    Documents judged lower come first (at most half of the negatives, with their own grade),
+    then unjudged documents that BM25 ranks high, then random ones.  A document judged as high
+    as the positive, or with the same text, is never a negative.
+
+    Raises:
+        DataError: no query has a document of that grade.
+    """
+    draw = random.Random(seed)
+    groups = []
+    for query_id, judged in dataset.qrels.items():
+        text = dataset.queries[query_id].text
+        hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
+        for doc_id, grade in judged.items():
+            if grade >= relevant:
+                groups.append(_judged_group(dataset, text, doc_id, judged, hits, negatives, draw))
+    if not groups:
+        raise DataError(
+            f"{dataset.name}: no query has a document of grade {relevant} or higher, "
+            "nothing to learn from"
+        )
+    draw.shuffle(groups)
+    return groups
+
+
+def warmup_groups(
+    documents: Mapping[str, Document],
+    index: BM25Index,
+    *,
+    count: int,
+    negatives: Negatives,
+    seed: int,
+) -> list[Group]:
+    """`count` groups from the corpus alone: half ask with a title, half with a sentence.
+
+    Documents too short to be taken apart are passed over.
+
+    Raises:
+        DataError: no document can be taken apart.
+    """
+    draw = random.Random(seed)
+    order = list(documents.values())
+    groups: list[Group] = []
+    while len(groups) < count:
+        before = len(groups)
+        draw.shuffle(order)
+        for document in order:
+            parts = _take_apart(document, draw)
+            if parts is not None:
+                groups.append(_warmup_group(documents, index, document, parts, negatives, draw))
+            if len(groups) == count:
+                break
+        if len(groups) == before:
+            raise DataError(
+                f"warm-up on the corpus: none of the {len(documents)} documents has a title and "
+                "a text, or two sentences of at least 4 words; train without --warmup"
+            )
+    return groups
+
+
+def count_negatives(groups: Sequence[Group]) -> dict[str, int]:
+    """How many documents of each source the groups hold."""
+    counts: dict[str, int] = {}
+    for group in groups:
+        for source in group.sources:
+            counts[source] = counts.get(source, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _judged_group(
+    dataset: Dataset,
+    query: str,
+    positive: str,
+    judged: Mapping[str, int],
+    hits: Sequence[str],
+    negatives: Negatives,
+    draw: random.Random,
+) -> Group:
+    grade = judged[positive]
+    lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
+    chosen = draw.sample(lower, min(len(lower), (negatives.count + 1) // 2))
+    sources = ["positive", *["judged"] * len(chosen)]
+    document = dataset.documents[positive]
+    others, kinds = _unjudged(
+        dataset.documents,
+        [doc_id for doc_id in hits if doc_id not in judged],
+        count=negatives.count - len(chosen),
+        random_count=negatives.random,
+        refused=set(judged),
+        positive=document,
+        draw=draw,
+    )
+    chosen += others
+    return Group(
+        query,
+        (document, *(dataset.documents[doc_id] for doc_id in chosen)),
+        (grade, *(judged.get(doc_id, 0) for doc_id in chosen)),
+        (*sources, *kinds),
+    )
+
+
+def _unjudged(
+    documents: Mapping[str, Document],
+    hard: Sequence[str],
+    *,
+    count: int,
+    random_count: int,
+    refused: set[str],
+    positive: Document,
+    draw: random.Random,
+) -> tuple[list[str], list[str]]:
+    """Hard negatives, then random ones to fill up, none with the positive's text."""
+
+    def differs(doc_id: str) -> bool:
+        return documents[doc_id].text != positive.text or not positive.text
+
+    candidates = [doc_id for doc_id in hard if doc_id not in refused and differs(doc_id)]
+    chosen = draw.sample(candidates, min(len(candidates), max(count - random_count, 0)))
+    kinds = ["hard"] * len(chosen)
+    ids = list(documents)
+    taken = refused | set(chosen)
+    for _ in range(20 * count):  # a corpus of a few documents may not have enough
+        if len(chosen) >= count:
+            break
+        doc_id = draw.choice(ids)
+        if doc_id not in taken and differs(doc_id):
+            taken.add(doc_id)
+            chosen.append(doc_id)
+            kinds.append("random")
+    return chosen, kinds
+
+
+def _warmup_group(
+    documents: Mapping[str, Document],
+    index: BM25Index,
+    document: Document,
+    parts: tuple[str, Document],
+    negatives: Negatives,
+    draw: random.Random,
+) -> Group:
+    query, rest = parts
+    hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
+    chosen, kinds = _unjudged(
+        documents,
+        hits,
+        count=negatives.count,
+        random_count=negatives.random,
+        refused={document.doc_id},
+        positive=document,
+        draw=draw,
+    )
+    others = [documents[doc_id] for doc_id in chosen]
+    if not rest.title:  # the title asks, so no document of the group shows its own
+        others = [Document(other.doc_id, "", other.text or other.title) for other in others]
+    return Group(query, (rest, *others), (1, *[0] * len(others)), ("positive", *kinds))
+
+
+def _take_apart(document: Document, draw: random.Random) -> tuple[str, Document] | None:
+    """A query and the document without it, or None where that cannot be."""
+    sentences = [part.strip() for part in _SENTENCE_END.split(document.text) if part.strip()]
+    long = [n for n, sentence in enumerate(sentences) if len(sentence.split()) >= 4]
+    by_title = bool(document.title and sentences)
+    if by_title and (draw.random() < 0.5 or len(sentences) < 2 or not long):
+        return document.title, Document(document.doc_id, "", document.text)
+    if len(sentences) < 2 or not long:
+        return None
+    asked = draw.choice(long)
+    rest = " ".join(sentences[:asked] + sentences[asked + 1 :])
+    return sentences[asked], Document(document.doc_id, document.title or " ", rest)

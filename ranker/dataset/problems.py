@@ -1,0 +1,158 @@
+"""Bad rows: what is wrong with one and where, told for a whole file at once."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from ranker.errors import DataError
+
+__all__ = ["BadRow", "Place", "Problems", "found", "gather", "parsed", "shown"]
+
+logger = logging.getLogger(__name__)
+
+IN_ERROR = 10
+IN_LIST = 20
+GIVE_UP = 1000
+"""Bad rows after which a strict reader stops: the file is not what it was taken for."""
+
+Raw = TypeVar("Raw")
+Item = TypeVar("Item")
+
+
+class BadRow(Exception):
+    """A row that cannot be used.
+
+    Attributes:
+        kind: what is bad, for counting.
+        reason: what was expected and what came, in one line.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+class Place(NamedTuple):
+    """A line of a text file, or a row of a table without lines, counted from 1."""
+
+    file: str
+    number: int
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+class Problems:
+    """The bad rows seen while reading: errors of a strict reader, a list of one that skips.
+
+    Args:
+        skip: leave bad rows out, count and list them.
+    """
+
+    def __init__(self, *, skip: bool) -> None:
+        self.skip = skip
+        self.total = 0
+        self._first: list[tuple[Place, str]] = []
+        self._kinds: dict[str, tuple[int, str]] = {}
+
+    @property
+    def fatal(self) -> bool:
+        """Whether reading will end in an error."""
+        return bool(self.total) and not self.skip
+
+    def add(self, place: Place, bad: BadRow) -> None:
+        """Note a bad row.
+
+        Raises:
+            DataError: there are so many that reading on makes no sense.
+        """
+        self.total += 1
+        if len(self._first) < IN_LIST:
+            self._first.append((place, bad.reason))
+        count, first = self._kinds.get(bad.kind, (0, f"{place}: {bad.reason}"))
+        self._kinds[bad.kind] = (count + 1, first)
+        if not self.skip and self.total >= GIVE_UP:
+            raise self._error("at least ")
+
+    def check(self) -> None:
+        """End strict reading if there was a bad row.
+
+        Raises:
+            DataError: names the first ten with file, line and reason, and counts the rest.
+        """
+        if self.fatal:
+            raise self._error()
+
+    def warn(self) -> None:
+        """Log how many rows were left out, one warning per kind."""
+        for kind, (count, first) in self._kinds.items():
+            logger.warning("bad rows left out (%s): %d, the first: %s", kind, count, first)
+
+    def listed(self) -> tuple[str, ...]:
+        """The first twenty bad rows with place and reason, and how many more there are."""
+        rows = [f"{place}: {reason}" for place, reason in self._first]
+        if self.total > len(rows):
+            rows.append(f"and {self.total - len(rows)} more ({self.total} in all)")
+        return tuple(rows)
+
+    def _error(self, at_least: str = "") -> DataError:
+        by_reason: dict[tuple[str, str], list[Place]] = {}
+        for place, reason in self._first[:IN_ERROR]:
+            by_reason.setdefault((place.file, reason), []).append(place)
+        parts = []
+        last = ""
+        for (file, reason), places in by_reason.items():
+            parts.append(f"{'' if file == last else f'{file}, '}{_numbers(places)}: {reason}")
+            last = file
+        if self.total > IN_ERROR:
+            parts.append(f"and {at_least}{self.total - IN_ERROR} more")
+        return DataError(f"{'; '.join(parts)} (--skip-bad leaves such rows out and lists them)")
+
+
+def parsed(
+    rows: Iterable[tuple[Place, Raw]], parse: Callable[[Raw], Item], problems: Problems
+) -> Iterator[tuple[Place, Item]]:
+    """The rows that `parse` can read; the others are noted."""
+    for place, row in rows:
+        try:
+            item = parse(row)
+        except BadRow as bad:
+            problems.add(place, bad)
+        else:
+            yield place, item
+
+
+def gather(
+    items: Iterable[tuple[Place, Item]], take: Callable[[Item], None], problems: Problems
+) -> None:
+    """Hand every item to `take`, noting those that it refuses, then check.
+
+    Raises:
+        DataError: a strict reader met a bad row.
+    """
+    for place, item in items:
+        try:
+            take(item)
+        except BadRow as bad:
+            problems.add(place, bad)
+    problems.check()
+
+
+def shown(value: object) -> str:
+    """A value for an error message: on one line, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def found(names: Iterable[str]) -> str:
+    """The names of columns or keys for an error message: on one line, the first dozen."""
+    first = [name if name.isprintable() and len(name) <= 60 else shown(name) for name in names]
+    more = f" and {len(first) - 12} more" if len(first) > 12 else ""
+    return f"found: {', '.join(first[:12]) or 'none'}{more}"
+
+
+def _numbers(places: list[Place]) -> str:
+    plural = "s" if len(places) > 1 else ""
+    return f"{places[0].unit}{plural} {', '.join(str(place.number) for place in places)}"

@@ -1,0 +1,73 @@
+"""What the engine answers when it cannot do what was asked: Vespa's codes, texts and statuses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "DocumentFault",
+    "QueryFault",
+    "bad_query",
+    "bad_yql",
+    "http_status",
+    "illegal_query",
+    "timed_out",
+]
+
+SUMMARIES = {
+    3: "Illegal query",
+    4: "Invalid query parameter",
+    5: "Unspecified error",
+    12: "Timed out",
+    18: "Internal server error.",
+    19: "Insufficient storage",
+}
+"""The error codes that this engine uses (`container/protect/Error.java`)."""
+
+STATUSES = {3: 400, 4: 400, 17: 400, 0: 503, 10: 503, 12: 504, 16: 404, 18: 500, 19: 507}
+"""HTTP status of an error code (`VespaHeaders.java`); every other code is a 500."""
+
+
+@dataclass
+class QueryFault(Exception):
+    """A query that gets an error instead of an answer."""
+
+    code: int
+    message: str
+
+    @property
+    def summary(self) -> str:
+        """Vespa's name of the code."""
+        return SUMMARIES[self.code]
+
+
+@dataclass
+class DocumentFault(Exception):
+    """A document operation that gets an error instead of an answer."""
+
+    status: int
+    message: str
+
+
+def illegal_query(message: str) -> QueryFault:
+    """Code 3: a parameter has a value that cannot be."""
+    return QueryFault(3, message)
+
+
+def bad_query(message: str) -> QueryFault:
+    """Code 4: a parameter names something that is not there, or asks for what is not possible."""
+    return QueryFault(4, message)
+
+
+def bad_yql(message: str) -> QueryFault:
+    """Code 4, with the words of Vespa's YQL parser."""
+    return QueryFault(4, f"Could not create query from YQL: {message}")
+
+
+def timed_out(seconds: float) -> QueryFault:
+    """Code 12: the query's time was over."""
+    return QueryFault(12, f"No time left after waiting for {seconds * 1000:.0f}ms to execute query")
+
+
+def http_status(faults: Sequence[QueryFault]) -> int:
+    """The status of an answer: the first error decides."""
+    return STATUSES.get(faults[0].code, 500) if faults else 200

@@ -1,0 +1,128 @@
+"""The evaluation folder on disk: what `ranker evaluate` leaves and `ranker report` reads."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.errors import ArtifactError
+from ranker.evaluate.searching import Answer
+from ranker.files import read_json, write_text
+
+__all__ = ["FORMAT", "Evaluation", "write_latencies", "write_run"]
+
+FORMAT = 1
+"""Version of the layout of `evaluation.json`."""
+LATENCY_COLUMNS = ("query_id", "profile", "latency_ms", "server_ms")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of rank profiles over judged queries.
+
+    Files: `evaluation.json` (the figures), `PROFILE.run` (TREC run files), `latency.csv`,
+    `hits.json` (the best documents of each query, for people to read).
+
+    Attributes:
+        path: the folder.
+        figures: the content of `evaluation.json`.
+    """
+
+    path: Path
+    figures: dict[str, Any]
+
+    MARKER = "evaluation.json"
+
+    @classmethod
+    def open(cls, path: Path) -> "Evaluation":
+        """Read an evaluation folder.
+
+        Raises:
+            ArtifactError: the folder is no evaluation, or is of another version.
+        """
+        figures = read_json(path / cls.MARKER, what="evaluation of `ranker evaluate`")
+        found = figures.get("format") if isinstance(figures, dict) else None
+        if found != FORMAT:
+            raise ArtifactError(
+                f"{path / cls.MARKER}: expected format {FORMAT}, got {found}; "
+                "make it again: ranker evaluate"
+            )
+        return cls(path, figures)
+
+    @property
+    def profiles(self) -> list[str]:
+        """Names of the profiles, in the order they were asked for."""
+        return list(self.figures["arguments"]["profiles"])
+
+    @property
+    def measures(self) -> list[str]:
+        """Names of the measures; the first one is the one that profiles are compared on."""
+        return list(self.figures["arguments"]["measures"])
+
+    @property
+    def baseline(self) -> str:
+        """The profile that the others are compared with."""
+        return str(self.figures["baseline"])
+
+    @property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """Every other profile against the baseline."""
+        return list(self.figures["comparisons"])
+
+    def mean(self, profile: str, measure: str) -> float:
+        """Mean of a measure over all judged queries."""
+        return float(self.figures["profiles"][profile]["mean"][measure])
+
+    def per_query(self, profile: str, measure: str) -> dict[str, float]:
+        """Values of a measure by query id."""
+        return dict(self.figures["profiles"][profile]["per_query"][measure])
+
+    def run(self, profile: str) -> Path:
+        """The TREC run file of a profile."""
+        return self.path / f"{profile}.run"
+
+    def hits(self) -> dict[str, Any]:
+        """Queries and documents to show: `{"queries": …, "documents": …}`."""
+        return dict(read_json(self.path / "hits.json", what="evaluation"))
+
+    def latencies_ms(self) -> dict[str, list[float]]:
+        """Latencies seen by the client, by profile.
+
+        Raises:
+            ArtifactError: `latency.csv` is missing or damaged.
+        """
+        path = self.path / "latency.csv"
+        values: dict[str, list[float]] = {profile: [] for profile in self.profiles}
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    values[row["profile"]].append(float(row["latency_ms"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtifactError(
+                f"{path} is missing or damaged ({error}); make it again: ranker evaluate"
+            ) from error
+        return values
+
+
+def write_run(path: Path, answers: Iterable[Answer], *, profile: str) -> None:
+    """Write the answers of one profile as a TREC run file."""
+    lines = [
+        f"{answer.query_id} Q0 {doc_id} {rank} {score!r} ranker-{profile}\n"
+        for answer in answers
+        if answer.profile == profile
+        for rank, (doc_id, score) in enumerate(answer.hits, start=1)
+    ]
+    write_text(path, "".join(lines))
+
+
+def write_latencies(path: Path, answers: Sequence[Answer]) -> None:
+    """Write the latency of every search."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LATENCY_COLUMNS)
+    for answer in answers:
+        server = "" if answer.server_ms is None else f"{answer.server_ms:.3f}"
+        writer.writerow([answer.query_id, answer.profile, f"{answer.latency_ms:.3f}", server])
+    write_text(path, text.getvalue())

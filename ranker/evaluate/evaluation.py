@@ -1,0 +1,180 @@
+"""Run rank profiles over judged queries and write the evaluation folder."""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ranker import __version__, contract
+from ranker.dataset import Dataset
+from ranker.errors import EvaluationError, UsageError
+from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
+from ranker.evaluate.comparison import LEVEL, RESAMPLES
+from ranker.evaluate.figures import GAIN, comparisons, counts, profile_figures, shown_hits
+from ranker.evaluate.searching import Answer, OnProgress, search_all
+from ranker.files import check_replaceable, new_folder, write_json
+from ranker.manifest import Manifest
+from ranker.measures import DEFAULT, per_query
+
+if TYPE_CHECKING:
+    from ranker.client import Client
+
+__all__ = ["evaluate"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    dataset: Dataset,
+    client: "Client",
+    *,
+    profiles: Sequence[str],
+    hits: int = 100,
+    measures: Sequence[str] = DEFAULT,
+    out: Path,
+    on_progress: OnProgress = lambda *_: None,
+    concurrency: int = 1,
+    baseline: str | None = None,
+) -> Evaluation:
+    """Search every judged query with every profile, and write run files and figures.
+
+    Args:
+        dataset: the judged queries, and the corpus for the documents to show.
+        client: of the endpoint.
+        profiles: rank profiles.
+        hits: documents per query.
+        measures: names as `ir_measures` spells them; profiles are compared on the first one.
+        out: the evaluation's folder.
+        on_progress: called with queries done and queries in all.
+        concurrency: queries under way at once; latencies are comparable at 1 only.
+        baseline: the profile that the others are compared with; by default `bm25` if it is
+            among the profiles, else the first one.
+
+    Raises:
+        UsageError: the arguments make no sense, or the application lacks a profile.
+        DataError: a measure is unknown, or nothing is judged.
+        EvaluationError: a query failed, or the endpoint does not serve this collection.
+        EndpointError: the endpoint is not there.
+        ArtifactError: `out` holds something else.
+    """
+    manifest = client.app.manifest
+    arguments = _arguments(
+        manifest,
+        profiles=list(profiles),
+        hits=hits,
+        measures=list(measures),
+        concurrency=concurrency,
+        baseline=baseline,
+    )
+    per_query(dataset.qrels, {}, measures)  # an unknown measure is told before the search
+    check_replaceable(out, Evaluation.MARKER)
+    answers = search_all(
+        [dataset.queries[query_id] for query_id in dataset.qrels],
+        client,
+        profiles=profiles,
+        hits=hits,
+        concurrency=concurrency,
+        on_progress=on_progress,
+    )
+    _require_same_collection(dataset, answers, client.url)
+    figures = {
+        "endpoint": client.url,
+        **_about(manifest, profiles),
+        **_figures(dataset, answers, arguments),
+    }
+    _write(out, dataset, answers, figures)
+    return Evaluation.open(out)
+
+
+def _arguments(
+    manifest: Manifest,
+    *,
+    profiles: list[str],
+    hits: int,
+    measures: list[str],
+    concurrency: int,
+    baseline: str | None,
+) -> dict[str, Any]:
+    """The arguments with their defaults filled in; those that make no sense are refused."""
+    for name, values in (("profiles", profiles), ("measures", measures)):
+        if not values or len(set(values)) < len(values):
+            raise UsageError(f"expected one or more different {name}, got {values}")
+    for profile in profiles:
+        manifest.profile(profile)
+    for name, value in (("hits", hits), ("concurrency", concurrency)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+    if baseline is not None and baseline not in profiles:
+        raise UsageError(f"the baseline {baseline!r} is not among the profiles {profiles}")
+    return {
+        "profiles": profiles,
+        "hits": hits,
+        "measures": measures,
+        "concurrency": concurrency,
+        "baseline": baseline or (contract.BM25 if contract.BM25 in profiles else profiles[0]),
+    }
+
+
+def _require_same_collection(dataset: Dataset, answers: Sequence[Answer], url: str) -> None:
+    """Refuse to measure an endpoint that plainly does not serve this collection."""
+    found = [doc_id for answer in answers for doc_id, _ in answer.hits]
+    if not found:
+        raise EvaluationError(
+            f"not one of {len(dataset.qrels)} queries found a document at {url}; "
+            "feed the collection first: ranker feed"
+        )
+    unknown = sum(doc_id not in dataset.documents for doc_id in found)
+    if unknown == len(found):
+        raise EvaluationError(
+            f"none of the documents found at {url} is in {dataset.name} (for example "
+            f"{found[0]}); is another collection fed there?"
+        )
+    if unknown:
+        logger.warning("%d of %d hits are not in %s", unknown, len(found), dataset.name)
+
+
+def _about(manifest: Manifest, profiles: Sequence[str]) -> dict[str, Any]:
+    """Which application was measured."""
+    return {
+        "application": manifest.application,
+        "fingerprint": manifest.spec.fingerprint,
+        "spec": manifest.spec.to_dict(),
+        "model_sha256": manifest.model_sha256,
+        "package_version": manifest.ranker_version,
+        "recommended_profile": manifest.recommended_profile,
+        "profile_definitions": {name: asdict(manifest.profile(name)) for name in profiles},
+    }
+
+
+def _figures(
+    dataset: Dataset, answers: Sequence[Answer], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """What was measured, on what, and how."""
+    measures, baseline = arguments["measures"], arguments["baseline"]
+    by_profile = {
+        profile: profile_figures(dataset, answers, profile=profile, measures=measures)
+        for profile in arguments["profiles"]
+    }
+    return {
+        "format": FORMAT,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "ranker_version": __version__,
+        "arguments": arguments,
+        "dataset": counts(dataset),
+        "gain": GAIN,
+        "intervals": {"level": LEVEL, "resamples": RESAMPLES, "seed": 0},
+        "baseline": baseline,
+        "profiles": by_profile,
+        "comparisons": comparisons(by_profile, baseline=baseline, measure=measures[0]),
+    }
+
+
+def _write(out: Path, dataset: Dataset, answers: Sequence[Answer], figures: dict[str, Any]) -> None:
+    with new_folder(out, replace_marker=Evaluation.MARKER) as folder:
+        for profile in figures["profiles"]:
+            write_run(folder / f"{profile}.run", answers, profile=profile)
+        write_latencies(folder / "latency.csv", answers)
+        write_json(folder / "hits.json", shown_hits(dataset, answers))
+        write_json(folder / Evaluation.MARKER, figures)

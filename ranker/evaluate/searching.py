@@ -1,0 +1,173 @@
+"""Put every judged query to every profile, and account for each one that failed."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranker.contract import IDS_SUMMARY
+from ranker.errors import EndpointError, EvaluationError, ResponseError
+from ranker.records import Query
+
+if TYPE_CHECKING:
+    from ranker.client import Client, Hit
+
+__all__ = ["Answer", "OnProgress", "search_all"]
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[int, int], object]
+"""Called with queries done and queries in all."""
+
+MOST_FAILURES = 20
+"""After so many failed searches the rest is not tried: with timeouts it would take hours."""
+SHOWN_FAILURES = 5
+LARGEST_SCORE = 3.4e38
+"""trec_eval holds scores as float32."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query got from one profile.
+
+    Attributes:
+        query_id: the query.
+        profile: the rank profile.
+        hits: document id and score, best first, in the order that trec_eval gives them.
+        latency_ms: as seen by the client.
+        server_ms: as the server says it, if it does.
+    """
+
+    query_id: str
+    profile: str
+    hits: tuple[tuple[str, float], ...]
+    latency_ms: float
+    server_ms: float | None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    query_id: str
+    profile: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.query_id} ({self.profile}): {self.reason}"
+
+
+def search_all(
+    queries: Sequence[Query],
+    client: "Client",
+    *,
+    profiles: Sequence[str],
+    hits: int,
+    concurrency: int,
+    on_progress: OnProgress,
+) -> list[Answer]:
+    """Answers of all queries and profiles, by query.
+
+    One query goes to all profiles before the next one, so that noise of the machine hits all of
+    them, and in turns, so that none always finds the caches filled by another.
+
+    Raises:
+        EvaluationError: a search failed, or did not give a ranking.
+        EndpointError: the server is not there.
+    """
+    _warm_up(client, queries[0], profiles, hits=hits)
+
+    def one(at: int) -> list[Answer | _Failure]:
+        turn = at % len(profiles)
+        order = [*profiles[turn:], *profiles[:turn]]
+        return [_try(client, queries[at], profile, hits=hits) for profile in order]
+
+    answers: list[Answer] = []
+    failures: list[_Failure] = []
+    for done, row in enumerate(_in_order(one, len(queries), concurrency), start=1):
+        answers += [given for given in row if isinstance(given, Answer)]
+        failures += [given for given in row if isinstance(given, _Failure)]
+        on_progress(done, len(queries))
+        if len(failures) >= MOST_FAILURES:
+            raise _failed(failures, done, len(queries))
+    if failures:
+        raise _failed(failures, len(queries), len(queries))
+    return answers
+
+
+def _in_order(
+    one: Callable[[int], list[Answer | _Failure]], count: int, concurrency: int
+) -> Iterator[list[Answer | _Failure]]:
+    """Results in the order of the queries, few of them ahead, so that an error stops them all."""
+    if concurrency == 1:
+        yield from map(one, range(count))
+        return
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate")
+    under_way: deque[Future[list[Answer | _Failure]]] = deque()
+    try:
+        for at in range(count):
+            under_way.append(pool.submit(one, at))
+            if len(under_way) == 2 * concurrency:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _warm_up(client: "Client", query: Query, profiles: Sequence[str], *, hits: int) -> None:
+    """One search per profile that is not counted: it pays for loading and compiling."""
+    for profile in profiles:
+        try:
+            client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
+        except ResponseError as error:  # comes again below, and is accounted for there
+            logger.info("warm-up of profile %s failed: %s", profile, error)
+
+
+def _try(client: "Client", query: Query, profile: str, *, hits: int) -> Answer | _Failure:
+    try:
+        return _ask(client, query, profile, hits=hits)
+    except (EndpointError, EvaluationError) as error:
+        failure = _Failure(query.query_id, profile, " ".join(str(error).split()))
+        logger.warning("query %s", failure)
+        return failure
+
+
+def _ask(client: "Client", query: Query, profile: str, *, hits: int) -> Answer:
+    result = client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
+    return Answer(
+        query_id=query.query_id,
+        profile=profile,
+        hits=_ranked(result.hits),
+        latency_ms=result.latency_s * 1000,
+        server_ms=None if result.server_s is None else result.server_s * 1000,
+    )
+
+
+def _ranked(hits: "Sequence[Hit]") -> tuple[tuple[str, float], ...]:
+    """Hits by score; ties as trec_eval breaks them, whatever order the server gave.
+
+    trec_eval compares scores as float32, then document ids, both descending.  With the same rule
+    here, the ranks of the run file are the ranks that are measured.
+    """
+    scores = {hit.doc_id: float(hit.relevance) for hit in hits}
+    if len(scores) < len(hits):
+        raise EvaluationError(f"{len(hits) - len(scores)} documents came more than once")
+    for doc_id, score in scores.items():
+        if not -LARGEST_SCORE < score < LARGEST_SCORE:  # also true for NaN
+            raise EvaluationError(f"document {doc_id} has the score {score}")
+    return tuple(sorted(scores.items(), key=lambda hit: (np.float32(hit[1]), hit[0]), reverse=True))
+
+
+def _failed(failures: Sequence[_Failure], done: int, queries: int) -> EvaluationError:
+    shown = "; ".join(map(str, failures[:SHOWN_FAILURES]))
+    more = len(failures) - SHOWN_FAILURES
+    rest = f"; and {more} more" if more > 0 else ""
+    failed = len({failure.query_id for failure in failures})
+    stopped = f" (stopped after {done} of {queries})" if done < queries else f" of {queries}"
+    return EvaluationError(
+        f"{failed} queries{stopped} failed, so there are no figures and nothing was written: "
+        f"{shown}{rest}"
+    )

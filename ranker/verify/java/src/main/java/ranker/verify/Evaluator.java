@@ -1,0 +1,110 @@
+package ranker.verify;
+
+import ai.vespa.modelintegration.evaluator.EmbeddedOnnxRuntime;
+import ai.vespa.models.evaluation.FunctionEvaluator;
+import ai.vespa.models.evaluation.ModelsEvaluator;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.yahoo.filedistribution.fileacquirer.MockFileAcquirer;
+import com.yahoo.tensor.IndexedTensor;
+import com.yahoo.tensor.Tensor;
+import com.yahoo.tensor.TensorType;
+import com.yahoo.vespa.config.search.RankProfilesConfig;
+import com.yahoo.vespa.config.search.core.OnnxModelsConfig;
+import com.yahoo.vespa.config.search.core.RankingConstantsConfig;
+import com.yahoo.vespa.config.search.core.RankingExpressionsConfig;
+import com.yahoo.vespa.model.VespaModel;
+import java.io.File;
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.Map;
+
+/** Vespa's evaluator of rank-profile functions: the code that runs a global phase. */
+final class Evaluator {
+    private final ModelsEvaluator models;
+
+    Evaluator(File folder, VespaModel model) {
+        var database =
+                model.getSearchClusters().stream()
+                        .flatMap(cluster -> cluster.getDocumentDbs().stream())
+                        .findFirst()
+                        .orElseThrow(() -> new IllegalArgumentException("no indexed schema"));
+        var profiles = new RankProfilesConfig.Builder();
+        var constants = new RankingConstantsConfig.Builder();
+        var expressions = new RankingExpressionsConfig.Builder();
+        var onnx = new OnnxModelsConfig.Builder();
+        database.getConfig(profiles);
+        database.getConfig(constants);
+        database.getConfig(expressions);
+        database.getConfig(onnx);
+        Map<String, File> files = new HashMap<>();
+        for (var entry : onnx.build().model()) {
+            String name = entry.fileref().value();
+            files.put(name, new File(folder, name));
+        }
+        models =
+                new ModelsEvaluator(
+                        profiles.build(),
+                        constants.build(),
+                        expressions.build(),
+                        onnx.build(),
+                        MockFileAcquirer.returnFiles(files),
+                        EmbeddedOnnxRuntime.createTestInstance());
+    }
+
+    /**
+     * Evaluates functions of a rank profile for many bindings: {"profile", "functions": [name],
+     * "bindings": [{"query(x)": [numbers] or number}]} gives a row for each binding with a
+     * {"type", "values"} for each function. Bindings that a function does not take are left out.
+     */
+    JsonNode evaluate(JsonNode request) {
+        String profile = request.required("profile").asText();
+        ArrayNode rows = Main.JSON.createArrayNode();
+        for (JsonNode bindings : request.required("bindings")) {
+            ArrayNode row = rows.addArray();
+            for (JsonNode function : request.required("functions")) {
+                // An evaluator is single use; making one is cheap, the model is shared.
+                FunctionEvaluator evaluator = models.evaluatorOf(profile, function.asText());
+                bind(bindings, evaluator);
+                row.add(render(evaluator.evaluate()));
+            }
+        }
+        return rows;
+    }
+
+    private static void bind(JsonNode bindings, FunctionEvaluator evaluator) {
+        Map<String, TensorType> arguments = evaluator.function().argumentTypes();
+        for (Iterator<Map.Entry<String, JsonNode>> at = bindings.fields(); at.hasNext(); ) {
+            Map.Entry<String, JsonNode> binding = at.next();
+            TensorType type = arguments.get(binding.getKey());
+            if (type != null) {
+                evaluator.bind(binding.getKey(), tensor(type, binding.getValue()));
+            }
+        }
+    }
+
+    private static Tensor tensor(TensorType type, JsonNode value) {
+        if (!value.isArray()) {
+            return Tensor.from(value.asDouble());
+        }
+        long cells = type.dimensions().stream().mapToLong(d -> d.size().orElse(0L)).reduce(1, Math::multiplyExact);
+        if (value.size() != cells) {
+            throw new IllegalArgumentException(
+                    "expected " + cells + " values for " + type + ", got " + value.size());
+        }
+        double[] values = new double[value.size()];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = value.get(i).asDouble();
+        }
+        return IndexedTensor.Builder.of(type, values).build();
+    }
+
+    private static JsonNode render(Tensor tensor) {
+        ObjectNode node = Main.JSON.createObjectNode();
+        node.put("type", tensor.type().toString());
+        ArrayNode values = node.putArray("values");
+        tensor.valueIterator().forEachRemaining(values::add);
+        return node;
+    }
+}

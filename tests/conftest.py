@@ -1,0 +1,25 @@
+"""Fixtures that more than one module needs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer BERT with random weights and a vocabulary of its own."""
+    from families import make_family
+
+    return make_family("bert", tmp_path_factory.mktemp("tiny-bert"))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Iterator[Path]:
+    """The real MiniLM that the project's default base is."""
+    from ranker.model import open_base
+
+    yield Path(open_base("all-MiniLM-L6-v2").source)

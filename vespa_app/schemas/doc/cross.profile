@@ -1,0 +1,33 @@
+rank-profile cross inherits bm25 {
+    # The cross-encoder on the content nodes, over the best documents of the first phase.
+    inputs {
+        query(query_token_ids) tensor<float>(d0[30])
+        query(token_spec) double
+    }
+    function input_ids() {
+        expression: tokenInputIds(128, query(query_token_ids), attribute(doc_token_ids))
+    }
+    function attention_mask() {
+        expression: tokenAttentionMask(128, query(query_token_ids), attribute(doc_token_ids))
+    }
+    function token_type_ids() {
+        expression: tokenTypeIds(128, query(query_token_ids), attribute(doc_token_ids))
+    }
+    onnx-model cross_encoder {
+        file: files/cross_encoder.onnx
+        input input_ids: input_ids
+        input attention_mask: attention_mask
+        input token_type_ids: token_type_ids
+        output logits: logits
+    }
+    function logit() {
+        expression: onnx(cross_encoder).logits{d0:0,d1:0}
+    }
+    second-phase {
+        rerank-count: 100
+        expression: logit
+    }
+    match-features: bm25(contents) bm25(title) attribute(token_spec)
+    # Computed only for the hits of a page, and not for the summary class `ids`.
+    summary-features: logit
+}
