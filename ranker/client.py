@@ -165,6 +165,7 @@ class Client:
         self, url: str, app: App, *, cert: Path | None = None, key: Path | None = None
     ) -> None:
         self.app = app
+        self.url = url.rstrip("/")
         self._http = Http(Endpoint.of(url, cert=cert, key=key))
 
     def __enter__(self) -> "Client":
@@ -252,9 +253,7 @@ def _rerank_count(profile: Profile, count: int | None) -> dict[str, int]:
     if count is None:
         return {}
     if profile.phase == "first":
-        raise UsageError(
-            f"rerank_count makes no sense: the rank profile {profile.name} reranks none"
-        )
+        raise UsageError(f"rerank_count has no use: rank profile {profile.name} reranks nothing")
     if count < 1:
         raise UsageError(f"rerank_count must be 1 or more, got {count}")
     return {f"ranking.{profile.phase}Phase.rerankCount": count}

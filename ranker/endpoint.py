@@ -14,18 +14,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ranker.errors import EndpointError, ResponseError, UsageError
 
-__all__ = ["Answer", "Endpoint", "Http"]
+__all__ = ["Answer", "Endpoint", "Http", "Readable"]
 
 CONNECT_S = 5.0
 """Seconds for a connection to come about; a machine that is there accepts in milliseconds."""
 
 BLOCK = 1 << 18
 """Bytes of one write when a file is sent."""
+
+
+class Readable(Protocol):
+    """What can be sent as a body piece by piece, such as an open file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class Http:
         path: str,
         *,
         timeout_s: float,
-        body: bytes | BinaryIO | None = None,
+        body: bytes | Readable | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request and read the whole answer, whatever its status.
@@ -171,7 +178,7 @@ class Http:
             method: the HTTP method.
             path: path and query, after the endpoint's own prefix.
             timeout_s: longest silence of the server, seconds.
-            body: bytes, or an open file, which then needs a Content-Length header.
+            body: bytes, or something to read them from, which needs a Content-Length header.
             headers: more headers.
 
         Raises:
@@ -211,7 +218,7 @@ class Http:
         connection: http.client.HTTPConnection,
         method: str,
         target: str,
-        body: bytes | BinaryIO | None,
+        body: bytes | Readable | None,
         headers: dict[str, str],
         timeout_s: float,
     ) -> Answer:

@@ -20,7 +20,9 @@ from ranker import __version__, contract
 from ranker.bundle import Bundle, Checkpoint, seal
 from ranker.encode import ModelInputs, pair_inputs
 from ranker.errors import ExportError, require
+from ranker.export_graph import trim_padding
 from ranker.files import check_replaceable, new_folder, write_json, write_text
+from ranker.forward import forward_of
 from ranker.model import load_weights, tensors
 from ranker.score import open_session
 from ranker.spec import TokenSpec
@@ -157,10 +159,8 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _graph(model: Any, spec: TokenSpec, *, opset: int) -> tuple[Any, str]:
     """The ONNX graph, and whether its last layer is computed for CLS only or in full."""
-    from ranker.export_graph import exportable, trim_padding
-
     onnx = require("onnx", extra="export")
-    module, last_layer = exportable(model, segments=spec.segments)
+    module, last_layer = forward_of(model, segments=spec.segments, fused=False)
     names = list(contract.ONNX_INPUTS if spec.segments else contract.ONNX_INPUTS[:2])
     probe = pair_inputs(spec, [[5, 6], [7]], [[8, 9, 10], [11]])
     buffer = io.BytesIO()
@@ -168,7 +168,7 @@ def _graph(model: Any, spec: TokenSpec, *, opset: int) -> tuple[Any, str]:
     try:
         with _quiet():
             torch.onnx.export(
-                module,
+                module.eval(),
                 tuple(torch.from_numpy(probe[name]) for name in names),
                 buffer,
                 input_names=names,

@@ -6,6 +6,7 @@ its own index on disk and shares `terms` and `bm25_weight` with this one.
 
 import functools
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +25,9 @@ K1 = 1.2
 B = 0.75
 
 _TOKEN = regex.compile(r"[\p{L}\p{Mn}\p{Mc}\p{Nl}\p{Nd}\p{No}]+|\p{So}")
+_ASCII_TOKEN = re.compile(r"[A-Za-z0-9]+")
+"""The same rule for ASCII, where no sign is of category So; twice as fast."""
+
 _ACCENT = regex.compile(r"\p{InCombiningDiacriticalMarks}")
 
 
@@ -34,8 +38,11 @@ def terms(text: str) -> list[str]:
     lower case, accents dropped, stemmed.  Vespa stems English with KStem, this with Snowball's
     English stemmer.
     """
-    words: list[str] = _TOKEN.findall(text)
-    words = [w.lower() for w in words] if text.isascii() else [_fold(word) for word in words]
+    if text.isascii():
+        words: list[str] = _ASCII_TOKEN.findall(text.lower())
+    else:
+        # `regex` gives up the GIL for each call unless told not to: slow where threads compete.
+        words = [_fold(word) for word in _TOKEN.findall(text, concurrent=False)]
     stems: list[str] = _stemmer().stemWords(words)
     return stems
 

@@ -91,11 +91,16 @@ def open_base(base: str) -> Base:
             f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
             f"can be reached; {_first_line(error)}"
         ) from error
-    return Base(base, source, _tokenizer_json(transformers, base, source), config)
+    return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
 
 
-def load_weights(source: str | Path) -> Any:
+def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
     """The encoder with a head of one logit; the head is new where the source has none.
+
+    Args:
+        source: folder or hub id.
+        dropout: of the hidden states and the head, with none in attention, where it halves the
+            speed of a CPU; None leaves what the source says.
 
     Raises:
         ArtifactError: the weights cannot be read.
@@ -103,13 +108,22 @@ def load_weights(source: str | Path) -> Any:
     transformers = require("transformers", extra="train")
     try:
         with _quiet(transformers):
+            config = transformers.AutoConfig.from_pretrained(str(source), num_labels=1)
+            if dropout is not None:
+                _set_dropout(config, dropout)
             return transformers.AutoModelForSequenceClassification.from_pretrained(
-                str(source), num_labels=1, dtype="float32"
+                str(source), config=config, dtype="float32"
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"the weights of {source} cannot be read: {_first_line(error)}"
         ) from error
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for name, value in vars(config).items():
+        if "dropout" in name and (value is None or isinstance(value, float)):
+            setattr(config, name, 0.0 if "att" in name else dropout)
 
 
 def freeze(model: Any, what: str) -> None:
@@ -132,7 +146,7 @@ def device_of(model: Any) -> Any:
 
 
 def predict(
-    model: Any,
+    forward: Any,
     spec: TokenSpec,
     queries_ids: Sequence[Sequence[int]],
     documents_ids: Sequence[Sequence[int]],
@@ -140,21 +154,21 @@ def predict(
     batch: int = 32,
     bf16: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Logits [pairs] with torch, in batches of like length."""
+    """Logits [pairs] of a module of `forward_of`, in batches of like length."""
     torch = require("torch", extra="train")
     order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
     logits = np.zeros(len(order), dtype=np.float32)
-    was_training = model.training
-    model.eval()
-    device = device_of(model)
+    was_training = forward.training
+    forward.eval()
+    device = device_of(forward)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             inputs = pair_inputs(
                 spec, [queries_ids[row] for row in rows], [documents_ids[row] for row in rows]
             )
-            logits[rows] = model(**tensors(inputs, spec, device)).logits[:, 0].float().cpu().numpy()
-    model.train(was_training)
+            logits[rows] = forward(**tensors(inputs, spec, device))[:, 0].float().cpu().numpy()
+    forward.train(was_training)
     return logits
 
 
@@ -173,13 +187,16 @@ def _packaged() -> str:
     return str(Path(str(package.__file__)).parent / "model")
 
 
-def _tokenizer_json(transformers: Any, base: str, source: str) -> str:
+def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> str:
     path = Path(source) / "tokenizer.json"
     if path.is_file():
         return path.read_text(encoding="utf-8")
     try:
         with _quiet(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        # Without any file transformers makes an empty tokenizer of the model's class.
+        if len(tokenizer) * 2 < config.vocab_size:
+            raise ValueError(f"{len(tokenizer)} tokens for a model of {config.vocab_size}")
         return str(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, AttributeError, ImportError, TypeError) as error:
         raise TrainError(

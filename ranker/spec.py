@@ -5,6 +5,7 @@ SEP in `query_slots`; the document part holds the rest in `document_slots`.  Fam
 double separator (RoBERTa, XLM-R, MPNet) pay for the second one with a document slot.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -71,7 +72,7 @@ class TokenSpec:
         """Positions of a full pair."""
         return self.query_slots + self.document_slots
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """13 hex digits (52 bits) of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:13]

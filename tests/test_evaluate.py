@@ -275,10 +275,16 @@ def test_failed_queries_are_an_error_and_nothing_is_written(tmp_path):
     with pytest.raises(EvaluationError) as caught:
         run(tmp_path, failing(bad, error))
     assert str(caught.value) == (
-        "2 queries of 4 failed, so there are no figures and nothing was written: "
+        "2 of 4 queries failed; no figures, nothing was written: "
         "q1 (blend): 504: timeout, degraded coverage; q3 (blend): 504: timeout, degraded coverage"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_query_that_cannot_be_asked_is_listed(tmp_path):
+    error = UsageError("the question holds no word to search for: '???'")
+    with pytest.raises(EvaluationError, match=r"1 of 4 queries failed.*q1 \(bm25\): the question"):
+        run(tmp_path, failing({("read a file line by line", "bm25")}, error))
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -287,7 +293,9 @@ def test_it_stops_when_everything_fails(tmp_path, concurrency):
     data = dataset(queries=queries, qrels={query_id: {"d1": 1} for query_id in queries})
     error = ResponseError("500: broken", status=500)
     endpoint = Endpoint(failing({(q.text, "bm25") for q in queries.values()}, error))
-    with pytest.raises(EvaluationError, match=r"20 queries \(stopped after 20 of 200\).*15 more"):
+    with pytest.raises(
+        EvaluationError, match=r"20 of 200 queries failed, stopped after 20;.*15 more"
+    ):
         evaluate(data, endpoint, profiles=["bm25"], out=tmp_path / "e", concurrency=concurrency)
     assert len(endpoint.calls) < 60
 
@@ -314,7 +322,7 @@ def test_a_mismatch_of_contracts_is_told_as_such(tmp_path):
 @pytest.mark.parametrize(
     ("hits", "reason"),
     [
-        ([("d1", 1.0), ("d1", 0.5)], "1 documents came more than once"),
+        ([("d1", 1.0), ("d1", 0.5)], "expected every document once, got 2 hits of 1 documents"),
         ([("d1", math.nan)], "document d1 has the score nan"),
         ([("d1", math.inf)], "document d1 has the score inf"),
         ([("d1", -1e300)], r"document d1 has the score -1e\+300"),
@@ -411,6 +419,23 @@ def test_open_refuses_what_is_no_evaluation(tmp_path):
     (tmp_path / "evaluation.json").write_text("[]")
     with pytest.raises(ArtifactError, match="expected format 1, got None"):
         Evaluation.open(tmp_path)
+
+
+def test_open_refuses_changed_figures(tmp_path):
+    evaluation, _ = run(tmp_path)
+    assert Evaluation.open(evaluation.path) == evaluation
+    better = {**evaluation.figures, "dataset": {}}
+    (evaluation.path / "evaluation.json").write_text(json.dumps(better))
+    with pytest.raises(ArtifactError, match=r"evaluation.json was changed .* ranker evaluate$"):
+        Evaluation.open(evaluation.path)
+
+
+def test_a_password_in_the_address_is_not_written_down(tmp_path):
+    endpoint = Endpoint(bm25_answering(), url="https://me:secret@search.example:8443/vespa")
+    evaluation = evaluate(dataset(), endpoint, profiles=["bm25"], out=tmp_path / "e")
+    assert evaluation.figures["endpoint"] == "https://search.example:8443/vespa"
+    written = [path.read_text() for path in evaluation.path.iterdir()]
+    assert not any("secret" in text for text in written)
 
 
 def test_damaged_latencies(tmp_path):

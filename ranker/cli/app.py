@@ -21,7 +21,6 @@ app = typer.Typer(
     help="From judged queries to a deployed, evaluated Vespa cross-encoder.",
     epilog="Start: ranker train DATA --out checkpoint · ranker export checkpoint --out bundle · "
     "ranker package bundle --out app · ranker serve app --data db",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -62,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=given, prog_name="ranker", standalone_mode=False)
+        code = command.main(args=given or ["--help"], prog_name="ranker", standalone_mode=False)
+        if not given:
+            return 2
         return int(code or 0)
     except RankerError as error:
         return _fail(str(error), error.exit_code, given)

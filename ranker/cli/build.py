@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import emit, note, progress, save_options, table
-from ranker.errors import ArtifactError, UsageError
+from ranker.errors import ArtifactError
 
 __all__ = ["register"]
 
@@ -61,6 +61,7 @@ def train(
     held_out: Annotated[float, typer.Option(help="Share of queries for early stopping.")] = 0.2,
     evaluations: Annotated[int, typer.Option(help="Evaluations in an epoch.")] = 1,
     patience: Annotated[int, typer.Option(help="Evaluations without gain before it stops.")] = 2,
+    dropout: Annotated[float, typer.Option(help="Dropout while training.")] = 0.1,
     freeze: Annotated[str, typer.Option(help="Keep the weights: none, embeddings, base.")] = "none",
     schedule: Annotated[str, typer.Option(help="linear or cosine.")] = "linear",
     lr_warmup: Annotated[float, typer.Option(help="Share of steps with rising rate.")] = 0.1,
@@ -94,10 +95,11 @@ def train(
     report = checkpoint.training
     held = report["held_out"]
     rows = [[name, f"{held[name]:.4f}"] for name in ("bm25", "cross", "blend")]
+    headers = [f"held out ({held['queries']} queries)", "nDCG@10"]
     emit(
         {"checkpoint": str(out), **{key: report[key] for key in _TRAIN_KEYS}},
         as_json=as_json,
-        text=f"{table([f'held out ({held["queries"]} queries)', 'nDCG@10'], rows)}\n"
+        text=f"{table(headers, rows)}\n"
         f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
         f"{report['recommended_profile']}\ncheckpoint: {out}",
     )
@@ -186,6 +188,51 @@ def package(
         text=f"rank profiles: {profiles} (recommended: {written.manifest.recommended_profile})\n"
         f"application package: {out}",
     )
+
+
+def verify(
+    app: Annotated[Path, typer.Argument(help="Application package of `ranker package`.")],
+    data: Annotated[
+        str | None, typer.Option(help="Judged data to take texts from; nasty ones if absent.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Query-document pairs to compare.")] = 200,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What could not be checked is a failure.")
+    ] = False,
+    vespa: Annotated[str | None, typer.Option(help="Vespa release to check against.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a package with Vespa's own Java code: is it valid, are ids and scores equal."""
+    from ranker.errors import VerifyError
+    from ranker.verify import VESPA_VERSION
+    from ranker.verify import verify as run
+
+    results = run(
+        app,
+        data=data,
+        pairs=pairs,
+        strict=strict,
+        version=vespa or VESPA_VERSION,
+        on_check=lambda result: note(f"{result.name}: {result.status}"),
+    )
+    rows = [
+        [result.name, result.status, "; ".join(f"{k} {v:g}" for k, v in result.figures.items())]
+        for result in results
+    ]
+    details = [
+        line
+        for result in results
+        for line in (*result.problems, *result.warnings, *result.skipped, result.difference or "")
+        if line
+    ]
+    emit(
+        {"checks": [result.to_dict() for result in results]},
+        as_json=as_json,
+        text="\n".join([table(["check", "result", "figures"], rows), *details]),
+    )
+    for result in results:
+        if result.problems:
+            raise VerifyError(f"{result.name}: {result.problems[0]}")
 
 
 def _real_pairs(encoder: Any, data: str, format: str | None, most: int = 200) -> list[Any]:

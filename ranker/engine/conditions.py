@@ -35,7 +35,7 @@ GRAMMAR = r"""
         | NUMBER                       -> number
         | "null"i                      -> null
 OPERATOR: "==" | "!=" | "<=" | ">=" | "<" | ">"
-NAME: /(?!(?:and|or|not|true|false|null|id)\b)[A-Za-z_]\w*/i
+NAME: /[A-Za-z_]\w*/i
 STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/
 NUMBER: /[+-]?\d+(\.\d+)?([eE][+-]?\d+)?/
 %ignore /\s+/

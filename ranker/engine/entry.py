@@ -123,9 +123,7 @@ def check_text(text: str) -> None:
     clean = legal_text(text)
     if clean != text:
         bad = next(old for old, new in zip(text, clean, strict=True) if old != new)
-        raise ValueError(
-            f"The string field value contains illegal code point 0x{ord(bad):X}"
-        )
+        raise ValueError(f"The string field value contains illegal code point 0x{ord(bad):X}")
 
 
 def token_ids(tokens: bytes | None, spec: TokenSpec) -> list[int]:

@@ -143,9 +143,7 @@ def parse_update(
         for verb, value in change.items():
             if verb != "assign":
                 known = "is not supported by the embedded engine" if verb in UPDATES else ""
-                raise DocumentFault(
-                    400, f"{where}Operation '{verb}' {known or 'not implemented.'}"
-                )
+                raise DocumentFault(400, f"{where}Operation '{verb}' {known or 'not implemented.'}")
             values[name] = field_value(name, value, manifest.spec, where=where)
     return Update(id_, values, *_test(condition, create, body, manifest))
 

@@ -68,7 +68,9 @@ def document_cells(value: Any, cells: int) -> list[float]:
         TensorError: a wrong number of values, not numbers, a wrong address, or no tensor at all.
     """
     if isinstance(value, str):
-        return _hex(value, cells, "Unexpected hex length: Expected {0} hex digits for {1} but got {2}")
+        return _hex(
+            value, cells, "Unexpected hex length: Expected {0} hex digits for {1} but got {2}"
+        )
     if isinstance(value, list):
         listed = value and isinstance(value[0], dict)
         return _cells(value, cells) if listed else _values(value, cells)

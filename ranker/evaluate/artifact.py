@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranker.bundle import check_hashes
 from ranker.errors import ArtifactError
 from ranker.evaluate.searching import Answer
 from ranker.files import read_json, write_text
@@ -23,7 +24,7 @@ class Evaluation:
     """Figures of rank profiles over judged queries.
 
     Files: `evaluation.json` (the figures), `PROFILE.run` (TREC run files), `latency.csv`,
-    `hits.json` (the best documents of each query, for people to read).
+    `hits.json` (the best documents of each query, for people to read), `hashes.json`.
 
     Attributes:
         path: the folder.
@@ -40,7 +41,8 @@ class Evaluation:
         """Read an evaluation folder.
 
         Raises:
-            ArtifactError: the folder is no evaluation, or is of another version.
+            ArtifactError: the folder is no evaluation, is of another version, or a file was
+                changed.
         """
         figures = read_json(path / cls.MARKER, what="evaluation of `ranker evaluate`")
         found = figures.get("format") if isinstance(figures, dict) else None
@@ -49,6 +51,7 @@ class Evaluation:
                 f"{path / cls.MARKER}: expected format {FORMAT}, got {found}; "
                 "make it again: ranker evaluate"
             )
+        check_hashes(path, what="evaluation", make="ranker evaluate")
         return cls(path, figures)
 
     @property

@@ -5,9 +5,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
 from ranker import __version__, contract
+from ranker.bundle import seal
+from ranker.client import Client
 from ranker.dataset import Dataset
 from ranker.errors import EvaluationError, UsageError
 from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
@@ -18,9 +21,6 @@ from ranker.files import check_replaceable, new_folder, write_json
 from ranker.manifest import Manifest
 from ranker.measures import DEFAULT, per_query
 
-if TYPE_CHECKING:
-    from ranker.client import Client
-
 __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     dataset: Dataset,
-    client: "Client",
+    client: Client,
     *,
     profiles: Sequence[str],
     hits: int = 100,
@@ -78,9 +78,10 @@ def evaluate(
         concurrency=concurrency,
         on_progress=on_progress,
     )
-    _require_same_collection(dataset, answers, client.url)
+    endpoint = _without_password(client.url)
+    _require_same_collection(dataset, answers, endpoint)
     figures = {
-        "endpoint": client.url,
+        "endpoint": endpoint,
         **_about(manifest, profiles),
         **_figures(dataset, answers, arguments),
     }
@@ -135,6 +136,12 @@ def _require_same_collection(dataset: Dataset, answers: Sequence[Answer], url: s
         logger.warning("%d of %d hits are not in %s", unknown, len(found), dataset.name)
 
 
+def _without_password(url: str) -> str:
+    """The address for files that are shown around."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _about(manifest: Manifest, profiles: Sequence[str]) -> dict[str, Any]:
     """Which application was measured."""
     return {
@@ -178,3 +185,4 @@ def _write(out: Path, dataset: Dataset, answers: Sequence[Answer], figures: dict
         write_latencies(folder / "latency.csv", answers)
         write_json(folder / "hits.json", shown_hits(dataset, answers))
         write_json(folder / Evaluation.MARKER, figures)
+        seal(folder)

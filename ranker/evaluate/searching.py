@@ -5,16 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranker.client import Client, Hit
 from ranker.contract import IDS_SUMMARY
-from ranker.errors import EndpointError, EvaluationError, ResponseError
+from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageError
 from ranker.records import Query
-
-if TYPE_CHECKING:
-    from ranker.client import Client, Hit
 
 __all__ = ["Answer", "OnProgress", "search_all"]
 
@@ -61,7 +58,7 @@ class _Failure:
 
 def search_all(
     queries: Sequence[Query],
-    client: "Client",
+    client: Client,
     *,
     profiles: Sequence[str],
     hits: int,
@@ -117,25 +114,26 @@ def _in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _warm_up(client: "Client", query: Query, profiles: Sequence[str], *, hits: int) -> None:
+def _warm_up(client: Client, query: Query, profiles: Sequence[str], *, hits: int) -> None:
     """One search per profile that is not counted: it pays for loading and compiling."""
     for profile in profiles:
         try:
             client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
-        except ResponseError as error:  # comes again below, and is accounted for there
+        except (ResponseError, UsageError) as error:
+            # It comes again when the query is counted, and is accounted for there.
             logger.info("warm-up of profile %s failed: %s", profile, error)
 
 
-def _try(client: "Client", query: Query, profile: str, *, hits: int) -> Answer | _Failure:
+def _try(client: Client, query: Query, profile: str, *, hits: int) -> Answer | _Failure:
     try:
         return _ask(client, query, profile, hits=hits)
-    except (EndpointError, EvaluationError) as error:
+    except (EndpointError, EvaluationError, UsageError) as error:
         failure = _Failure(query.query_id, profile, " ".join(str(error).split()))
         logger.warning("query %s", failure)
         return failure
 
 
-def _ask(client: "Client", query: Query, profile: str, *, hits: int) -> Answer:
+def _ask(client: Client, query: Query, profile: str, *, hits: int) -> Answer:
     result = client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
     return Answer(
         query_id=query.query_id,
@@ -146,7 +144,7 @@ def _ask(client: "Client", query: Query, profile: str, *, hits: int) -> Answer:
     )
 
 
-def _ranked(hits: "Sequence[Hit]") -> tuple[tuple[str, float], ...]:
+def _ranked(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
     """Hits by score; ties as trec_eval breaks them, whatever order the server gave.
 
     trec_eval compares scores as float32, then document ids, both descending.  With the same rule
@@ -154,7 +152,9 @@ def _ranked(hits: "Sequence[Hit]") -> tuple[tuple[str, float], ...]:
     """
     scores = {hit.doc_id: float(hit.relevance) for hit in hits}
     if len(scores) < len(hits):
-        raise EvaluationError(f"{len(hits) - len(scores)} documents came more than once")
+        raise EvaluationError(
+            f"expected every document once, got {len(hits)} hits of {len(scores)} documents"
+        )
     for doc_id, score in scores.items():
         if not -LARGEST_SCORE < score < LARGEST_SCORE:  # also true for NaN
             raise EvaluationError(f"document {doc_id} has the score {score}")
@@ -166,8 +166,8 @@ def _failed(failures: Sequence[_Failure], done: int, queries: int) -> Evaluation
     more = len(failures) - SHOWN_FAILURES
     rest = f"; and {more} more" if more > 0 else ""
     failed = len({failure.query_id for failure in failures})
-    stopped = f" (stopped after {done} of {queries})" if done < queries else f" of {queries}"
+    stopped = f", stopped after {done}" if done < queries else ""
     return EvaluationError(
-        f"{failed} queries{stopped} failed, so there are no figures and nothing was written: "
+        f"{failed} of {queries} queries failed{stopped}; no figures, nothing was written: "
         f"{shown}{rest}"
     )

@@ -33,6 +33,7 @@ class TrainArguments:
         lr_warmup: share of the steps in which the learning rate rises.
         weight_decay: on all weights but biases and layer norms.
         clip: largest norm of the gradient.
+        dropout: of the hidden states while training; attention has none.
         freeze: parts of the encoder that keep their weights.
         held_out: share of the judged queries that training does not see.
         evaluations: how often nDCG@10 is measured in an epoch.
@@ -59,6 +60,7 @@ class TrainArguments:
     lr_warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
+    dropout: float = 0.1
     freeze: Literal["none", "embeddings", "base"] = "none"
     held_out: float = 0.2
     evaluations: int = 1
@@ -104,6 +106,7 @@ _RULES = [
         for name in ("learning_rate", "warmup_learning_rate", "clip")
     ],
     ("lr_warmup", "from 0 to below 1", lambda value: 0 <= value < 1),
+    ("dropout", "from 0 to below 1", lambda value: 0 <= value < 1),
     ("held_out", "between 0 and 1", lambda value: 0 < value < 1),
     ("schedule", "linear or cosine", _one_of("linear", "cosine")),
     ("freeze", "none, embeddings or base", _one_of("none", "embeddings", "base")),

@@ -40,11 +40,11 @@ class HeldOutQueries:
         rows = encoder.documents_ids([dataset.documents[doc_id] for doc_id in needed])
         self._document_ids = dict(zip(needed, rows, strict=True))
 
-    def logits(self, model: Any) -> dict[str, dict[str, float]]:
+    def logits(self, forward: Any) -> dict[str, dict[str, float]]:
         """The model's logit for every document of every query's first phase."""
         pairs = [(query_id, doc_id) for query_id, row in self.bm25.items() for doc_id in row]
         scores = predict(
-            model,
+            forward,
             self._encoder.spec,
             [self._query_ids[query_id] for query_id, _ in pairs],
             [self._document_ids[doc_id] for _, doc_id in pairs],
@@ -55,6 +55,6 @@ class HeldOutQueries:
             run[query_id][doc_id] = float(score)
         return run
 
-    def ndcg(self, model: Any) -> float:
+    def ndcg(self, forward: Any) -> float:
         """Mean nDCG@10 of the first phase reranked by the model."""
-        return ndcg_at_10(self.qrels, self.logits(model))
+        return ndcg_at_10(self.qrels, self.logits(forward))

@@ -16,10 +16,12 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.held_out import HeldOutQueries
 
-__all__ = ["OnProgress", "StageResult", "has_bfloat16", "run_stage"]
+__all__ = ["BEST", "OnProgress", "StageResult", "has_bfloat16", "run_stage"]
 
 NDCG = "eval_ndcg@10"
 SAVE_STEPS = 100
+BEST = "best.pt"
+"""The weights that a stage leaves."""
 
 OnProgress = Callable[[str, int, int, float | None, float | None], None]
 """Called with stage, steps done, steps in all, last loss, last nDCG@10."""
@@ -36,18 +38,22 @@ class StageResult:
 
 
 def run_stage(
-    model: Any,
+    forward: Any,
     batches: Batches,
     held_out: HeldOutQueries,
     *,
     stage: str,
     learning_rate: float,
     evaluate_every: int,
+    keep_best: bool,
     arguments: TrainArguments,
     work: Path,
     on_progress: OnProgress,
 ) -> StageResult:
-    """Train `model` in place over all batches and leave it with its best weights.
+    """Train a module of `forward_of` in place over all batches.
+
+    With `keep_best` it ends with the weights of the best evaluation and stops when none gets
+    better; else with the last weights.
 
     An interrupted stage goes on from its last save in `work`; the result is that of a run
     without interruption.
@@ -57,8 +63,9 @@ def run_stage(
         TrainError: the loss is no longer a number, or the disk is full.
     """
     torch = require("torch", extra="train")
+    saves = sorted(work.glob("checkpoint-*"))
     trainer = _trainer(
-        model,
+        forward,
         batches,
         held_out,
         settings={
@@ -66,12 +73,12 @@ def run_stage(
             "max_steps": len(batches),
             "learning_rate": learning_rate,
             "eval_steps": evaluate_every,
+            "eval_on_start": not saves,  # a stage that goes on has that evaluation already
         },
         loss=arguments.loss,
-        patience=arguments.patience,
+        patience=arguments.patience if keep_best else len(batches),
         tell=lambda step, loss, ndcg: on_progress(stage, step, len(batches), loss, ndcg),
     )
-    saves = sorted(work.glob("checkpoint-*"))
     with _stop_at_a_step(trainer.stop):
         try:
             trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
@@ -82,7 +89,10 @@ def run_stage(
     if trainer.stop.is_set():
         raise KeyboardInterrupt
     best = _best(trainer.state.log_history)
-    model.load_state_dict(torch.load(work / "best.pt", weights_only=True))
+    if keep_best:
+        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+    else:
+        torch.save(forward.state_dict(), work / BEST)
     return StageResult(
         history=[
             {"stage": stage, "step": row["step"], "loss": row["loss"], "seconds": row["seconds"]}
@@ -94,7 +104,7 @@ def run_stage(
             for row in trainer.state.log_history
             if NDCG in row
         ],
-        best_step=best["step"],
+        best_step=best["step"] if keep_best else trainer.state.global_step,
         stopped_early=trainer.state.global_step < len(batches),
     )
 
@@ -124,7 +134,6 @@ def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, 
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "eval_strategy": "steps",
-        "eval_on_start": True,
         "save_strategy": "steps",
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,
@@ -168,7 +177,7 @@ def _trainer(
         ) -> Any:
             inputs = dict(inputs)
             relevance, mask = inputs.pop("relevance"), inputs.pop("mask")
-            flat = model(**inputs).logits[:, 0].float()
+            flat = model(**inputs)[:, 0].float()
             logits = torch.zeros_like(relevance).masked_scatter(mask, flat)
             return ranking_loss(logits, relevance, mask)
 
@@ -210,7 +219,7 @@ def _watcher(
             rows = [row for row in state.log_history if NDCG in row]
             tell(state.global_step, None, rows[-1][NDCG])
             if _best(rows)["step"] == rows[-1]["step"]:
-                torch.save(trainer.model.state_dict(), work / "best.pt")
+                torch.save(trainer.model.state_dict(), work / BEST)
             elif state.global_step and _without_gain(rows) >= patience:
                 control.should_training_stop = True
 

@@ -17,12 +17,13 @@ from ranker.dataset.groups import Group, Negatives, count_negatives, judged_grou
 from ranker.encode import Encoder
 from ranker.errors import require
 from ranker.files import check_replaceable, new_folder, write_json, write_text
+from ranker.forward import forward_of
 from ranker.lexical import BM25Index
 from ranker.model import Base, freeze, load_weights, open_base
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, encode_groups, plan
 from ranker.train.held_out import HeldOutQueries
-from ranker.train.loop import OnProgress, StageResult, has_bfloat16, run_stage
+from ranker.train.loop import BEST, OnProgress, StageResult, has_bfloat16, run_stage
 from ranker.train.plot import loss_plot
 
 __all__ = ["train"]
@@ -61,7 +62,7 @@ def train(
     work = _work_folder(out, _identity(dataset, arguments))
     run = _Run(dataset, encoder, arguments, work, on_progress)
     model, stages = run.all_stages(base)
-    figures = run.final_figures(model)
+    figures = run.final_figures()
     report = _report(dataset, arguments, run, stages, figures)
     _write(out, base, encoder, model, report)
     shutil.rmtree(work)
@@ -100,23 +101,24 @@ class _Run:
         """The trained model, and what each stage did."""
         transformers = require("transformers", extra="train")
         transformers.set_seed(self.arguments.seed)
-        model = load_weights(base.source)
+        model = load_weights(base.source, dropout=self.arguments.dropout)
+        self.forward, _ = forward_of(model, segments=self.encoder.spec.segments, fused=True)
         if self.arguments.freeze != "none":
             freeze(model, self.arguments.freeze)
         results = []
         if self.arguments.warmup:
-            results.append(self._stage(model, "warmup", self._warmup_plan()))
+            results.append(self._stage(self.forward, "warmup", self._warmup_plan()))
         if self.arguments.epochs:
-            results.append(self._stage(model, "judged", self._judged_plan()))
+            results.append(self._stage(self.forward, "judged", self._judged_plan()))
         return model, results
 
-    def final_figures(self, model: Any) -> HeldOut:
+    def final_figures(self) -> HeldOut:
         """BM25, cross and blend on the held-out queries, at the depth of serving."""
         depth = max(20, min(FINAL_DEPTH, FINAL_PAIRS // len(self.held_out.qrels)))
         queries = self._queries(depth)
-        return held_out_figures(queries.qrels, queries.bm25, queries.logits(model))
+        return held_out_figures(queries.qrels, queries.bm25, queries.logits(self.forward))
 
-    def _stage(self, model: Any, stage: str, batches: list[Any]) -> StageResult:
+    def _stage(self, forward: Any, stage: str, batches: list[Any]) -> StageResult:
         work = self.work / stage
         work.mkdir(parents=True, exist_ok=True)
         judged = stage == "judged"
@@ -124,14 +126,15 @@ class _Run:
         per_epoch = len(batches) // max(arguments.epochs, 1) if judged else len(batches)
         return _once(
             work,
-            model,
+            forward,
             lambda: run_stage(
-                model,
+                forward,
                 Batches(batches, self.encoder),
                 self.watched,
                 stage=stage,
                 learning_rate=arguments.learning_rate if judged else arguments.warmup_learning_rate,
-                evaluate_every=max(1, per_epoch // (arguments.evaluations if judged else 2)),
+                evaluate_every=max(1, per_epoch // (arguments.evaluations if judged else 1)),
+                keep_best=judged,
                 arguments=arguments,
                 work=work,
                 on_progress=self.on_progress,
@@ -176,12 +179,12 @@ class _Run:
         return HeldOutQueries(self.held_out, self.index, self.encoder, depth=depth, bf16=self.bf16)
 
 
-def _once(work: Path, model: Any, stage: Any) -> StageResult:
+def _once(work: Path, forward: Any, stage: Any) -> StageResult:
     """Run a stage, or take what it left when it was done before an interruption."""
     torch = require("torch", extra="train")
-    done, weights = work / "done.json", work / "best.pt"
+    done = work / "done.json"
     if done.is_file():
-        model.load_state_dict(torch.load(weights, weights_only=True))
+        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
         return StageResult(**json.loads(done.read_text(encoding="utf-8")))
     result: StageResult = stage()
     write_json(done, asdict(result))

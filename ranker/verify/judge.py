@@ -28,8 +28,10 @@ Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
 
 ANSWER_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
-JAVA_OPTIONS = ("-Xmx2g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
-"""One garbage collector thread and the quick compiler only: a check is short and shares cores."""
+JAVA_OPTIONS = ("-Xmx2g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+"""A check shares the cores with others, so one garbage collector thread."""
+QUICK_START = "-XX:TieredStopAtLevel=1"
+"""The quick compiler only: the container starts with 8 s of processor time instead of 12."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,26 @@ class Judge:
     Args:
         version: the Vespa release.
         folder: working directory of the process.
+        options: further options of the Java virtual machine.
 
     Raises:
         MissingTool: there is no JDK, or no Maven for the first build.
         VerifyError: the first build failed.
     """
 
-    def __init__(self, *, version: str = VESPA_VERSION, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        version: str = VESPA_VERSION,
+        folder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         jars = class_path(version)
         self._home = tempfile.TemporaryDirectory(prefix="ranker-vespa-home-")
         self._log = tempfile.TemporaryFile()
-        options = [*JAVA_OPTIONS, f"-Dvespa.home={self._home.name}", "-cp", jars]
+        home = f"-Dvespa.home={self._home.name}"
         self._process = subprocess.Popen(
-            [str(java()), *options, "ranker.verify.Main"],
+            [str(java()), *JAVA_OPTIONS, *options, home, "-cp", jars, "ranker.verify.Main"],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -211,10 +220,11 @@ def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
         VerifyError: the container does not start.
     """
     port = _free_port()
-    # The container looks for the ONNX file from its working directory.
-    with working_copy(app, port=port) as copy, Judge(version=version, folder=copy) as judge:
-        judge.serve(copy)
-        yield f"http://127.0.0.1:{port}"
+    with working_copy(app, port=port) as copy:
+        # The container looks for the ONNX file from its working directory.
+        with Judge(version=version, folder=copy, options=[QUICK_START]) as judge:
+            judge.serve(copy)
+            yield f"http://127.0.0.1:{port}"
 
 
 def _link_models(source: str, target: str) -> str:

@@ -88,7 +88,10 @@ final class Evaluator {
         if (!value.isArray()) {
             return Tensor.from(value.asDouble());
         }
-        long cells = type.dimensions().stream().mapToLong(d -> d.size().orElse(0L)).reduce(1, Math::multiplyExact);
+        long cells = 1;
+        for (TensorType.Dimension dimension : type.dimensions()) {
+            cells = Math.multiplyExact(cells, dimension.size().orElse(0L));
+        }
         if (value.size() != cells) {
             throw new IllegalArgumentException(
                     "expected " + cells + " values for " + type + ", got " + value.size());

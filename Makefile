@@ -1,0 +1,40 @@
+# The two commands that do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint check verify lock clean
+
+demo: $(READY)
+	$(BIN)/python pipelines/quickstart.py --work work/quickstart --port $${PORT:-8080}
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: $(READY)
+	$(BIN)/ranker package --out vespa_app --check
+
+# Vespa's own Java code as judge; needs a JDK and Maven.
+verify: $(READY)
+	$(BIN)/python -m pytest -m java
+
+# uv installs the few gigabytes of torch in seconds where pip takes minutes.
+$(READY): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+lock:
+	$(BIN)/uv pip compile --quiet --python $(BIN)/python --python-version 3.11 --no-header \
+		--no-annotate --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) work .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,64 @@
+"""Deployment of an application package: where it is served is a choice of endpoint, not of code.
+
+Targets: `embedded` (the engine in this project, as a process of its own), `docker` (a Vespa
+container on this machine), `server` (a Vespa that runs), `cloud` (Vespa Cloud's dev zone).
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ranker.deploy.archive import write_archive
+from ranker.deploy.cloud import deploy_cloud
+from ranker.deploy.container import deploy_docker
+from ranker.deploy.deployment import Deployment, Say
+from ranker.deploy.embedded import deploy_embedded
+from ranker.deploy.server import deploy_server
+from ranker.errors import UsageError
+
+__all__ = [
+    "TARGETS",
+    "Deployment",
+    "Say",
+    "deploy",
+    "deploy_cloud",
+    "deploy_docker",
+    "deploy_embedded",
+    "deploy_server",
+    "write_archive",
+]
+
+TARGETS: dict[str, Callable[..., Deployment]] = {
+    "embedded": deploy_embedded,
+    "docker": deploy_docker,
+    "server": deploy_server,
+    "cloud": deploy_cloud,
+}
+
+
+def deploy(app: Path, target: str, **options: Any) -> Deployment:
+    """Deploy an application package to a target by name.
+
+    Args:
+        app: the package folder.
+        target: one of `TARGETS`.
+        options: keyword arguments of that target's function.
+
+    Raises:
+        UsageError: no such target, or an option that the target does not have or misses.
+        ArtifactError: `app` is no application package, or was changed.
+        EndpointError: the target is not there, or refuses.
+    """
+    if target not in TARGETS:
+        raise UsageError(f"unknown target {target!r}; expected one of: {', '.join(TARGETS)}")
+    parameters = inspect.signature(TARGETS[target]).parameters
+    known = [name for name in parameters if name != "app"]
+    if unknown := sorted(set(options) - set(known)):
+        raise UsageError(
+            f"the target {target} has no option {', '.join(unknown)}; it has: {', '.join(known)}"
+        )
+    needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
+    if missing := [name for name in needed if options.get(name) is None]:
+        raise UsageError(f"the target {target} needs {' and '.join(missing)}")
+    return TARGETS[target](app, **options)

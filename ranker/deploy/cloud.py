@@ -1,0 +1,126 @@
+"""To Vespa Cloud's dev zone, through pyvespa."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from ranker.deploy.archive import write_archive
+from ranker.deploy.deployment import Deployment, Say, silent
+from ranker.deploy.server import wait_for_container
+from ranker.endpoint import Endpoint, Http
+from ranker.errors import EndpointError, UsageError, require
+from ranker.package import Package
+
+__all__ = ["deploy_cloud"]
+
+CERTIFICATES = "security/clients.pem"
+"""Vespa Cloud lets in whoever has a key to a certificate in this file of the package."""
+
+
+def deploy_cloud(
+    app: Path,
+    *,
+    tenant: str,
+    application: str,
+    key: Path | None = None,
+    instance: str = "default",
+    region: str | None = None,
+    api: str | None = None,
+    wait_s: float = 300.0,
+    on_progress: Say | None = None,
+) -> Deployment:
+    """Deploy to the dev zone of Vespa Cloud.
+
+    The certificate for documents and queries is pyvespa's: `.vespa` in the working folder, or
+    `~/.vespa/TENANT.APPLICATION.INSTANCE`, made by `vespa auth cert`.
+
+    Args:
+        app: the package folder.
+        tenant: name of the tenant.
+        application: name of the application there.
+        key: PEM file with the tenant's API key; without it pyvespa logs in with a browser.
+        instance: instance of the application.
+        region: a dev region; pyvespa's default one.
+        api: address of the control plane, where it is not Vespa Cloud's own.
+        wait_s: longest wait for the container after the deployment, seconds.
+        on_progress: told what Vespa Cloud logs.
+
+    Raises:
+        ArtifactError: `app` is no application package, or was changed.
+        MissingExtra: pyvespa is not installed.
+        UsageError: a name, the key or the certificate cannot be used.
+        EndpointError: Vespa Cloud does not answer, or refuses; the message is its own.
+    """
+    Package.open(app)
+    if key is not None and not key.is_file():
+        raise UsageError(f"expected the tenant's API key as a PEM file: no file {key}")
+    cloud_class = _cloud_class()
+    lines = _Lines(on_progress or silent)
+    # pyvespa prints; a library must not.
+    with contextlib.redirect_stdout(lines):
+        try:
+            cloud = cloud_class(
+                tenant=tenant,
+                application=application,
+                key_location=None if key is None else str(key),
+                application_root=str(app),
+                instance=instance,
+                output_file=lines,
+            )
+        except (ValueError, TypeError, OSError) as error:
+            raise UsageError(f"cannot use Vespa Cloud: {_line(error)}") from error
+        cloud.base_url = api or cloud.base_url
+        try:
+            url = str(cloud.deploy_from_disk(instance, app, region=region)).rstrip("/")
+        except Exception as error:  # pyvespa raises RuntimeError, HTTPError, TimeoutError, …
+            raise EndpointError(f"Vespa Cloud: {_line(error)}") from error
+    identity = {"cert": Path(cloud.data_cert_path), "key": Path(cloud.data_key_path)}
+    with Http(Endpoint.of(url, **identity)) as container:
+        wait_for_container(container, wait_s=wait_s, say=on_progress or silent)
+    return Deployment(
+        target="cloud",
+        url=url,
+        message=f"deployed to {tenant}.{application}.{instance}; feed and query with "
+        f"--cert {cloud.data_cert_path} --key {cloud.data_key_path}",
+        warnings=tuple(line for line in lines.said if line.startswith("WARNING")),
+    )
+
+
+def _cloud_class() -> Any:
+    """Class of pyvespa with our archive: complete, repeatable, no file in the working folder."""
+    deployment = require("vespa.deployment", extra="vespa")
+
+    class Cloud(deployment.VespaCloud):  # type: ignore[misc, name-defined]
+        def read_app_package_from_disk(self, application_root: Path) -> bytes:
+            from cryptography.hazmat.primitives.serialization import Encoding
+
+            certificate = self.data_certificate.public_bytes(Encoding.PEM)
+            archive = io.BytesIO()  # Vespa Cloud wants a hash of it before the first byte
+            write_archive(Path(application_root), archive, extra={CERTIFICATES: certificate})
+            return archive.getvalue()
+
+        def get_application(self, *, instance: str, region: str, **_: Any) -> Any:
+            # Only the address: pyvespa's own prints to a stdout that it took at its import.
+            return self.get_mtls_endpoint(instance=instance, region=region)
+
+    return Cloud
+
+
+class _Lines(io.TextIOBase):
+    """A text file that hands on whole lines."""
+
+    def __init__(self, say: Say) -> None:
+        self.said: list[str] = []
+        self._say, self._part = say, ""
+
+    def write(self, text: str) -> int:
+        *whole, self._part = (self._part + text).split("\n")
+        for line in filter(None, map(str.strip, whole)):
+            self.said.append(line)
+            self._say(line)
+        return len(text)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,120 @@
+"""The embedded engine as a process of its own, which stays when this one ends."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ranker.deploy.deployment import Deployment, Say, silent
+from ranker.endpoint import Endpoint, Http
+from ranker.errors import ArtifactError, EndpointError
+from ranker.package import Package
+
+__all__ = ["deploy_embedded"]
+
+POLL_S = 0.05
+
+
+def deploy_embedded(
+    app: Path,
+    *,
+    data: Path,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    log: Path | None = None,
+    wait_s: float = 120.0,
+    on_progress: Say | None = None,
+) -> Deployment:
+    """Start `python -m ranker.engine` on a package and wait until it answers.
+
+    Args:
+        app: the package folder.
+        data: folder of its documents; made where it is not there.
+        port: TCP port.
+        host: address to listen at; 127.0.0.1 keeps it to this machine.
+        log: file for its log, appended to; `DATA.log` by default.
+        wait_s: longest start, seconds: a model of 500 MB or an index to rebuild takes a while.
+        on_progress: told what is being waited for.
+
+    Raises:
+        ArtifactError: `app` is no application package, or the log cannot be written.
+        EndpointError: the port is in use, or the engine ended at its start.
+    """
+    say = on_progress or silent
+    Package.open(app, model=False)
+    _require_free(host, port)
+    log = log or data.with_name(f"{data.name}.log")
+    process = _start([str(app), "--data", str(data), "--port", str(port), "--host", host], log)
+    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    say(f"starting the embedded engine (process {process.pid}) at {url}")
+    try:
+        _wait(process, url, log, wait_s)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return Deployment(
+        target="embedded",
+        url=url,
+        message=f"the embedded engine runs as process {process.pid}; stop it with: "
+        f"kill {process.pid}",
+        pid=process.pid,
+        log=log,
+        process=process,
+    )
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EndpointError(
+                f"cannot listen at {host}:{port} ({error.strerror}); stop what runs there or "
+                "choose another port"
+            ) from error
+
+
+def _start(arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "ranker.engine", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+            )
+    except OSError as error:
+        raise ArtifactError(f"cannot write the log {log}: {error.strerror}") from error
+
+
+def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path, wait_s: float) -> None:
+    end = time.monotonic() + wait_s
+    with Http(Endpoint.of(url)) as http:
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise EndpointError(
+                    f"the embedded engine ended at its start (exit status {process.returncode}): "
+                    f"{_last_line(log)} (log: {log})"
+                )
+            if _healthy(http):
+                return
+            time.sleep(POLL_S)
+    raise EndpointError(f"the embedded engine did not answer at {url} in {wait_s:g} s; log: {log}")
+
+
+def _healthy(http: Http) -> bool:
+    try:
+        return http.get("/state/v1/health", timeout_s=5).status == 200
+    except EndpointError:
+        return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else "it said nothing"

@@ -1,0 +1,203 @@
+"""To a Vespa that runs: the package goes to its config server, in one request.
+
+The protocol is `vespa-facts` §7: POST prepareandactivate, then serviceconverge until every
+service has the new generation, then the container's ApplicationStatus.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from ranker.deploy.archive import write_archive
+from ranker.deploy.deployment import Deployment, Say, silent
+from ranker.endpoint import Answer, Endpoint, Http
+from ranker.errors import EndpointError, ResponseError
+from ranker.package import Package
+
+__all__ = ["deploy_server", "wait_for_config_server", "wait_for_container"]
+
+PREPARE = "/application/v2/tenant/default/prepareandactivate"
+PREPARE_S = 600.0
+"""Vespa loads the model while it prepares; pyvespa's 120 s are too few for a large one."""
+
+POLL_S = 0.5
+
+
+def deploy_server(
+    app: Path,
+    *,
+    config_url: str = "http://localhost:19071",
+    url: str = "http://localhost:8080",
+    wait_s: float = 300.0,
+    poll_s: float = POLL_S,
+    on_progress: Say | None = None,
+) -> Deployment:
+    """Deploy to a running Vespa.
+
+    Args:
+        app: the package folder.
+        config_url: where the config server is.
+        url: where the container will take documents and queries.
+        wait_s: longest wait for the services after activation, seconds.
+        poll_s: time between two questions while waiting, seconds.
+        on_progress: told of the upload and of the steps.
+
+    Raises:
+        ArtifactError: `app` is no application package, or was changed.
+        EndpointError: nothing answers, or the services did not come up.
+        ResponseError: Vespa refused the package; the message is Vespa's own.
+    """
+    say = on_progress or silent
+    Package.open(app)
+    with Http(Endpoint.of(config_url)) as config, Http(Endpoint.of(url)) as container:
+        activated = _upload(config, app, say)
+        warnings = _warnings(activated)
+        for warning in warnings:
+            say(warning)
+        say(str(activated.get("message", "activated")))
+        _wait_for_services(config, activated, end=time.monotonic() + wait_s, poll_s=poll_s, say=say)
+        wait_for_container(container, wait_s=wait_s, poll_s=poll_s, say=say)
+    return Deployment(
+        target="server",
+        url=url.rstrip("/"),
+        message=str(activated.get("message", "")),
+        warnings=warnings,
+    )
+
+
+def wait_for_config_server(config_url: str, *, wait_s: float, poll_s: float = POLL_S) -> None:
+    """Wait until a config server that was just started takes packages.
+
+    Raises:
+        EndpointError: it did not come up in time.
+    """
+    with Http(Endpoint.of(config_url)) as http:
+        up = _until(lambda: _is_up(http, "/state/v1/health"), time.monotonic() + wait_s, poll_s)
+    if not up:
+        raise EndpointError(f"the config server at {config_url} did not come up in {wait_s:g} s")
+
+
+def wait_for_container(container: Http, *, wait_s: float, poll_s: float = POLL_S, say: Say) -> None:
+    """Wait until a container takes documents and queries.
+
+    Raises:
+        EndpointError: it did not come up in time.
+    """
+    say(f"waiting for the container at {container.url}")
+    end = time.monotonic() + wait_s
+    if not _until(lambda: _is_up(container, "/ApplicationStatus"), end, poll_s):
+        raise EndpointError(
+            f"the application is activated, but the container at {container.url} does not answer "
+            "/ApplicationStatus; check the URL, and vespa-logfmt on the server"
+        )
+
+
+def _upload(config: Http, app: Path, say: Say) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as file:
+        write_archive(app, file)
+        size = file.tell()
+        file.seek(0)
+        headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
+        answer = config.request(
+            "POST",
+            PREPARE,
+            body=_Upload(file, size, say),
+            headers=headers,
+            timeout_s=PREPARE_S,
+        )
+    said = answer.json()
+    if answer.status != 200 or not isinstance(said, dict):
+        raise _refused(answer, said, config.url)
+    return said
+
+
+class _Upload:
+    """A file that says how much of it has been read."""
+
+    def __init__(self, file: IO[bytes], size: int, say: Say) -> None:
+        self._file, self._size, self._say = file, size, say
+        self._read, self._said = 0, -1
+
+    def read(self, size: int = -1, /) -> bytes:
+        block = self._file.read(size)
+        self._read += len(block)
+        percent = 100 * self._read // max(self._size, 1)
+        if percent // 10 > self._said:
+            self._said = percent // 10
+            self._say(f"sent {self._read / 1e6:.1f} of {self._size / 1e6:.1f} MB")
+        return block
+
+
+def _refused(answer: Answer, said: Any, url: str) -> ResponseError:
+    said = said if isinstance(said, dict) else {}
+    message = " ".join(str(said.get("message") or answer.excerpt()).split())
+    name = said.get("error-code") or f"HTTP {answer.status}"
+    logged = "; ".join(_logged(said))
+    return ResponseError(
+        f"the config server {url} refused the application ({name}): {message}"
+        + (f" (it also logged: {logged})" if logged else ""),
+        status=answer.status,
+    )
+
+
+def _warnings(activated: Mapping[str, Any]) -> tuple[str, ...]:
+    """What Vespa warns of, and what it wants done before a change takes effect."""
+    actions = activated.get("configChangeActions") or {}
+    wanted = [
+        f"{kind} needed: {'; '.join(map(str, action.get('messages', ()))) or action}"
+        for kind in ("restart", "refeed", "reindex")
+        for action in actions.get(kind, ())
+    ]
+    return (*_logged(activated), *wanted)
+
+
+def _logged(said: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{entry['level']}: {' '.join(str(entry.get('message', '')).split())}"
+        for entry in said.get("log") or ()
+        if entry.get("level") in ("WARNING", "SEVERE", "ERROR")
+    ]
+
+
+def _wait_for_services(
+    config: Http, activated: Mapping[str, Any], *, end: float, poll_s: float, say: Say
+) -> None:
+    path = urlsplit(str(activated.get("url", ""))).path + "/serviceconverge"
+    state: dict[str, Any] = {}
+
+    def converged() -> bool:
+        answer = config.get(path)
+        if answer.status == 404:  # an older config server may not know the path
+            return True
+        if answer.status != 200:
+            return False
+        state.update(answer.json())
+        generation, wanted = state.get("currentGeneration"), state.get("wantedGeneration")
+        say(f"waiting for the services: generation {generation}, wanted {wanted}")
+        return bool(state.get("converged"))
+
+    if not _until(converged, end, poll_s):
+        raise EndpointError(
+            f"the application is activated, but its services did not take it over in time "
+            f"(generation {state.get('currentGeneration')}, wanted "
+            f"{state.get('wantedGeneration')}); see vespa-logfmt on the server"
+        )
+
+
+def _is_up(http: Http, path: str) -> bool:
+    try:
+        return http.get(path, timeout_s=5).status == 200
+    except EndpointError:
+        return False
+
+
+def _until(holds: Callable[[], bool], end: float, poll_s: float) -> bool:
+    """Ask until it holds or the time is over; once at least."""
+    while not holds():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(poll_s)
+    return True

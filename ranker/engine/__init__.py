@@ -1,0 +1,5 @@
+"""The embedded engine."""
+
+from ranker.engine.server import serve
+
+__all__ = ["serve"]

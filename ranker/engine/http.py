@@ -1,0 +1,302 @@
+"""The HTTP side: routes of Vespa's container that clients use, as an ASGI application."""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ranker import __version__
+from ranker.engine import status
+from ranker.engine.documents import Documents, Reply
+from ranker.engine.faults import DocumentFault, QueryFault, http_status
+from ranker.engine.parameters import json_parameters, merged
+from ranker.engine.paths import PREFIX, target_of
+from ranker.engine.render import answer_json, dumps, faults_json
+from ranker.engine.search import Search
+from ranker.package import Package
+
+__all__ = ["application"]
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BODY = 100 * 2**20
+"""Bytes of a request, as in Vespa's container."""
+
+ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"]
+
+
+class TooLarge(Exception):
+    """A body above the limit."""
+
+
+class BadBody(Exception):
+    """A body whose encoding is broken."""
+
+
+def application(package: Package, search: Search, documents: Documents, pool: Executor) -> ASGIApp:
+    """The ASGI application.
+
+    Args:
+        package: what is served, for clients that ask.
+        search: answers queries.
+        documents: the document API.
+        pool: threads on which queries run, so that the event loop stays free.
+    """
+    api = _Api(package, search, documents, pool)
+    pages = _pages(package, api)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # A feed is thousands of requests a second: its path goes past router and middleware.
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            response = await api.document(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await pages(scope, receive, send)
+
+    return app
+
+
+def _pages(package: Package, api: "_Api") -> Starlette:
+    json_pages = {
+        "/": status.overview,
+        "/ApplicationStatus": status.overview,
+        "/state/v1": status.resources,
+        "/state/v1/": status.resources,
+        "/state/v1/health": status.health,
+        "/state/v1/metrics": api.metrics,
+        "/state/v1/version": status.version,
+        "/metrics/v2/values": api.metrics_v2,
+        "/ranker/v1/manifest": lambda request: package.manifest.to_dict(),
+    }
+    read = ["GET", "HEAD"]
+    return Starlette(
+        routes=[
+            Route("/search", api.query, methods=ALL_METHODS),
+            Route("/search/{rest:path}", api.query, methods=ALL_METHODS),
+            Route("/status.html", _status_page, methods=read),
+            Route("/ranker/v1/tokenizer", api.tokenizer, methods=read),
+            *(Route(path, _json_page(make), methods=read) for path, make in json_pages.items()),
+        ],
+        exception_handlers={404: _no_binding},
+    )
+
+
+class _Api:
+    def __init__(
+        self, package: Package, search: Search, documents: Documents, pool: Executor
+    ) -> None:
+        self._package = package
+        self._search = search
+        self._documents = documents
+        self._pool = pool
+        self._counts: Counter[str] = Counter()
+
+    async def query(self, request: Request) -> Response:
+        """`/search/`."""
+        start = time.perf_counter()
+        self._counts["queries"] += 1
+        try:
+            parameters = await _search_parameters(request)
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._pool, self._answer, parameters, start)
+            return _json_response(body, 200)
+        except QueryFault as fault:
+            faults = [fault]
+        except TooLarge as error:
+            return _json_response({"message": str(error)}, 413)
+        except BadBody as error:
+            faults = [QueryFault(3, str(error))]
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            logger.exception("a query failed")
+            faults = [QueryFault(18, f"{type(error).__name__}: {error}")]
+        self._counts["failed_queries"] += 1
+        return _json_response(dumps(faults_json(faults)), http_status(faults))
+
+    async def document(self, request: Request) -> Response:
+        """`/document/v1/`."""
+        path = _raw_path(request)
+        try:
+            target = target_of(path)
+            body = await _body(request) if request.method in ("POST", "PUT") else b""
+            pairs = dict(request.query_params)
+            reply = await self._documents.handle(request.method, target, pairs, body)
+            self._counts[f"documents_{request.method}"] += 1
+            return _document_response(request, reply)
+        except DocumentFault as fault:
+            error = fault
+        except TooLarge as large:
+            error = DocumentFault(413, str(large))
+        except BadBody as bad:
+            error = DocumentFault(400, str(bad))
+        except ClientDisconnect:
+            error = DocumentFault(400, "the request was cut off")
+        except Exception as failure:
+            logger.exception("a document operation failed")
+            error = DocumentFault(500, f"{type(failure).__name__}: {failure}")
+        self._counts["failed_documents"] += 1
+        return _json_response({"pathId": path, "message": error.message}, error.status)
+
+    async def tokenizer(self, request: Request) -> Response:
+        """The package's tokenizer.json, for clients without the package."""
+        return Response(self._package.tokenizer_json, media_type="application/json")
+
+    def metrics(self, request: Request) -> dict[str, Any]:
+        """Counters, in the shape of `/state/v1/metrics`."""
+        return status.metrics(self._values())
+
+    def metrics_v2(self, request: Request) -> dict[str, Any]:
+        """Counters, in the shape of `/metrics/v2/values`."""
+        return status.metrics_v2(self._values())
+
+    def _values(self) -> dict[str, float]:
+        return {"documents": self._search.documents(), **self._counts}
+
+    def _answer(self, parameters: Mapping[str, str], start: float) -> bytes:
+        answer = self._search.answer(parameters, start=start)
+        schema = self._package.manifest.schema
+        elapsed = time.perf_counter() - start
+        return dumps(answer_json(answer, schema=schema, elapsed_s=elapsed))
+
+
+async def _search_parameters(request: Request) -> dict[str, str]:
+    """Parameters of URL and body; a body counts as JSON only where it says so, as in Vespa."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body: dict[str, str] = {}
+    if request.method == "POST" and kind == "application/json":
+        body = json_parameters(await _body(request))
+    elif request.method == "POST" and kind == "application/x-www-form-urlencoded":
+        body = dict(_form(await _body(request)))
+    return merged(body, request.query_params.multi_items())
+
+
+def _form(body: bytes) -> list[tuple[str, str]]:
+    from urllib.parse import parse_qsl
+
+    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+async def _body(request: Request) -> bytes:
+    """The body, unpacked.
+
+    Raises:
+        TooLarge: above the limit, packed or unpacked.
+        BadBody: not the encoding it says, or cut off.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        _check_size(size)
+        parts.append(part)
+    body = b"".join(parts)
+    expected = request.headers.get("content-length", "")
+    if expected.isdecimal() and len(body) != int(expected):
+        raise BadBody(f"the body was cut off: expected {expected} bytes, got {len(body)}")
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise BadBody(f"Content-Encoding '{encoding}' is not supported; use gzip or none")
+    return _unpacked(body)
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        found = unpack.decompress(body, LARGEST_BODY + 1)
+    except zlib.error as error:
+        raise BadBody(f"Invalid gzip bytes: {error}") from error
+    _check_size(len(found))
+    if not unpack.eof:
+        raise BadBody("Invalid gzip bytes: the body was cut off")
+    return found
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_BODY:
+        raise TooLarge(
+            f"Document operation request size of at least {size} bytes exceeds maximum size of "
+            f"{LARGEST_BODY} bytes."
+        )
+
+
+def _raw_path(request: Request) -> str:
+    """The path as it was sent, still encoded."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    return str(raw.decode("ascii", "replace")).partition("?")[0]
+
+
+def _document_response(request: Request, reply: Reply) -> Response:
+    if reply.stream is None:
+        headers = {"Allow": reply.allow} if reply.allow else None
+        if reply.status == 204:
+            return Response(status_code=204, headers=headers)
+        return _json_response(reply.body, reply.status)
+    lines = "application/jsonl" in request.headers.get("accept", "")
+    parts = _lines(reply.stream) if lines else _array(reply.body, reply.stream)
+    kind = "application/jsonl" if lines else "application/json"
+    return StreamingResponse(_threaded(parts), media_type=f"{kind}; charset=UTF-8")
+
+
+def _lines(documents: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    count = 0
+    for document in documents:
+        count += 1
+        yield dumps({"put": document["id"], "fields": document["fields"]}) + b"\n"
+    yield dumps({"continuation": {"percentFinished": 100.0}}) + b"\n"
+    yield dumps({"sessionStats": {"documentCount": count}}) + b"\n"
+
+
+def _array(body: dict[str, Any], documents: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    yield dumps(body)[:-1] + b',"documents":['
+    count = 0
+    for document in documents:
+        yield (b"," if count else b"") + dumps(document)
+        count += 1
+    yield b'],"documentCount":%d}' % count
+
+
+async def _threaded(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Parts made on a thread, some at a time, so that the event loop stays free."""
+
+    def some() -> bytes:
+        return b"".join(part for part, _ in zip(parts, range(200), strict=False))
+
+    while chunk := await asyncio.to_thread(some):
+        yield chunk
+
+
+def _json_page(make: Any) -> Any:
+    async def page(request: Request) -> Response:
+        return _json_response(make(request), 200)
+
+    return page
+
+
+def _json_response(body: dict[str, Any] | bytes, code: int) -> Response:
+    content = body if isinstance(body, bytes) else dumps(body)
+    return Response(content, status_code=code, media_type="application/json; charset=utf-8")
+
+
+async def _status_page(request: Request) -> Response:
+    return Response("<title>OK</title>\n", media_type="text/html")
+
+
+async def _no_binding(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(
+        f"Error 404 No binding for URI '{request.url}': the embedded engine of ranker "
+        f"{__version__} answers at /search/, /document/v1/, /state/v1/, /ApplicationStatus, "
+        "/status.html, /metrics/v2/values and /ranker/v1/\n",
+        status_code=404,
+    )

@@ -1,0 +1,193 @@
+"""Answering a search request: first phase, model, page; in this order, on one thread."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ranker import contract
+from ranker.engine.entry import Entry, token_ids
+from ranker.engine.index import Index, Snapshot
+from ranker.engine.matching import FirstPhase, Matched, first_phase, sorted_rows
+from ranker.engine.ranking import Ranked, rerank
+from ranker.engine.request import DEFAULT, Request, parse_request
+from ranker.engine.store import Reader
+from ranker.engine.timer import Timer
+from ranker.manifest import Manifest
+from ranker.score import Scorer
+
+__all__ = ["Answer", "Found", "Search"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hit of the answer.
+
+    Attributes:
+        id: the document's id.
+        entry: the document.
+        relevance: final score.
+        match_features: as the profile lists them; None for none.
+        logit: for the summary features; None where the class or profile has none.
+    """
+
+    id: str
+    entry: Entry
+    relevance: float
+    match_features: dict[str, float] | None
+    logit: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        request: what was asked.
+        found: the page's hits.
+        total: documents that match.
+        documents: documents that were searched.
+        query_s, fill_s: seconds for finding and ranking, and for reading the hits.
+        notes: what the trace says.
+    """
+
+    request: Request
+    found: list[Found]
+    total: int
+    documents: int
+    query_s: float
+    fill_s: float
+    notes: list[str] = field(default_factory=list)
+
+
+class Search:
+    """The searching side of the engine; thread safe.
+
+    Args:
+        manifest: the application.
+        index: candidates.
+        reader: documents.
+        scorer: the model.
+    """
+
+    def __init__(self, manifest: Manifest, index: Index, reader: Reader, scorer: Scorer) -> None:
+        self.manifest = manifest
+        self._index = index
+        self._reader = reader
+        self._scorer = scorer
+
+    def documents(self) -> int:
+        """Number of documents."""
+        return self._index.documents
+
+    def answer(self, parameters: Mapping[str, str], *, start: float | None = None) -> Answer:
+        """The answer to a request.
+
+        Args:
+            parameters: flat, under their full names.
+            start: when the request came in (`time.perf_counter`), now by default.
+
+        Raises:
+            QueryFault: it cannot be answered, or not in time.
+        """
+        request = parse_request(parameters, self.manifest)
+        timer = Timer(request.timeout_s, start=start)
+        timer.check()
+        notes: list[str] = []
+        snapshot = self._index.snapshot()
+        first = self._first_phase(request, snapshot, timer)
+        ranked = self._ranked(request, first, timer, notes)
+        page = ranked[request.offset : request.offset + request.hits]
+        if request.statement.order:
+            page = ranked
+        query_s = timer.elapsed_s
+        found = self._fill(request, page, timer)
+        if request.profile.name == DEFAULT.name:
+            notes.append("no rank profile is named: ranked by bm25(contents)")
+        return Answer(
+            request=request,
+            found=found,
+            total=first.total,
+            documents=snapshot.totals.documents,
+            query_s=query_s,
+            fill_s=timer.elapsed_s - query_s,
+            notes=notes,
+        )
+
+    def _first_phase(self, request: Request, snapshot: Snapshot, timer: Timer) -> FirstPhase:
+        tree = request.statement.tree
+        assert tree is not None
+        end = request.offset + request.hits
+        if request.statement.order:
+            page = slice(request.offset, end)
+            order = request.statement.order
+            return sorted_rows(tree, snapshot, self._reader, order, page=page, timer=timer)
+        reranked = 0 if request.profile.phase == "first" else request.profile.rerank_count
+        needed = max(end, reranked)
+        return first_phase(tree, snapshot, self._reader, needed=needed, timer=timer)
+
+    def _ranked(
+        self, request: Request, first: FirstPhase, timer: Timer, notes: list[str]
+    ) -> list[Ranked]:
+        profile = request.profile
+        if request.statement.order:
+            # A sorted result shows the first phase's score; nothing is reranked for it.
+            return [Ranked(one, one.contents) for one in first.matched]
+
+        def logits(chunk: Sequence[Matched]) -> list[float]:
+            return self._logits(request.query_ids, chunk, notes)
+
+        count = profile.rerank_count if profile.needs_tokens or profile.phase != "first" else 0
+        return rerank(first.matched, profile, count, logits, timer)
+
+    def _logits(
+        self, query_ids: list[int], chunk: Sequence[Matched], notes: list[str]
+    ) -> list[float]:
+        tokens = self._reader.tokens([one.row for one in chunk])
+        ids = [token_ids(tokens.get(one.row), self.manifest.spec) for one in chunk]
+        empty = sum(not one for one in ids)
+        if empty:
+            notes.append(
+                f"{empty} of {len(ids)} reranked documents have no {contract.DOC_TOKEN_IDS}; "
+                f"they were scored as empty texts, and their attribute({contract.TOKEN_SPEC}) is 0"
+            )
+            logger.warning("%s", notes[-1])
+        return [float(logit) for logit in self._scorer.logits(query_ids, ids)]
+
+    def _fill(self, request: Request, page: Sequence[Ranked], timer: Timer) -> list[Found]:
+        timer.check()
+        entries = self._reader.entries([ranked.matched.row for ranked in page])
+        summaries = request.summary == "default" and request.profile.needs_tokens
+        # The profiles of the second phase have `summary-features: logit`, for the default class.
+        logit_of = self._page_logits(request, page) if summaries else {}
+        found = []
+        for ranked in page:
+            row = ranked.matched.row
+            if row not in entries:  # removed since it was ranked
+                continue
+            id_, entry = entries[row]
+            features = _match_features(ranked.matched, request)
+            found.append(Found(id_, entry, ranked.relevance, features, logit_of.get(row)))
+        return found
+
+    def _page_logits(self, request: Request, page: Sequence[Ranked]) -> dict[int, float]:
+        """Logits of a page's hits; those below the reranked ones are computed here."""
+        if request.profile.phase != "second":
+            return {}
+        known = {r.matched.row: r.logit for r in page if r.logit is not None}
+        rest = [r.matched for r in page if r.matched.row not in known]
+        scored = self._logits(request.query_ids, rest, []) if rest else []
+        return known | {one.row: logit for one, logit in zip(rest, scored, strict=True)}
+
+
+def _match_features(matched: Matched, request: Request) -> dict[str, float] | None:
+    if request.profile.name == DEFAULT.name:
+        return None
+    features = {
+        f"bm25({contract.CONTENTS})": matched.contents,
+        f"bm25({contract.TITLE})": matched.title,
+    }
+    if request.profile.needs_tokens:
+        features[f"attribute({contract.TOKEN_SPEC})"] = float(matched.token_spec)
+    return features

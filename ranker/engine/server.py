@@ -1,0 +1,182 @@
+"""The engine as a process: opens a package and a data folder, serves until it is told to stop."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ranker.engine.commits import Commits
+from ranker.engine.documents import Documents
+from ranker.engine.index import Index
+from ranker.engine.search import Search
+from ranker.engine.store import Reader, Store
+from ranker.errors import ArtifactError, EndpointError, require
+from ranker.package import Package
+from ranker.score import Scorer
+
+__all__ = ["serve"]
+
+logger = logging.getLogger(__name__)
+
+DOCUMENTS = "documents.sqlite"
+
+GRACE_S = 10.0
+"""Seconds for the requests that are being answered when the engine is told to stop."""
+
+THREADS = 8
+"""Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
+
+
+def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -> None:
+    """Serve an application package until SIGTERM or SIGINT.
+
+    Args:
+        app: the package's folder.
+        data: folder for the documents, made if it is missing.
+        port: TCP port, for HTTP/1.1 and HTTP/2 with prior knowledge.
+        host: address to listen on.
+
+    Raises:
+        EndpointError: the port is in use, or the address is not this machine's.
+        ArtifactError: the package or the data folder cannot be used, or another engine uses it.
+        SpecMismatch: model and package have different token contracts.
+    """
+    import sys; sys.setswitchinterval(0.0005)
+    check_port(host, port)
+    package = Package.open(app)
+    with _locked(data), _running(package, data) as asgi:
+        asyncio.run(_serve(asgi, host, port))
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on.
+
+    Raises:
+        EndpointError: it is in use, or cannot be had.
+    """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise EndpointError(
+            f"cannot listen on {host}:{port}: {error}; stop what listens there, or choose "
+            "another --port"
+        ) from error
+
+
+@contextlib.contextmanager
+def _running(package: Package, data: Path) -> Iterator[Any]:
+    """The ASGI application over an open data folder; all is closed in order at the end."""
+    http = require("ranker.engine.http", extra="engine")
+    manifest = package.manifest
+    with contextlib.ExitStack() as stack:
+        scorer = Scorer(package.model, manifest.spec)
+        stack.callback(scorer.close)
+        store = Store(data / DOCUMENTS, manifest)
+        reader = Reader(data / DOCUMENTS)
+        index = Index(data / "index", reader, store.totals, store.forget_later)
+        stack.callback(index.close)
+        commits = Commits(store, index.follow)
+        stack.callback(commits.close)
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+        stack.callback(pool.shutdown)
+        search = Search(manifest, index, reader, scorer)
+        documents = Documents(manifest, commits, reader, pool)
+        logger.info("%d documents in %s", store.totals.documents, data)
+        yield http.application(package, search, documents, pool)
+
+
+async def _serve(asgi: Any, host: str, port: int) -> None:
+    granian = require("granian.server.embed", extra="engine")
+    constants = require("granian.constants", extra="engine")
+    counted = _Counted(asgi)
+    server = granian.Server(
+        counted,
+        address=host,
+        port=port,
+        interface=constants.Interfaces.ASGINL,
+        http=constants.HTTPModes.auto,
+        websockets=False,
+        log_enabled=False,
+    )
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    serving = loop.create_task(server.serve())
+    logger.info("serving at http://%s:%d", host, port)
+    await asyncio.wait(
+        [serving, loop.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED
+    )
+    if serving.done() and (error := serving.exception()) is not None:
+        raise EndpointError(f"cannot serve at {host}:{port}: {error}") from error
+    server.stop()
+    await counted.wait_until_idle()
+    # The server waits for clients to close their connections, which an idle client never does.
+    serving.cancel()
+    await asyncio.wait([serving])
+    logger.info("stopped")
+
+
+class _Counted:
+    """An ASGI application that knows how many requests it is answering."""
+
+    def __init__(self, asgi: Any) -> None:
+        self._asgi = asgi
+        self._active = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._active += 1
+        try:
+            await self._asgi(scope, receive, send)
+        finally:
+            self._active -= 1
+
+    async def wait_until_idle(self) -> None:
+        """Wait for the answers that are on their way, but not for ever."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GRACE_S
+        while self._active and loop.time() < end:
+            await asyncio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Hold the data folder for this process alone.
+
+    Raises:
+        ArtifactError: another engine holds it, or the folder holds something else.
+    """
+    _check_folder(data)
+    with (data / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise ArtifactError(
+                f"the data folder {data} is in use by another engine (process "
+                f"{lock.read().strip() or '?'}); stop it, or name another --data folder"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _check_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        foreign = any(data.iterdir()) and not (data / "lock").exists()
+    except OSError as error:
+        raise ArtifactError(f"cannot use {data} as data folder: {error}") from error
+    if foreign:
+        raise ArtifactError(
+            f"expected an engine's data folder or a new one, got {data}, which holds other files"
+        )

@@ -1,0 +1,213 @@
+"""The query tree: which documents match, and which of their terms count for the score.
+
+`match` is exact and looks at one document; the index finds candidates with the same tree.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+__all__ = [
+    "And",
+    "AndNot",
+    "Everything",
+    "Leaf",
+    "Node",
+    "Nothing",
+    "Or",
+    "Phrase",
+    "Rank",
+    "Range",
+    "Strings",
+    "View",
+    "leaves",
+    "match",
+    "text_fields",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What matching sees of a document.
+
+    Attributes:
+        terms: index terms of each text field, as `entry.terms_text` writes them.
+        numbers, strings: values of the attributes.
+    """
+
+    terms: dict[str, str]
+    numbers: dict[str, int | None]
+    strings: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Terms of a text field one after the other; with one term, a word.
+
+    Attributes:
+        field: the text field.
+        terms: index terms, at least one.
+        ranked: whether it counts for the score.
+    """
+
+    field: str
+    terms: tuple[str, ...]
+    ranked: bool = True
+
+    def occurrences(self, view: View) -> int:
+        """How often it occurs in the document's field."""
+        text, needle = view.terms[self.field], f" {'  '.join(self.terms)} "
+        if len(self.terms) == 1:
+            return text.count(needle)
+        found, at = 0, text.find(needle)
+        while at >= 0:  # occurrences may overlap: "a a" is twice in "a a a"
+            found, at = found + 1, text.find(needle, at + 1)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A number between two bounds, both included; None is no bound."""
+
+    field: str
+    low: int | None = None
+    high: int | None = None
+
+    def holds(self, view: View) -> bool:
+        """Whether the document's value is in the range; one that is not set is in none."""
+        value = view.numbers[self.field]
+        if value is None:
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """A string attribute with one of some values, whatever the case, as Vespa's default is."""
+
+    field: str
+    values: frozenset[str]
+
+    def holds(self, view: View) -> bool:
+        """Whether the document has one of the values."""
+        value = view.strings[self.field]
+        return value is not None and value.lower() in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """`true`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """`false`."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All children."""
+
+    children: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one child; `or` and `weakAnd`, whose exact form it is."""
+
+    children: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AndNot:
+    """The first, and none of the others."""
+
+    positive: "Node"
+    negatives: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """The first decides; the others only count for the score."""
+
+    first: "Node"
+    others: tuple["Node", ...] = field(default=())
+
+
+Leaf = Phrase | Range | Strings | Everything | Nothing
+Node = Leaf | And | Or | AndNot | Rank
+
+
+def leaves(node: Node) -> Iterator[Phrase]:
+    """The words and phrases that may count for the score."""
+    match node:
+        case Phrase():
+            if node.ranked:
+                yield node
+        case And(children) | Or(children):
+            for child in children:
+                yield from leaves(child)
+        case AndNot(positive, _):
+            yield from leaves(positive)
+        case Rank(first, others):
+            for child in (first, *others):
+                yield from leaves(child)
+
+
+def text_fields(node: Node) -> set[str]:
+    """The text fields that matching looks at."""
+    match node:
+        case Phrase():
+            return {node.field}
+        case And(children) | Or(children):
+            parts = children
+        case AndNot(first, others) | Rank(first, others):
+            parts = (first, *others)
+        case _:
+            parts = ()
+    return set().union(*map(text_fields, parts))
+
+
+def match(node: Node, view: View) -> list[tuple[Phrase, int]] | None:
+    """The words and phrases that count for this document, with their occurrences.
+
+    A word counts only where the part of the query around it holds: in `(a and b) or c` the `a`
+    of a document without `b` does not.
+
+    Returns:
+        None where the document does not match.
+    """
+    match node:
+        case Phrase():
+            found = node.occurrences(view)
+            return None if not found else [(node, found)] if node.ranked else []
+        case Range() | Strings():
+            return [] if node.holds(view) else None
+        case Everything():
+            return []
+        case Nothing():
+            return None
+        case And(children):
+            return _all(children, view)
+        case Or(children):
+            return _any(children, view)
+        case AndNot(positive, negatives):
+            excluded = any(match(child, view) is not None for child in negatives)
+            return None if excluded else match(positive, view)
+        case Rank(first, others):
+            found_first = match(first, view)
+            return None if found_first is None else found_first + (_any(others, view) or [])
+
+
+def _all(children: tuple[Node, ...], view: View) -> list[tuple[Phrase, int]] | None:
+    found: list[tuple[Phrase, int]] = []
+    for child in children:
+        part = match(child, view)
+        if part is None:
+            return None
+        found += part
+    return found
+
+
+def _any(children: tuple[Node, ...], view: View) -> list[tuple[Phrase, int]] | None:
+    parts = [part for child in children if (part := match(child, view)) is not None]
+    return [leaf for part in parts for leaf in part] if parts else None

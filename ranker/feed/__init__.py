@@ -1,0 +1,17 @@
+"""Feeding: a document becomes a pretokenized operation; a stream of them reaches the server.
+
+Every document is accounted for: acknowledged, or in the report with a status and a reason.
+"""
+
+from ranker.feed.operation import operations, put_operation, write_operations
+from ranker.feed.report import Failure, FeedReport
+from ranker.feed.stream import feed
+
+__all__ = [
+    "Failure",
+    "FeedReport",
+    "feed",
+    "operations",
+    "put_operation",
+    "write_operations",
+]

@@ -1,0 +1,162 @@
+"""What the page shows of an evaluation: tables and pictures as plain values for the template."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ranker.evaluate import Evaluation
+from ranker.report import words
+from ranker.report.examples import examples, query_table
+from ranker.report.facts import evaluation_facts
+from ranker.report.scales import Linear, Log
+from ranker.report.strips import MARGIN, WIDTH, Dot, Mark, Strip, strips
+
+__all__ = ["evaluation_view"]
+
+View = dict[str, Any]
+
+PERCENTILES = ("p50", "p90", "p95", "p99", "mean", "max")
+
+
+def evaluation_view(
+    evaluation: Evaluation, *, training: Mapping[str, Any] | None, ident: str
+) -> View:
+    """Everything that the page says about one evaluation.
+
+    Args:
+        evaluation: the folder.
+        training: of the evaluated model, where the folders of the report hold it.
+        ident: prefix of ids, unique in the page.
+    """
+    data = evaluation.figures["dataset"]
+    hits = evaluation.hits()
+    return {
+        "ident": ident,
+        "title": f"{data['name']}, {data['split']}" if data["split"] else data["name"],
+        "headline": words.headline(evaluation),
+        "recommendation": words.recommendation(evaluation, training),
+        "cautions": words.cautions(evaluation, training),
+        "queries": data["queries"],
+        "measure": evaluation.measures[0],
+        "measures": evaluation.measures,
+        "profiles": [_profile(evaluation, profile) for profile in evaluation.profiles],
+        "hits": evaluation.figures["arguments"]["hits"],
+        "comparisons": [_comparison(row) for row in evaluation.comparisons],
+        "differences": _differences(evaluation, hits, f"{ident}-differences"),
+        "latencies": [_latency(evaluation, profile) for profile in evaluation.profiles],
+        "latency_plot": _latency_plot(evaluation, f"{ident}-latency"),
+        "examples": examples(evaluation, hits),
+        "table": query_table(evaluation, hits),
+        "facts": evaluation_facts(evaluation),
+    }
+
+
+def _profile(evaluation: Evaluation, name: str) -> View:
+    figures = evaluation.figures["profiles"][name]
+    return {
+        "name": name,
+        "formula": words.formula(evaluation.figures["profile_definitions"][name]),
+        "baseline": name == evaluation.baseline and len(evaluation.profiles) > 1,
+        "recommended": name == evaluation.figures["recommended_profile"],
+        "cells": [
+            {
+                "mean": words.number(figures["mean"][measure]),
+                "low": words.number(figures["interval"][measure][0]),
+                "high": words.number(figures["interval"][measure][1]),
+                "best": _is_best(evaluation, name, measure),
+            }
+            for measure in evaluation.measures
+        ],
+    }
+
+
+def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
+    values = [words.number(evaluation.mean(p, measure)) for p in evaluation.profiles]
+    own = words.number(evaluation.mean(name, measure))
+    # To be judged often is no merit, so that share has no winner.
+    is_merit = not measure.startswith("Judged")
+    return is_merit and own == max(values) and own != min(values)
+
+
+def _comparison(row: Mapping[str, Any]) -> View:
+    return {
+        **row,
+        "difference": words.signed(row["mean_difference"]),
+        "interval": words.interval(row["interval"]),
+        "p": words.p_value(row["p"]),
+        "p_holm": words.p_value(row["p_holm"]),
+        "verdict": words.verdict(row),
+    }
+
+
+def _differences(evaluation: Evaluation, hits: Mapping[str, Any], ident: str) -> str:
+    """The difference of every query and profile to the baseline; empty without a comparison."""
+    rows = evaluation.comparisons
+    if not rows:
+        return ""
+    dots = [_difference_dots(evaluation, row, hits) for row in rows]
+    most = max(abs(dot.value) for row in dots for dot in row) or 0.1
+    scale = Linear(-most * 1.04, most * 1.04, MARGIN, WIDTH - MARGIN)
+    measure = evaluation.measures[0]
+    return strips(
+        [
+            Strip(
+                label=f"{row['profile']} − {row['baseline']}",
+                note=f"{row['wins']} won, {row['ties']} tied, {row['losses']} lost",
+                dots=own,
+                interval=(row["interval"][0], row["mean_difference"], row["interval"][1]),
+            )
+            for row, own in zip(rows, dots, strict=True)
+        ],
+        scale,
+        ident=ident,
+        title=f"Difference in {measure} to {evaluation.baseline}, one dot a query",
+        axis=f"difference in {measure} (right of 0: better than {evaluation.baseline})",
+    )
+
+
+def _difference_dots(
+    evaluation: Evaluation, row: Mapping[str, Any], hits: Mapping[str, Any]
+) -> list[Dot]:
+    base = evaluation.per_query(row["baseline"], row["measure"])
+    own = evaluation.per_query(row["profile"], row["measure"])
+    dots = []
+    for query_id, value in own.items():
+        gain = value - base[query_id]
+        style = "tie" if abs(gain) < 1e-9 else "win" if gain > 0 else "loss"
+        text = hits["queries"][query_id]["text"]
+        dots.append(Dot(gain, style, f"{words.signed(gain)}: {text[:80]}"))
+    return dots
+
+
+def _latency(evaluation: Evaluation, name: str) -> View:
+    figures = evaluation.figures["profiles"][name]
+    server = figures["server_ms"]
+    return {
+        "name": name,
+        "cells": [words.milliseconds(figures["latency_ms"][key]) for key in PERCENTILES],
+        "server": "–" if server is None else words.milliseconds(server["p50"]),
+    }
+
+
+def _latency_plot(evaluation: Evaluation, ident: str) -> str:
+    latencies = evaluation.latencies_ms()
+    values = [max(value, 1e-3) for row in latencies.values() for value in row]
+    scale = Log(min(values) / 1.3, max(values) * 1.5, MARGIN, WIDTH - MARGIN)
+    return strips(
+        [_latency_strip(evaluation, name, row) for name, row in latencies.items()],
+        scale,
+        ident=ident,
+        title="Latency of every search, by profile",
+        axis="milliseconds, logarithmic",
+    )
+
+
+def _latency_strip(evaluation: Evaluation, name: str, values: Sequence[float]) -> Strip:
+    figures = evaluation.figures["profiles"][name]["latency_ms"]
+    half, most = words.milliseconds(figures["p50"]), words.milliseconds(figures["p95"])
+    return Strip(
+        label=name,
+        note=f"half within {half} ms, 95 % within {most} ms",
+        dots=[Dot(value, "time") for value in values],
+        marks=[Mark(figures["p50"], "p50"), Mark(figures["p95"], "p95")],
+    )

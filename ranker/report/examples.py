@@ -1,0 +1,130 @@
+"""The queries that won and lost most, with the documents that both profiles put on top."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ranker.evaluate import Evaluation
+from ranker.report import words
+
+__all__ = ["examples", "query_table"]
+
+View = dict[str, Any]
+
+QUERIES = 5
+DOCUMENTS = 5
+MOST_ROWS = 500
+
+
+def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
+    """Queries on which the best other profile wins and loses most against the baseline."""
+    best = words.challenger(evaluation)
+    if best is None:
+        return None
+    gains = _gains(evaluation, best["profile"])
+    return {
+        "baseline": evaluation.baseline,
+        "profile": best["profile"],
+        "groups": [
+            {
+                "title": f"Where {best['profile']} wins most",
+                "none": f"{best['profile']} is better on no query.",
+                "rows": [
+                    _example(evaluation, hits, query_id, best["profile"])
+                    for query_id, gain in reversed(gains[-QUERIES:])
+                    if gain > 0
+                ],
+            },
+            {
+                "title": f"Where {best['profile']} loses most",
+                "none": f"{best['profile']} is worse on no query.",
+                "rows": [
+                    _example(evaluation, hits, query_id, best["profile"])
+                    for query_id, gain in gains[:QUERIES]
+                    if gain < 0
+                ],
+            },
+        ],
+    }
+
+
+def query_table(evaluation: Evaluation, hits: Mapping[str, Any]) -> View:
+    """The measure of every query and profile; the queries that lose most come first."""
+    best = words.challenger(evaluation)
+    profile = evaluation.baseline if best is None else best["profile"]
+    measure = evaluation.measures[0]
+    values = {name: evaluation.per_query(name, measure) for name in evaluation.profiles}
+    order = [query_id for query_id, _ in _gains(evaluation, profile)]
+    return {
+        "profiles": evaluation.profiles,
+        "left_out": max(0, len(order) - MOST_ROWS),
+        "rows": [
+            {
+                "query_id": query_id,
+                "text": hits["queries"][query_id]["text"],
+                "values": [words.number(values[name][query_id]) for name in evaluation.profiles],
+            }
+            for query_id in order[:MOST_ROWS]
+        ],
+    }
+
+
+def _gains(evaluation: Evaluation, profile: str) -> list[tuple[str, float]]:
+    """Query ids with their gain over the baseline, the worst first."""
+    measure = evaluation.measures[0]
+    base = evaluation.per_query(evaluation.baseline, measure)
+    own = evaluation.per_query(profile, measure)
+    gains = {query_id: value - base[query_id] for query_id, value in own.items()}
+    # Differences that come from the order of a sum are none.
+    clean = {query_id: 0.0 if abs(gain) < 1e-9 else gain for query_id, gain in gains.items()}
+    return sorted(clean.items(), key=lambda item: (item[1], item[0]))
+
+
+def _example(evaluation: Evaluation, hits: Mapping[str, Any], query_id: str, profile: str) -> View:
+    measure, base = evaluation.measures[0], evaluation.baseline
+    before = evaluation.per_query(base, measure)[query_id]
+    after = evaluation.per_query(profile, measure)[query_id]
+    entry = hits["queries"][query_id]
+    ids = {name: [hit["doc_id"] for hit in entry["profiles"][name]] for name in (base, profile)}
+    return {
+        "query_id": query_id,
+        "text": entry["text"],
+        "before": words.number(before),
+        "after": words.number(after),
+        "gain": words.signed(after - before),
+        "won": after > before,
+        "columns": [
+            {
+                "name": name,
+                "documents": _documents(entry["profiles"][name], hits, others=ids[other]),
+                "other": other,
+            }
+            for name, other in ((base, profile), (profile, base))
+        ],
+    }
+
+
+def _documents(
+    found: Sequence[Mapping[str, Any]], hits: Mapping[str, Any], *, others: Sequence[str]
+) -> list[View]:
+    return [
+        {
+            "doc_id": hit["doc_id"],
+            **_words(hits["documents"].get(hit["doc_id"]), hit["doc_id"]),
+            "grade": hit["relevance"],
+            "elsewhere": _elsewhere(hit["doc_id"], others),
+        }
+        for hit in found[:DOCUMENTS]
+    ]
+
+
+def _words(document: Mapping[str, str] | None, doc_id: str) -> View:
+    if document is None:
+        return {"title": doc_id, "excerpt": "(not in the dataset)"}
+    return {"title": document["title"] or doc_id, "excerpt": document["excerpt"]}
+
+
+def _elsewhere(doc_id: str, others: Sequence[str]) -> str:
+    """Where the other profile has this document."""
+    if doc_id in others:
+        return f"rank {others.index(doc_id) + 1}"
+    return f"below rank {len(others)}" if others else "no hits"

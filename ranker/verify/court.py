@@ -1,0 +1,47 @@
+"""The judge together with the package it judges; or the reason why there is none."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ranker.errors import MissingTool
+from ranker.verify.judge import Judge, working_copy
+
+__all__ = ["Bench", "Court", "open_court"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A judge and the working copy of the package for it."""
+
+    judge: Judge
+    app: Path
+
+
+@dataclass(frozen=True)
+class Court:
+    """A bench, or why there is none."""
+
+    bench: Bench | None
+    reason: str = ""
+
+    def skipped(self, what: str) -> tuple[str, ...]:
+        """What a check must leave out, with the reason; nothing where there is a bench."""
+        return () if self.bench else (f"{what}: {self.reason}",)
+
+
+@contextlib.contextmanager
+def open_court(app: Path, *, version: str) -> Iterator[Court]:
+    """A court for a package; without a JDK or Maven one that has no bench.
+
+    Raises:
+        VerifyError: the judge could not be built.
+    """
+    try:
+        judge = Judge(version=version)
+    except MissingTool as error:
+        yield Court(None, str(error))
+        return
+    with judge, working_copy(app) as copy:
+        yield Court(Bench(judge, copy))

@@ -1,0 +1,189 @@
+"""What goes over the wire: feed operations and search requests, as Vespa and as we see them.
+
+Vespa takes some wrong ones without a word (too few cells are filled with 0, an unknown input is
+left aside); those are caught here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from ranker import contract
+from ranker.client import App, query_body
+from ranker.encode import stored
+from ranker.errors import RankerError, UsageError
+from ranker.feed import put_operation
+from ranker.manifest import Manifest
+from ranker.records import Document
+from ranker.spec import TokenSpec
+from ranker.verify.court import Court
+from ranker.verify.judge import Operation
+from ranker.verify.result import CheckResult, first_of
+
+__all__ = ["body_problems", "check_feed", "check_queries", "operation_problems"]
+
+NO_CONTENT_NODE = 10
+"""Vespa's code "Backend communication error": all that may be wrong with a good query here."""
+
+TOKENS_INPUT = f"input.query({contract.QUERY_TOKEN_IDS})"
+SPEC_INPUT = f"input.query({contract.QUERY_TOKEN_SPEC})"
+HTTP_TIMEOUT_S = 60.0
+
+
+def check_feed(app: App, documents: Sequence[Document], *, court: Court) -> CheckResult:
+    """Read the operations that `ranker feed` would send with Vespa's own feed reader."""
+    rows = app.encoder.documents_ids(documents)
+    problems: list[str] = []
+    made: list[dict[str, Any]] = []
+    for document, ids in zip(documents, rows, strict=True):
+        try:
+            operation = put_operation(document, ids, app.manifest)
+        except RankerError as error:
+            problems.append(str(error))
+            continue
+        problems += operation_problems(operation, ids, app.manifest)
+        made.append(operation)
+    if court.bench is not None:
+        answers = court.bench.judge.feed(court.bench.app, made)
+        for operation, answer in zip(made, answers, strict=True):
+            problems += _read_problems(operation, answer)
+    return CheckResult(
+        name="feed",
+        problems=first_of(problems),
+        skipped=court.skipped("the operations in Vespa's own feed reader"),
+        figures={"operations": len(made), "read_by_vespa": len(made) if court.bench else 0},
+    )
+
+
+def check_queries(
+    app: App, texts: Sequence[str], *, url: str | None, skipped: Sequence[str] = ()
+) -> CheckResult:
+    """Put the requests that `ranker query` would send to Vespa's real container.
+
+    Args:
+        app: the application.
+        texts: questions; one without any word is refused by the client and counted.
+        url: the container, or None where it is not to be had.
+        skipped: why not, for the result.
+    """
+    bodies, refused = _bodies(app, texts)
+    problems = [line for text, body in bodies for line in body_problems(text, body, app)]
+    if url is not None:
+        with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S) as http:
+            for text, body in bodies:
+                problems += _answer_problems(http, text, body)
+    return CheckResult(
+        name="queries",
+        problems=first_of(problems),
+        skipped=tuple(skipped),
+        figures={"requests": len(bodies), "refused_by_client": refused},
+    )
+
+
+def operation_problems(
+    operation: Mapping[str, Any], ids: Sequence[int], manifest: Manifest
+) -> list[str]:
+    """What Vespa would take in silence: tokens that are not those of the document.
+
+    Args:
+        operation: a put.
+        ids: the document's token ids.
+        manifest: the application's.
+    """
+    spec, fields, name = manifest.spec, operation["fields"], operation["put"]
+    return [
+        f"{name}: {line}"
+        for line in (
+            *_tensor_problems(
+                contract.DOC_TOKEN_IDS,
+                fields.get(contract.DOC_TOKEN_IDS),
+                ids,
+                spec.document_tokens,
+            ),
+            *_number_problems(contract.TOKEN_SPEC, fields.get(contract.TOKEN_SPEC), spec),
+        )
+    ]
+
+
+def body_problems(text: str, body: Mapping[str, Any], app: App) -> list[str]:
+    """What Vespa would take in silence: inputs that are unknown, missing or too short.
+
+    Args:
+        text: the question.
+        body: the request's.
+        app: the application.
+    """
+    spec = app.manifest.spec
+    found = []
+    profile = app.manifest.profile(body["ranking.profile"])
+    for key in body:
+        if key.startswith("input.") and key not in (TOKENS_INPUT, SPEC_INPUT):
+            found.append(f"unknown input {key}, which Vespa would leave aside")
+    if profile.needs_tokens:
+        ids = app.encoder.query_ids(text)
+        found += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), ids, spec.query_tokens)
+        found += _number_problems(SPEC_INPUT, body.get(SPEC_INPUT), spec)
+    return [f"profile {profile.name}, {_shown(text)}: {line}" for line in found]
+
+
+def _tensor_problems(name: str, value: Any, ids: Sequence[int], cells: int) -> Iterator[str]:
+    values = value.get("values") if isinstance(value, Mapping) else value
+    if not isinstance(values, list):
+        yield f"{name} is missing; Vespa would rank with an empty text"
+    elif len(values) != cells:
+        yield f"{name} has {len(values)} cells, expected {cells}; Vespa fills up with 0 in silence"
+    elif values != stored(ids, cells):
+        yield f"{name} is {values[:8]}..., expected the ids {stored(ids, cells)[:8]}..."
+
+
+def _number_problems(name: str, value: Any, spec: TokenSpec) -> Iterator[str]:
+    if value != spec.fingerprint_number:
+        yield f"{name} is {value!r}, expected {spec.fingerprint_number} ({spec.fingerprint})"
+
+
+def _read_problems(operation: Mapping[str, Any], answer: Operation) -> Iterator[str]:
+    """What Vespa's reader made of an operation, against what was meant."""
+    name, fields = operation["put"], operation["fields"]
+    if answer.error is not None:
+        yield f"{name}: Vespa refuses it: {answer.error}"
+        return
+    missing = [field for field, value in fields.items() if value and field not in answer.fields]
+    if missing:
+        yield f"{name}: Vespa read no value of {', '.join(missing)}"
+    wanted = sum(value != 0 for value in fields[contract.DOC_TOKEN_IDS]["values"])
+    found = answer.cells.get(contract.DOC_TOKEN_IDS, 0)
+    if found != wanted:
+        yield f"{name}: Vespa read {found} tokens, expected {wanted}"
+
+
+def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    """Requests of every text to every rank profile, and how many texts the client refuses."""
+    bodies, refused = [], 0
+    for text in texts:
+        try:
+            for profile in app.manifest.profiles:
+                bodies.append((text, query_body(text, app, profile=profile.name)))
+        except UsageError:
+            refused += 1
+    return bodies, refused
+
+
+def _answer_problems(http: httpx.Client, text: str, body: Mapping[str, Any]) -> list[str]:
+    """Errors of the container but the one that says that there is no content node."""
+    answer = http.post("/search/", json=body)
+    where = f"profile {body['ranking.profile']}, {_shown(text)}"
+    try:
+        errors = answer.json()["root"].get("errors", [])
+    except (ValueError, KeyError):
+        return [f"{where}: HTTP {answer.status_code} without a search result: {answer.text[:100]}"]
+    return [
+        f"{where}: Vespa answers with code {error['code']} ({error.get('summary', '')}): "
+        f"{error.get('message', 'no message')}"
+        for error in errors
+        if error["code"] != NO_CONTENT_NODE
+    ]
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,111 @@
+from collections.abc import Mapping
+
+import pytest
+
+from ranker.dataset import Dataset
+from ranker.dataset.groups import Negatives, count_negatives, judged_groups, warmup_groups
+from ranker.errors import DataError
+from ranker.lexical import BM25Index
+from ranker.records import Document, Query
+
+WORDS = "red green blue fox dog cat house tree river stone quick slow lazy".split()
+
+
+def collection(qrels: Mapping[str, Mapping[str, int]]) -> Dataset:
+    documents = {
+        f"d{n}": Document(f"d{n}", f"{word} thing", f"A {word} thing is here. It {word} runs on.")
+        for n, word in enumerate(WORDS * 3)
+    }
+    queries = {query_id: Query(query_id, f"red thing {query_id}") for query_id in qrels}
+    return Dataset(
+        name="made up",
+        documents=documents,
+        queries=queries,
+        qrels={query_id: dict(row) for query_id, row in qrels.items()},
+        split=None,
+        sha256="0",
+    )
+
+
+DATA = collection({"q1": {"d0": 3, "d1": 1, "d2": 0}, "q2": {"d3": 1, "d13": 1}})
+INDEX = BM25Index(DATA.documents.values())
+
+
+def test_one_group_for_every_positive() -> None:
+    groups = judged_groups(DATA, INDEX, negatives=Negatives(count=4), seed=1)
+    positives = sorted((group.query, group.documents[0].doc_id) for group in groups)
+    assert positives == [
+        ("red thing q1", "d0"),
+        ("red thing q1", "d1"),
+        ("red thing q2", "d13"),
+        ("red thing q2", "d3"),
+    ]
+    assert all(len(group.documents) == 5 == len(group.relevance) for group in groups)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_judged_document_is_a_negative_above_its_grade(seed: int) -> None:
+    for group in judged_groups(DATA, INDEX, negatives=Negatives(count=6, random=2), seed=seed):
+        judged = DATA.qrels[group.query.split()[-1]]
+        for document, grade in zip(group.documents, group.relevance, strict=True):
+            assert grade == judged.get(document.doc_id, 0)
+        assert max(group.relevance[1:]) < group.relevance[0]
+        ids = [document.doc_id for document in group.documents]
+        assert len(set(ids)) == len(ids)
+
+
+def test_a_copy_of_the_answer_is_no_negative() -> None:
+    """d0, d13 and d26 have the same text."""
+    for seed in range(20):
+        for group in judged_groups(DATA, INDEX, negatives=Negatives(count=8), seed=seed):
+            texts = [document.text for document in group.documents]
+            assert texts.count(texts[0]) == 1
+
+
+def test_relevant_sets_the_lowest_grade_of_an_answer() -> None:
+    groups = judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, relevant=2)
+    assert [group.documents[0].doc_id for group in groups] == ["d0"]
+    with pytest.raises(DataError, match="no query has a document of grade 4"):
+        judged_groups(DATA, INDEX, negatives=Negatives(), seed=0, relevant=4)
+
+
+def test_hard_negatives_come_from_the_top_of_bm25() -> None:
+    top = {doc_id for doc_id, _ in INDEX.search("red thing q2", 12)}
+    for group in judged_groups(DATA, INDEX, negatives=Negatives(count=4, depth=10), seed=3):
+        if group.query.endswith("q2"):
+            hard = [
+                d.doc_id for d, s in zip(group.documents, group.sources, strict=True) if s == "hard"
+            ]
+            assert hard and set(hard) <= top
+
+
+def test_the_seed_decides() -> None:
+    def once(seed: int) -> list[object]:
+        return list(judged_groups(DATA, INDEX, negatives=Negatives(random=2), seed=seed))
+
+    assert once(5) == once(5) and once(5) != once(6)
+
+
+def test_warmup_takes_the_query_out_of_its_document() -> None:
+    groups = warmup_groups(
+        DATA.documents, INDEX, count=60, negatives=Negatives(count=3, random=1), seed=0
+    )
+    assert len(groups) == 60
+    by_title = 0
+    for group in groups:
+        answer = group.documents[0]
+        assert group.relevance == (1, 0, 0, 0)
+        if answer.title:
+            assert group.query not in answer.text
+        else:
+            by_title += 1
+            assert group.query == DATA.documents[answer.doc_id].title
+            assert not any(document.title for document in group.documents)
+    assert 10 < by_title < 50
+    assert count_negatives(groups)["positive"] == 60
+
+
+def test_a_corpus_that_cannot_be_taken_apart_is_refused() -> None:
+    documents = {"a": Document("a", "", "one two")}
+    with pytest.raises(DataError, match="train without --warmup"):
+        warmup_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0)

@@ -1,0 +1,216 @@
+"""The sentences of the page: what they claim must be what the figures allow."""
+
+import pytest
+from evaluate_support import dataset, manifest
+
+from ranker.evaluate import Evaluation
+from ranker.evaluate.figures import counts
+from ranker.report import words
+
+
+def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes):
+    """An evaluation with hand-made figures; a comparison is (profile, mean, low, high, p)."""
+    names = profiles or ["bm25", *[row[0] for row in comparisons]]
+    means = means or {"bm25": 0.4, **{row[0]: 0.4 + row[1] for row in comparisons}}
+    empty = {"hits": 100, "queries_without_hits": [], "unknown_hits": 0}
+    by_profile = {
+        name: {
+            "mean": {"nDCG@10": means[name], "Judged@10": 0.8},
+            "per_query": {"nDCG@10": {"q1": means[name], "q2": means[name]}},
+            **empty,
+            **(figures or {}).get(name, {}),
+        }
+        for name in names
+    }
+    return Evaluation(
+        path="unused",
+        figures={
+            "arguments": {"profiles": names, "measures": ["nDCG@10", "Judged@10"], "hits": 100},
+            "dataset": {**counts(dataset()), "queries": 38},
+            "baseline": names[0],
+            "recommended_profile": "blend",
+            "profiles": by_profile,
+            "comparisons": [
+                {
+                    "baseline": "bm25", "profile": name, "measure": "nDCG@10", "queries": 38,
+                    "mean_difference": mean, "interval": [low, high], "p": p, "p_holm": p,
+                    "wins": 20 if mean else 0, "ties": 18, "losses": 0,
+                }
+                for name, mean, low, high, p in comparisons
+            ],
+            **changes,
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "sentence"),
+    [
+        (
+            [("blend", 0.0521, 0.0104, 0.0901, 0.004), ("cross", -0.01, -0.05, 0.02, 0.6)],
+            "blend beats bm25 by +0.052 nDCG@10 (95 % CI +0.010…+0.090, 38 queries)",
+        ),
+        (
+            [("blend", 0.012, -0.01, 0.03, 0.3)],
+            "No profile is reliably better than bm25 on these queries: blend comes nearest with "
+            "+0.012 nDCG@10 (95 % CI −0.010…+0.030, 38 queries); the difference is within noise",
+        ),
+        (  # the interval alone is no proof where several profiles were tried
+            [("blend", 0.03, 0.001, 0.06, 0.09), ("cross", 0.01, -0.01, 0.03, 0.3)],
+            "No profile is reliably better than bm25 on these queries: blend comes nearest with "
+            "+0.030 nDCG@10 (95 % CI +0.001…+0.060, 38 queries); corrected for 2 comparisons "
+            "that is not sure (p 0.090)",
+        ),
+        (
+            [("cross", -0.08, -0.12, -0.04, 0.001), ("blend", -0.02, -0.03, -0.01, 0.002)],
+            "No profile is better than bm25 on these queries: blend comes nearest with −0.020 "
+            "nDCG@10 (95 % CI −0.030…−0.010, 38 queries); that is worse beyond noise",
+        ),
+        (
+            [("blend", -0.001, -0.02, 0.018, 0.9)],
+            "No profile is better than bm25 on these queries: blend comes nearest with −0.001 "
+            "nDCG@10 (95 % CI −0.020…+0.018, 38 queries); the difference is within noise",
+        ),
+        (
+            [("cross", 0.0, 0.0, 0.0, 1.0)],
+            "No profile is better than bm25: cross scores the same on 38 queries",
+        ),
+    ],
+)
+def test_headline(comparisons, sentence):
+    assert words.headline(evaluation(*comparisons)) == sentence
+
+
+def test_headline_of_one_profile():
+    alone = evaluation(profiles=["bm25"])
+    assert words.headline(alone) == (
+        "bm25 reaches nDCG@10 0.400 on 38 queries; no other profile was measured"
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (0.01, 0.02, 0.049, "better"),
+        (0.01, 0.02, 0.05, "not sure"),
+        (-0.02, -0.01, 0.001, "worse"),
+        (-0.02, -0.01, 0.2, "not sure"),
+        (0.0, 0.02, 0.001, "noise"),
+        (-0.01, 0.02, 0.001, "noise"),
+    ],
+)
+def test_verdict_needs_interval_and_test(low, high, p, said):
+    assert words.verdict({"interval": [low, high], "p_holm": p}) == said
+
+
+TRAINING = {
+    "recommended_profile": "blend",
+    "held_out": {"queries": 16, "bm25": 0.41, "cross": 0.4, "blend": 0.45},
+    "held_out_query_ids": ["q9"],
+    "data": {"name": "tiny"},
+}
+
+
+def test_recommendation_says_where_it_was_chosen_and_whether_it_holds():
+    good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
+    assert words.recommendation(good, TRAINING) == (
+        "The application recommends blend, chosen on 16 queries held out of training, not on the "
+        "ones of this page (nDCG@10 there: bm25 0.410, cross 0.400, blend 0.450). It has the "
+        "highest nDCG@10 here, too."
+    )
+    bad = evaluation(("blend", -0.05, -0.09, -0.01, 0.01))
+    assert words.recommendation(bad, None).endswith("Here bm25 has a higher nDCG@10.")
+    absent = evaluation(("cross", 0.05, 0.01, 0.09, 0.01))
+    assert words.recommendation(absent, None).endswith("It was not measured here.")
+
+
+def test_training_headline():
+    assert words.training_headline(TRAINING) == (
+        "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries held out of training"
+    )
+    plain = {**TRAINING, "recommended_profile": "bm25", "held_out": {"queries": 1, "bm25": 0.4}}
+    assert words.training_headline(plain) == (
+        "Training recommends bm25: nothing it made was better on 1 query held out"
+    )
+
+
+def test_no_cautions_without_a_reason():
+    assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), TRAINING) == []
+
+
+@pytest.mark.parametrize(
+    ("held_out", "start"),
+    [
+        (["q1"], "Training saw the judgements of some of these queries"),
+        (["q1", "q2", "q3"], "These queries were held out of training, but"),
+    ],
+)
+def test_queries_that_training_knew_are_told(held_out, start):
+    training = {**TRAINING, "held_out_query_ids": held_out}
+    told = words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), training)
+    assert len(told) == 1
+    assert told[0].startswith(start)
+    other = {**training, "data": {"name": "another collection"}}
+    assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), other) == []
+
+
+def test_cautions_about_holes_and_hits():
+    figures = {
+        "blend": {
+            "mean": {"nDCG@10": 0.5, "Judged@10": 0.6},
+            "hits": 200, "unknown_hits": 3, "queries_without_hits": ["q1", "q2"],
+        },
+        "bm25": {"queries_without_hits": ["q1"]},
+    }  # fmt: skip
+    found = evaluation(("blend", 0.1, 0.01, 0.2, 0.01), figures=figures)
+    found.figures["dataset"]["queries_without_relevant"] = 1
+    found.figures["arguments"]["hits"] = 5
+    told = words.cautions(found, None)
+    assert told == [
+        "Nobody judged many of the documents that come up: Judged@10 is blend 0.600, but bm25 "
+        "0.800. What is not judged counts as not relevant, so the true figures of the former may "
+        "be higher.",
+        "bm25 found nothing for 1 query; each counts 0.",
+        "blend found nothing for 2 queries; each counts 0.",
+        "3 hits of blend (1.5 %) are documents that the dataset does not have; they count as not "
+        "relevant.",
+        "1 query without a single relevant document counted 0 for every profile.",
+        "nDCG@10, Judged@10 looked at 5 hits only, since no more were asked for.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        ("bm25", "bm25"),
+        ("cross", "logit, second phase, best 100"),
+        ("cross_global", "logit, global phase, best 100"),
+        ("blend", "bm25 + 2 · logit, second phase, best 100"),
+    ],
+)
+def test_formula(profile, text):
+    definition = vars(manifest().profile(profile))
+    assert words.formula(definition) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.05249, "+0.052"), (-0.1, "−0.100"), (0.0, "0.000"), (-0.0001, "0.000"), (0.0005, "0.001")],
+)
+def test_signed(value, text):
+    assert words.signed(value).removeprefix("+") == text.removeprefix("+")
+    assert words.signed(value).startswith("+") == (value >= 0.0005)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.00009, "< 0.001"), (0.001, "0.001"), (0.0494, "0.049"), (1.0, "1.000")]
+)
+def test_p_value(value, text):
+    assert words.p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.123, "0.12"), (9.99, "9.99"), (12.34, "12.3"), (310.4, "310")]
+)
+def test_milliseconds(value, text):
+    assert words.milliseconds(value) == text

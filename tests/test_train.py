@@ -1,0 +1,226 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from families import make_family
+from small_data import small_dataset, write_csv
+
+from ranker.bundle import Checkpoint
+from ranker.dataset import Dataset
+from ranker.errors import ArtifactError, DataError, TrainError, UsageError
+from ranker.forward import forward_of
+from ranker.model import load_weights, open_base
+from ranker.train import TrainArguments, train
+
+SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    out = tmp_path_factory.mktemp("trained") / "checkpoint"
+    arguments = TrainArguments(base=str(tiny_bert), warmup=True, warmup_steps=3, **SMALL)
+    return train(data, out, arguments=arguments)
+
+
+def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    return load_weights(checkpoint.path).state_dict()
+
+
+def test_the_checkpoint_is_whole_and_leaves_no_work_folder(trained: Checkpoint) -> None:
+    names = {path.name for path in trained.path.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "spec.json"} <= names
+    assert {"training.json", "loss.svg", "hashes.json"} <= names
+    assert [path.name for path in trained.path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_the_report_tells_what_was_done(trained: Checkpoint, data: Dataset) -> None:
+    report = trained.training
+    stages = [row["stage"] for row in report["history"]]
+    assert stages.count("warmup") == 3 and stages.count("judged") >= 1
+    assert all(row["loss"] > 0 for row in report["history"])
+    assert report["held_out"]["queries"] == len(report["held_out_query_ids"]) >= 3
+    assert set(report["held_out_query_ids"]) < set(data.qrels)
+    assert report["recommended_profile"] in {"bm25", "cross", "blend"}
+    assert report["documents_by_source"]["judged"]["positive"] > 0
+    assert report["data"]["sha256"] == data.sha256
+
+
+def test_transformers_reads_the_checkpoint(trained: Checkpoint) -> None:
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(trained.path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained.path)
+    pair = tokenizer("red fox", "the red fox", return_tensors="pt")
+    assert model(**pair).logits.shape == (1, 1)
+    assert trained.encoder().query_ids("red fox") == tokenizer("red fox").input_ids[1:-1]
+
+
+def test_same_seed_same_weights_and_another_seed_others(
+    data: Dataset, tiny_bert: Path, tmp_path: Path
+) -> None:
+    def once(name: str, seed: int) -> dict[str, torch.Tensor]:
+        arguments = TrainArguments(base=str(tiny_bert), seed=seed, **{**SMALL, "epochs": 1})
+        return weights(train(data, tmp_path / name, arguments=arguments))
+
+    first, again, other = once("a", 3), once("b", 3), once("c", 4)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from ranker.dataset import load
+from ranker.train import TrainArguments, train
+import ranker.train.loop as loop
+loop.SAVE_STEPS = 2
+data, out, arguments = load(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+def tell(stage, step, steps, loss, ndcg):
+    print(stage, step, flush=True)
+try:
+    train(data, out, arguments=TrainArguments(**arguments), on_progress=tell)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+RESUMED = {**SMALL, "warmup": True, "warmup_steps": 4, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    out = tmp_path_factory.mktemp("whole") / "checkpoint"
+    return train(data, out, arguments=TrainArguments(base=str(tiny_bert), **RESUMED))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_training_ends_as_one_without_interruption(
+    how: signal.Signals, uninterrupted: Checkpoint, data: Dataset, tiny_bert: Path, tmp_path: Path
+) -> None:
+    arguments = {**RESUMED, "base": str(tiny_bert)}
+    out, csv = tmp_path / "checkpoint", write_csv(tmp_path / "judged.csv")
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(csv), str(out), json.dumps(arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("judged 5"):
+            child.send_signal(how)
+            break
+    child.communicate(timeout=60)
+    assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert not out.exists()
+    seen = []
+    again = train(
+        data,
+        out,
+        arguments=TrainArguments(**arguments),
+        on_progress=lambda stage, step, *_: seen.append((stage, step)),
+    )
+    assert ("judged", 1) not in seen and ("warmup", 1) not in seen  # it went on, not began anew
+    expected, got = weights(uninterrupted), weights(again)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    losses = [[row["loss"] for row in c.training["history"]] for c in (uninterrupted, again)]
+    assert losses[0] == losses[1]
+    assert again.training["held_out"] == uninterrupted.training["held_out"]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_forward_is_exactly_the_models_own(family: str, fused: bool, tmp_path: Path) -> None:
+    model = load_weights(make_family(family, tmp_path)).eval()
+    segments = family == "bert"
+    ids = torch.randint(5, 90, (4, 20), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, 12:] = mask[2, 3:] = 0
+    pad = model.config.pad_token_id
+    inputs = {"input_ids": ids.masked_fill(mask == 0, pad), "attention_mask": mask}
+    if segments:
+        inputs["token_type_ids"] = (torch.arange(20) > 6).long().expand(4, -1)
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+        forward, last = forward_of(model, segments=segments, fused=fused)
+        got = forward.eval()(**inputs)
+    assert last == ("cls" if family in {"bert", "roberta"} else "full")
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert expected.std() > 1e-3  # else any model would pass
+
+
+def test_frozen_base_keeps_its_weights(data: Dataset, tiny_bert: Path, tmp_path: Path) -> None:
+    arguments = TrainArguments(
+        base=str(tiny_bert), freeze="base", learning_rate=0.01, **{**SMALL, "epochs": 1}
+    )
+    after = weights(train(data, tmp_path / "out", arguments=arguments))
+    before = load_weights(tiny_bert).state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed <= {"classifier.weight", "classifier.bias"}
+
+
+def test_it_learns(data: Dataset, tiny_bert: Path, tmp_path: Path) -> None:
+    arguments = TrainArguments(
+        base=str(tiny_bert), learning_rate=3e-3, **{**SMALL, "epochs": 12, "patience": 12}
+    )
+    losses = [
+        row["loss"]
+        for row in train(data, tmp_path / "out", arguments=arguments).training["history"]
+    ]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"groups": 0}, "groups must be at least 1, got 0"),
+        ({"held_out": 1.0}, "held_out must be between 0 and 1"),
+        ({"loss": "hinge"}, "unknown loss"),
+        ({"random_negatives": 9}, "random_negatives 9 exceeds negatives 5"),
+        ({"precision": "int8"}, "precision must be auto, fp32 or bf16"),
+        ({"learning_rate": 0.0, "clip": -1.0}, "learning_rate.*clip"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        TrainArguments(**arguments)
+
+
+def test_bases_that_cannot_be_had(tmp_path: Path, tiny_bert: Path) -> None:
+    with pytest.raises(TrainError, match="expected a folder with config.json or a Hugging Face id"):
+        open_base(str(tmp_path / "nothing"))
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((tiny_bert / name).read_bytes())
+    with pytest.raises(TrainError, match="has no tokenizer"):
+        open_base(str(tmp_path))
+
+
+def test_one_class_only_is_an_error_before_anything_is_written(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    from ranker.dataset import load
+
+    path = tmp_path / "zeros.csv"
+    path.write_text("query,title,label\n" + "".join(f"q{n},t{n},0\n" for n in range(9)))
+    with pytest.raises(DataError):
+        train(load(path), tmp_path / "out", arguments=TrainArguments(base=str(tiny_bert), **SMALL))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["zeros.csv"]
+
+
+def test_another_folder_is_refused_at_once(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    began = time.monotonic()
+    with pytest.raises(ArtifactError, match="it holds other files"):
+        train(data, tmp_path, arguments=TrainArguments())
+    assert time.monotonic() - began < 5
