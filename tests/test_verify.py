@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,17 @@ def test_without_a_jdk_python_checks_what_it_can(app: Path, no_java: None) -> No
     assert of_name(results, "parity").figures["pairs"] == 30
     assert of_name(results, "feed").figures == {"operations": 30, "read_by_vespa": 0}
     assert of_name(results, "queries").figures["requests"] > 4
+
+
+def test_without_onnx_and_its_runtime_the_rest_is_checked(
+    app: Path, no_java: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    results = verify(app, pairs=5)
+    assert {result.status for result in results} == {"incomplete"}
+    assert sum("pip install 'ranker[export]'" in line for line in results[0].skipped) == 2
+    assert "scores of the model" in of_name(results, "parity").skipped[0]
 
 
 def test_strict_makes_what_was_skipped_a_problem(app: Path, no_java: None) -> None:

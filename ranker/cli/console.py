@@ -29,14 +29,19 @@ def table(headers: list[str], rows: list[list[str]]) -> str:
     """A plain table with aligned columns, numbers to the right."""
     cells = [headers, *rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(headers))]
+    numeric = [all(_is_number(row[at]) for row in rows) for at in range(len(headers))]
     lines = []
     for row in cells:
         parts = [
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "").replace("-", "").isdigit()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """The HTTP side: routes of Vespa's container that clients use, as an ASGI application."""
 
 import asyncio
+import itertools
 import logging
 import time
+import urllib.parse
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -177,14 +179,9 @@ async def _search_parameters(request: Request) -> dict[str, str]:
     if request.method == "POST" and kind == "application/json":
         body = json_parameters(await _body(request))
     elif request.method == "POST" and kind == "application/x-www-form-urlencoded":
-        body = dict(_form(await _body(request)))
+        text = (await _body(request)).decode("utf-8", "replace")
+        body = dict(urllib.parse.parse_qsl(text, keep_blank_values=True))
     return merged(body, request.query_params.multi_items())
-
-
-def _form(body: bytes) -> list[tuple[str, str]]:
-    from urllib.parse import parse_qsl
-
-    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 
 async def _body(request: Request) -> bytes:
@@ -271,7 +268,7 @@ async def _threaded(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Parts made on a thread, some at a time, so that the event loop stays free."""
 
     def some() -> bytes:
-        return b"".join(part for part, _ in zip(parts, range(200), strict=False))
+        return b"".join(itertools.islice(parts, 200))
 
     while chunk := await asyncio.to_thread(some):
         yield chunk

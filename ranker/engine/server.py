@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,10 @@ DOCUMENTS = "documents.sqlite"
 GRACE_S = 10.0
 """Seconds for the requests that are being answered when the engine is told to stop."""
 
+SWITCH_S = 0.0005
+"""How long a thread may keep Python's lock from another: 5 ms, the default, is as long as a whole
+query, and the event loop would lose as much again and again to the thread of the index."""
+
 THREADS = 8
 """Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
 
@@ -48,8 +53,8 @@ def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -
         ArtifactError: the package or the data folder cannot be used, or another engine uses it.
         SpecMismatch: model and package have different token contracts.
     """
-    import sys; sys.setswitchinterval(0.0005)
     check_port(host, port)
+    sys.setswitchinterval(SWITCH_S)
     package = Package.open(app)
     with _locked(data), _running(package, data) as asgi:
         asyncio.run(_serve(asgi, host, port))

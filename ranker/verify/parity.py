@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ranker import contract
 from ranker.encode import Encoder, ModelInputs, pair_inputs, stored
-from ranker.errors import RankerError
+from ranker.errors import MissingExtra, RankerError
 from ranker.manifest import Profile
 from ranker.package import Package
 from ranker.score import Scorer
@@ -77,6 +77,9 @@ def check_parity(package: Package, pairs: Sequence[TextPair], *, court: Court) -
     tally = _Tally(problems=id_problems(encoded, package.spec))
     try:
         encoded = _scored(package, encoded, tally)
+    except MissingExtra as error:
+        missed = (f"scores of the model: {error}",)
+        return CheckResult(name="parity", problems=first_of(tally.problems), skipped=missed)
     except RankerError as error:
         return CheckResult(name="parity", problems=first_of([*tally.problems, str(error)]))
     profiles = [profile for profile in package.manifest.profiles if profile.needs_tokens]

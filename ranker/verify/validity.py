@@ -28,6 +28,8 @@ def check_package(package: Package, *, court: Court, version: str) -> CheckResul
     warnings: list[str] = []
     try:
         warnings += _too_slow(package)
+    except MissingExtra as error:
+        missed.append(f"loading and timing the model: {error}")
     except RankerError as error:
         problems.append(str(error))
     if court.bench is not None:
