@@ -28,6 +28,8 @@ CANDIDATES = 10
 """weakAnd keeps this many times the documents that will be reranked: it selects by idf without
 term frequency (`vespa-facts` §5), so a narrow selection would not hold the best by BM25."""
 
+_WORD_CATEGORIES = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "So"}
+
 GRACE_S = 5.0
 """Seconds that the client waits longer than the server was told to take."""
 
@@ -145,7 +147,7 @@ def query_body(
     }
     if summary is not None:
         body["presentation.summary"] = summary
-    return {**body, **_rerank_count(chosen, rerank_count), **_tokens(question, app, chosen)}
+    return {**body, **_rerank_count(chosen, rerank_count), **_tokens(legal_text(text), app, chosen)}
 
 
 class Client:
@@ -236,17 +238,19 @@ def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
 
 
 def _question(text: str) -> str:
-    """The question without what Vespa refuses; it must hold a word as Vespa sees words."""
-    question = legal_text(text)
-    # Vespa's tokens are made of letters and digits; a symbol such as an emoji is a token too
-    # (`vespa-facts` §6).  Without any, Vespa would search for nothing and find nothing.
-    if not any(unicodedata.category(sign)[0] in "LN" or _is_symbol(sign) for sign in question):
+    """The words of a question as Vespa's grammar `tokenize` takes them like the index.
+
+    Checked over all of Unicode with Vespa's own parser: without NFKC it drops letters such as
+    `½`, and an apostrophe makes one unit of two words where the index has two.
+
+    Raises:
+        UsageError: nothing in it is a word for Vespa, which would then find nothing.
+    """
+    question = unicodedata.normalize("NFKC", legal_text(text)).replace("'", " ")
+    # Vespa's tokens are runs of letters and digits; a symbol such as an emoji is one by itself.
+    if not any(unicodedata.category(sign) in _WORD_CATEGORIES for sign in question):
         raise UsageError(f"the question holds no word to search for: {text[:80]!r}")
     return question
-
-
-def _is_symbol(sign: str) -> bool:
-    return unicodedata.category(sign) == "So"
 
 
 def _rerank_count(profile: Profile, count: int | None) -> dict[str, int]:

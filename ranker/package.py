@@ -184,9 +184,12 @@ def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
             fields=[vespa.QueryField(name="timeout", value=f"{contract.TIMEOUT_S:g}")]
         ),
         query_profile_type=vespa.QueryProfileType(
+            # Only the tensor: a double declared here and in a profile makes every query fail
+            # in Vespa ("Could not set 'ranking.features.query(token_spec)' ... is null").
             fields=[
                 vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
                 for name, kind in _inputs(spec).items()
+                if kind.startswith("tensor")
             ]
         ),
     )

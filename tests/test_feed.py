@@ -532,14 +532,13 @@ def test_a_window_holds_back() -> None:
 
 
 def test_an_overloaded_server_gets_fewer_requests_at_once(app: App) -> None:
-    """It takes three at a time; without adapting, most requests would be refused."""
-    here, lock, at_once = 0, threading.Lock(), [0]
+    """It takes three at a time; about 85 refusals with the window, 260 without."""
+    here, lock = 0, threading.Lock()
 
     def script(request: Request) -> Reply:
         nonlocal here
         with lock:
             here += 1
-            at_once.append(here)
             crowded = here > 3
         try:
             time.sleep(0.002)
@@ -555,10 +554,7 @@ def test_an_overloaded_server_gets_fewer_requests_at_once(app: App) -> None:
         report = feed(documents, app, server.url, connections=32)
         refused = len(server.requests) - 1 - 400
     check_account(report, documents, store)
-    assert report.complete and 0 < report.retried <= refused < 400
-    print("REFUSED", refused, report.retried, sum(at_once[len(at_once)//2:])/len(at_once)*2)
-    late = at_once[len(at_once) // 2 :]
-    assert sum(late) / len(late) < 6
+    assert report.complete and 0 < report.retried <= refused < 170
 
 
 # Any faults, in any order

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ranker.engine.tree import And, AndNot, Everything, Node, Or, Rank
-from ranker.lexical import terms
 
 __all__ = ["TYPES", "Words", "parse_user_query"]
 
@@ -63,10 +62,8 @@ def _plain(text: str, type_: str, default: str, words: Words) -> Node | None:
     """The grammars without signs: all the words of the text."""
     if type_ == "phrase":
         return words(default, text, True)
-    parts = tuple(part for term in terms(text) if (part := words(default, term, False)))
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return And(parts) if type_ == "raw" else Or(parts)
+    node = words(default, text.lstrip("-"), False)
+    return Or(node.children) if isinstance(node, And) and type_ != "raw" else node
 
 
 def _tokens(text: str) -> list[str]:
