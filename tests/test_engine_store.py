@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from engine_support import make_app, put_fields, tiny_spec
+from engine_support import make_app, put_fields
 
 from ranker.engine.conditions import parse_condition
 from ranker.engine.entry import make_entry, rendered_fields, terms_text, token_ids
@@ -192,7 +192,10 @@ def test_conditions_that_are_not_understood(text, message):
         ({"title": "a\x01b"}, "contains illegal code point 0x1"),
         ({"title": "a\ud800b"}, "contains illegal code point 0xD800"),
         ({"text": "a\ufdd0"}, "contains illegal code point 0xFDD0"),
-        ({"token_spec": "x"}, 'Could not parse field \'token_spec\' of type long: For input string: "x"'),
+        (
+            {"token_spec": "x"},
+            "Could not parse field 'token_spec' of type long: For input string: \"x\"",
+        ),
         ({"token_spec": 1.5}, 'For input string: "1.5"'),
         ({"token_spec": True}, 'For input string: "true"'),
         ({"token_spec": 2**63}, "For input string"),
@@ -209,28 +212,27 @@ def test_conditions_that_are_not_understood(text, message):
 def test_documents_that_are_refused(package, change, message):
     fields = {**put_fields(DOCUMENTS[0], package.encoder()), **change}
     with pytest.raises(DocumentFault) as caught:
-        parse_put("id:ranker:doc::1", {"fields": fields}, package.manifest, condition=None, create=False)
+        parse_put(
+            "id:ranker:doc::1", {"fields": fields}, package.manifest, condition=None, create=False
+        )
     assert caught.value.status == 400
     assert message in caught.value.message
 
 
 def test_numbers_and_booleans_become_text(package):
     body = {"fields": {"title": 5, "text": True}}
-    entry = parse_put("id:ranker:doc::1", body, package.manifest, condition=None, create=False).entry
+    entry = parse_put(
+        "id:ranker:doc::1", body, package.manifest, condition=None, create=False
+    ).entry
     assert (entry.title, entry.text) == ("5", "true")
 
 
-def test_only_cells_above_zero_are_counted_as_tokens():
+def test_only_cells_above_zero_are_counted_as_tokens(package):
     # Vespa's evaluator: d=[21,0,23,24] is cut to its first three cells (`vespa-facts` §1).
-    spec = tiny_spec()
+    spec = package.spec
     cells = [21, 0, 23, 24] + [0] * 91
     body = {"fields": {"doc_token_ids": cells, "token_spec": spec.fingerprint_number}}
-
-    class Manifest:
-        schema = "doc"
-
-    Manifest.spec = spec
-    entry = parse_put("id:ranker:doc::1", body, Manifest, condition=None, create=False).entry
+    entry = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).entry
     assert token_ids(entry.tokens, spec) == [21, 0, 23]
     assert rendered_fields(entry, spec)["doc_token_ids"]["values"] == cells
 
@@ -306,7 +308,9 @@ def test_the_index_catches_up(store, index, package, tmp_path):
     index.follow(feed(store, package))
     index.close()
     # Changes that the index never heard of, as after a kill.
-    store.apply([Remove(id_of("A1")), put(package, Document("d", "", "fox")), put(package, DOCUMENTS[1])])
+    store.apply(
+        [Remove(id_of("A1")), put(package, Document("d", "", "fox")), put(package, DOCUMENTS[1])]
+    )
     again = open_again(store, tmp_path)
     assert found(again, Phrase("contents", ("fox",))) == [2, 4]
     assert found(again, Everything()) == [2, 3, 4]
@@ -332,7 +336,9 @@ def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
     again.close()
 
 
-def test_a_batch_that_the_index_has_seen_already_adds_nothing_twice(store, reader, package, tmp_path):
+def test_a_batch_that_the_index_has_seen_already_adds_nothing_twice(
+    store, reader, package, tmp_path
+):
     batch = feed(store, package)
     index = Index(tmp_path / "late", reader, Totals(), store.forget_later)
     index.follow(batch)  # arrives after the index took it from the documents

@@ -174,7 +174,7 @@ def test_grammars(type_, query, tree):
         ('contents contains ({weight:200}"red")', "red"),
         ('contents contains "a\\"b"', '"a b"'),
         ('doc_id contains "A1"', "doc_id:{a1}"),
-        ('doc_id in ("A1",\'b\')', "doc_id:{a1,b}"),
+        ("doc_id in (\"A1\",'b')", "doc_id:{a1,b}"),
         ("doc_id in (@list)", "doc_id:{x,y}"),
         ('doc_id = "A 1"', "doc_id:{a 1}"),
         ("token_spec in (1,2)", "(OR token_spec:[1;1] token_spec:[2;2])"),
@@ -198,7 +198,10 @@ def test_grammars(type_, query, tree):
             'contents contains "a" AND (contents contains "b" OR contents contains "c")',
             "(AND a (OR b c))",
         ),
-        ('rank(contents contains "a", title contains "b", userQuery())', "(RANK a title:b (OR q fox))"),
+        (
+            'rank(contents contains "a", title contains "b", userQuery())',
+            "(RANK a title:b (OR q fox))",
+        ),
         ('({targetHits:5}weakAnd(contents contains "a", title contains "b"))', "(OR a title:b)"),
         ('{targetHits:5}weakAnd(contents contains "a")', "a"),
         ('[{"targetHits":5}]weakAnd(contents contains "a")', "a"),
@@ -276,12 +279,23 @@ def test_refusals(yql, message):
         ("limit 3 offset 2", 1, 2, None, ()),  # Vespa's limit counts from the first hit
         ("offset 2", None, 2, None, ()),
         ("limit 3 offset 2 timeout 100;", 1, 2, 0.1, ()),
-        ("order by token_spec desc, doc_id asc", None, None, None, (("token_spec", True), ("doc_id", False))),
+        (
+            "order by token_spec desc, doc_id asc",
+            None,
+            None,
+            None,
+            (("token_spec", True), ("doc_id", False)),
+        ),
     ],
 )
 def test_clauses(rest, hits, offset, timeout_s, order):
     found = parse(f"select * from sources * where true {rest}")
-    assert (found.hits, found.offset, found.timeout_s, found.order) == (hits, offset, timeout_s, order)
+    assert (found.hits, found.offset, found.timeout_s, found.order) == (
+        hits,
+        offset,
+        timeout_s,
+        order,
+    )
 
 
 def test_fields_and_sources():

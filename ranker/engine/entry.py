@@ -188,8 +188,10 @@ def _spec_number(number: int, spec: TokenSpec) -> int:
 
 def _tokens(value: Any, spec: TokenSpec) -> bytes:
     cells = document_cells(value, spec.document_tokens)
-    while cells and not cells[-1]:
-        cells.pop()
+    used = len(cells)
+    while used and not cells[used - 1]:
+        used -= 1
+    cells = cells[:used]
     try:
         packed = array(_code(spec), map(int, cells))
     except OverflowError:

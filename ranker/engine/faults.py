@@ -18,6 +18,7 @@ SUMMARIES = {
     4: "Invalid query parameter",
     5: "Unspecified error",
     12: "Timed out",
+    17: "Bad request.",
     18: "Internal server error.",
     19: "Insufficient storage",
 }

@@ -35,6 +35,11 @@ SWITCH_S = 0.0005
 """How long a thread may keep Python's lock from another: 5 ms, the default, is as long as a whole
 query, and the event loop would lose as much again and again to the thread of the index."""
 
+CLOSE_S = 0.2
+"""Seconds for the server to say goodbye to its clients."""
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
 THREADS = 8
 """Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
 
@@ -56,7 +61,7 @@ def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -
     check_port(host, port)
     sys.setswitchinterval(SWITCH_S)
     package = Package.open(app)
-    with _locked(data), _running(package, data) as asgi:
+    with _locked(data), _running(package, data) as asgi, _deaf_afterwards():
         asyncio.run(_serve(asgi, host, port))
 
 
@@ -66,10 +71,12 @@ def check_port(host: str, port: int) -> None:
     Raises:
         EndpointError: it is in use, or cannot be had.
     """
+    if not 0 < port < 2**16:
+        raise EndpointError(f"expected a --port from 1 to 65535, got {port}")
     try:
         with socket.create_server((host, port)):
             pass
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise EndpointError(
             f"cannot listen on {host}:{port}: {error}; stop what listens there, or choose "
             "another --port"
@@ -98,6 +105,9 @@ def _running(package: Package, data: Path) -> Iterator[Any]:
         yield http.application(package, search, documents, pool)
 
 
+_HEADERS = [(b"content-type", b"application/json")]
+
+
 async def _serve(asgi: Any, host: str, port: int) -> None:
     granian = require("granian.server.embed", extra="engine")
     constants = require("granian.constants", extra="engine")
@@ -113,7 +123,7 @@ async def _serve(asgi: Any, host: str, port: int) -> None:
     )
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP:
         loop.add_signal_handler(number, asked.set)
     serving = loop.create_task(server.serve())
     logger.info("serving at http://%s:%d", host, port)
@@ -122,34 +132,55 @@ async def _serve(asgi: Any, host: str, port: int) -> None:
     )
     if serving.done() and (error := serving.exception()) is not None:
         raise EndpointError(f"cannot serve at {host}:{port}: {error}") from error
+    await counted.stop()
     server.stop()
-    await counted.wait_until_idle()
     # The server waits for clients to close their connections, which an idle client never does.
+    await asyncio.wait([serving], timeout=CLOSE_S)
     serving.cancel()
     await asyncio.wait([serving])
     logger.info("stopped")
 
 
 class _Counted:
-    """An ASGI application that knows how many requests it is answering."""
+    """An ASGI application that can be brought to an end: it counts the answers under way."""
 
     def __init__(self, asgi: Any) -> None:
         self._asgi = asgi
         self._active = 0
+        self._stopping = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._stopping:  # on a connection from before; a client may try elsewhere, or again
+            await send({"type": "http.response.start", "status": 503, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": b'{"message":"stopping"}'})
+            return
         self._active += 1
         try:
             await self._asgi(scope, receive, send)
         finally:
             self._active -= 1
 
-    async def wait_until_idle(self) -> None:
-        """Wait for the answers that are on their way, but not for ever."""
+    async def stop(self) -> None:
+        """Begin nothing more and wait for the answers under way, but not for ever."""
+        self._stopping = True
         loop = asyncio.get_running_loop()
         end = loop.time() + GRACE_S
         while self._active and loop.time() < end:
             await asyncio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _deaf_afterwards() -> Iterator[None]:
+    """Ignore a second request to stop, which would cut off the closing of the data folder."""
+    before = {number: signal.getsignal(number) for number in _STOP}
+    try:
+        yield
+    finally:
+        for number in _STOP:
+            signal.signal(number, signal.SIG_IGN)
+        logger.info("closing")
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @contextlib.contextmanager

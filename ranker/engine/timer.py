@@ -39,5 +39,6 @@ class Timer:
         Raises:
             QueryFault: code 12.
         """
-        if self.elapsed_s >= self._timeout_s:
-            raise timed_out(self.elapsed_s)
+        elapsed_s = self.elapsed_s
+        if elapsed_s >= self._timeout_s:
+            raise timed_out(elapsed_s)
