@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-import bm25s
 import numpy as np
 import numpy.typing as npt
 import regex
@@ -80,6 +79,8 @@ class BM25Index:
             rows.append(terms(contents(document)))
         if not any(rows):
             raise DataError(f"cannot index a corpus of {len(rows)} documents without a single word")
+        import bm25s  # here: it brings scipy, half a second that the engine has no use for
+
         self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
         self._index.index(rows, show_progress=False)
 

@@ -1,4 +1,4 @@
-"""Searching in one process: BM25 against hand and against bm25s, the phases against Vespa's rule."""
+"""Searching in one process: BM25 by hand and by bm25s, the phases by Vespa's rule."""
 
 import dataclasses
 import json
@@ -236,6 +236,7 @@ def test_rerank_count_and_the_scores_below(five):
     for name, profile in (
         ("ranking.rerankCount", "cross"),
         ("ranking.secondPhase.rerankCount", "cross"),
+        ("ranking.secondPhase.totalRerankCount", "cross"),
         ("ranking.globalPhase.rerankCount", "cross_global"),
     ):
         answer = five.answer(query="fox dog", ranking=profile, tokens="fox", **{name: "1"})
@@ -334,6 +335,7 @@ def test_queries_without_tokens_are_refused(five, profile):
         ({"ranking.bogus": "1"}, 3, "'bogus' is not a valid property in 'ranking'"),
         ({"model.bogus": "1"}, 3, "'bogus' is not a valid property in 'model'"),
         ({"ranking.sorting": "-doc_id"}, 4, "'ranking.sorting' is not supported"),
+        ({"ranking.keepRankCount": "5"}, 4, "'ranking.keepRankCount' is not supported"),
         ({"filter": "+x"}, 4, "'model.filter' is not supported"),
         ({"select.where": '{"a":1}'}, 4, "'select.where' is not supported"),
         ({"ranking.features.bogus(x)": "1"}, 4, "is not supported"),

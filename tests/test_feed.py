@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import WORDS, free_port, make_app
+from engine_support import WORDS, EngineProcess, free_port, make_app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import DROP, Reply, Request, ScriptedServer, scripted
 
-from ranker.client import App
+from ranker.client import App, Client
 from ranker.errors import (
     ArtifactError,
     DataError,
@@ -756,6 +756,32 @@ def test_options_that_make_no_sense(app: App, tmp_path: Path) -> None:
         feed([], app, "http://localhost:1", connections=0)
     with pytest.raises(UsageError, match="expected a URL such as http://localhost:8080, got 'x'"):
         feed([], app, "x")
+
+
+def test_an_engine_that_is_killed_and_comes_back_loses_nothing(app: App, tmp_path: Path) -> None:
+    folder, data = make_app(tmp_path / "app"), tmp_path / "data"
+    engine = EngineProcess(folder, data)
+    documents, killed = corpus(1000), []
+
+    def source() -> Iterator[Document]:
+        """Whose 800th document comes when the engine has gone in the middle of its work."""
+        yield from documents[:800]
+        engine.stop(signal.SIGKILL)
+        killed.append(EngineProcess(folder, data, port=int(engine.url.rsplit(":", 1)[1])))
+        yield from documents[800:]
+
+    try:
+        engine.wait()
+        report = feed(source(), app, engine.url)
+        assert report.complete, report.summary()
+        assert report.retried > 0 and report.ok == 1000
+        with Client(engine.url, app) as client:
+            text = " ".join(WORDS)
+            assert client.search(text, profile="cross", hits=1).total_count == 1000
+    finally:
+        engine.stop(signal.SIGKILL)
+        for other in killed:
+            other.stop(signal.SIGKILL)
 
 
 # HTTP/2 over TLS with a client certificate, as Vespa Cloud wants it

@@ -17,6 +17,7 @@ from ranker.errors import ArtifactError, DataError, TrainError, UsageError
 from ranker.forward import forward_of
 from ranker.model import load_weights, open_base
 from ranker.train import TrainArguments, train
+from ranker.train.batches import Batches, EncodedGroup
 
 SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
@@ -179,6 +180,31 @@ def test_it_learns(data: Dataset, tiny_bert: Path, tmp_path: Path) -> None:
         for row in train(data, tmp_path / "out", arguments=arguments).training["history"]
     ]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_chunks_hold_every_pair_where_it_belongs(trained: Checkpoint) -> None:
+    encoder = trained.encoder()
+    groups = [
+        EncodedGroup([201, 202], [[203] * n for n in (9, 1, 4)], (1, 0, 0)),
+        EncodedGroup([201], [[204] * n for n in (2, 7)], (2, 0)),
+    ]
+    whole = Batches([groups], encoder, chunk=100)[0]
+    item = Batches([groups], encoder, chunk=2)[0]
+    assert [len(chunk["input_ids"]) for chunk in item["chunks"]] == [2, 2, 1]
+    assert item["mask"].tolist() == [[True] * 3, [True, True, False]]
+    pairs = [
+        ids[mask.bool()].tolist()
+        for chunk in item["chunks"]
+        for ids, mask in zip(chunk["input_ids"], chunk["attention_mask"], strict=True)
+    ]
+    placed = {row: ids for row, ids in zip(item["order"].tolist(), pairs, strict=True)}
+    expected = [(g.query_ids, d) for g in groups for d in g.documents_ids]
+    assert [placed[n] for n in range(5)] == [[101, *q, 102, *d, 102] for q, d in expected]
+    model = load_weights(trained.path).eval()
+    forward = forward_of(model, segments=True, fused=True)[0].eval()
+    with torch.inference_mode():
+        one, many = ([forward(**chunk) for chunk in i["chunks"]] for i in (whole, item))
+    assert torch.allclose(torch.cat(one), torch.cat(many), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 
 from ranker import contract
 from ranker.encode import legal_text
-from ranker.engine.faults import DocumentFault
 from ranker.engine.tensors import TensorError, document_cells, render
 from ranker.lexical import terms
 from ranker.spec import TokenSpec
@@ -89,29 +88,25 @@ def terms_text(terms_: list[str]) -> str:
     return f" {'  '.join(terms_)} " if terms_ else ""
 
 
-def field_value(name: str, value: Any, spec: TokenSpec, *, where: str) -> Any:
+def field_value(name: str, value: Any, spec: TokenSpec) -> Any:
     """A field's JSON value as it is stored; None for null.
 
     Args:
         name: a field of `FIELDS`.
         value: what JSON holds.
         spec: the contract.
-        where: beginning of the message, as `In document 'x': Could not parse field 'title' …`.
 
     Raises:
-        DocumentFault: 400, with the words of Vespa's JSON reader.
+        ValueError: with the words of Vespa's JSON reader.
     """
     if value is None:
         return None
-    try:
-        kind = FIELDS[name]
-        if kind == "string":
-            return _string(value)
-        if kind == "long":
-            return _spec_number(_long(value), spec)
-        return _tokens(value, spec)
-    except ValueError as error:
-        raise DocumentFault(400, f"{where}{error}") from error
+    kind = FIELDS[name]
+    if kind == "string":
+        return _string(value)
+    if kind == "long":
+        return _spec_number(_long(value), spec)
+    return _tokens(value, spec)
 
 
 def check_text(text: str) -> None:

@@ -5,20 +5,20 @@ import itertools
 import logging
 import time
 import urllib.parse
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker import __version__
 from ranker.engine import status
+from ranker.engine.bodies import BadBody, TooLarge, read_body
 from ranker.engine.documents import Documents, Reply
 from ranker.engine.faults import DocumentFault, QueryFault, http_status
 from ranker.engine.parameters import json_parameters, merged
@@ -31,18 +31,7 @@ __all__ = ["application"]
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BODY = 100 * 2**20
-"""Bytes of a request, as in Vespa's container."""
-
 ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"]
-
-
-class TooLarge(Exception):
-    """A body above the limit."""
-
-
-class BadBody(Exception):
-    """A body whose encoding is broken."""
 
 
 def application(package: Package, search: Search, documents: Documents, pool: Executor) -> ASGIApp:
@@ -60,7 +49,7 @@ def application(package: Package, search: Search, documents: Documents, pool: Ex
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         # A feed is thousands of requests a second: its path goes past router and middleware.
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            response = await api.document(Request(scope, receive))
+            response = await api.document(scope, receive)
             await response(scope, receive, send)
         else:
             await pages(scope, receive, send)
@@ -103,7 +92,7 @@ class _Api:
         self._pool = pool
         self._counts: Counter[str] = Counter()
 
-    async def query(self, request: Request) -> Response:
+    async def query(self, request: Request) -> ASGIApp:
         """`/search/`."""
         start = time.perf_counter()
         self._counts["queries"] += 1
@@ -118,32 +107,29 @@ class _Api:
             return _json_response({"message": str(error)}, 413)
         except BadBody as error:
             faults = [QueryFault(3, str(error))]
-        except ClientDisconnect:
-            return Response(status_code=400)
         except Exception as error:
             logger.exception("a query failed")
             faults = [QueryFault(18, f"{type(error).__name__}: {error}")]
         self._counts["failed_queries"] += 1
         return _json_response(dumps(faults_json(faults)), http_status(faults))
 
-    async def document(self, request: Request) -> Response:
+    async def document(self, scope: Scope, receive: Receive) -> ASGIApp:
         """`/document/v1/`."""
-        path = _raw_path(request)
+        path, method = _raw_path(scope), scope["method"]
         try:
             target = target_of(path)
-            body = await _body(request) if request.method in ("POST", "PUT") else b""
-            pairs = dict(request.query_params)
-            reply = await self._documents.handle(request.method, target, pairs, body)
-            self._counts[f"documents_{request.method}"] += 1
-            return _document_response(request, reply)
+            body = await read_body(scope, receive) if method in ("POST", "PUT") else b""
+            query = scope["query_string"].decode("latin-1")
+            pairs = dict(urllib.parse.parse_qsl(query, keep_blank_values=True)) if query else {}
+            reply = await self._documents.handle(method, target, pairs, body)
+            self._counts[f"documents_{method}"] += 1
+            return _document_response(scope, reply)
         except DocumentFault as fault:
             error = fault
         except TooLarge as large:
             error = DocumentFault(413, str(large))
         except BadBody as bad:
             error = DocumentFault(400, str(bad))
-        except ClientDisconnect:
-            error = DocumentFault(400, "the request was cut off")
         except Exception as failure:
             logger.exception("a document operation failed")
             error = DocumentFault(500, f"{type(failure).__name__}: {failure}")
@@ -177,70 +163,26 @@ async def _search_parameters(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body: dict[str, str] = {}
     if request.method == "POST" and kind == "application/json":
-        body = json_parameters(await _body(request))
+        body = json_parameters(await read_body(request.scope, request.receive))
     elif request.method == "POST" and kind == "application/x-www-form-urlencoded":
-        text = (await _body(request)).decode("utf-8", "replace")
+        text = (await read_body(request.scope, request.receive)).decode("utf-8", "replace")
         body = dict(urllib.parse.parse_qsl(text, keep_blank_values=True))
     return merged(body, request.query_params.multi_items())
 
 
-async def _body(request: Request) -> bytes:
-    """The body, unpacked.
-
-    Raises:
-        TooLarge: above the limit, packed or unpacked.
-        BadBody: not the encoding it says, or cut off.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        _check_size(size)
-        parts.append(part)
-    body = b"".join(parts)
-    expected = request.headers.get("content-length", "")
-    if expected.isdecimal() and len(body) != int(expected):
-        raise BadBody(f"the body was cut off: expected {expected} bytes, got {len(body)}")
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip"):
-        raise BadBody(f"Content-Encoding '{encoding}' is not supported; use gzip or none")
-    return _unpacked(body)
-
-
-def _unpacked(body: bytes) -> bytes:
-    unpack = zlib.decompressobj(wbits=31)
-    try:
-        found = unpack.decompress(body, LARGEST_BODY + 1)
-    except zlib.error as error:
-        raise BadBody(f"Invalid gzip bytes: {error}") from error
-    _check_size(len(found))
-    if not unpack.eof:
-        raise BadBody("Invalid gzip bytes: the body was cut off")
-    return found
-
-
-def _check_size(size: int) -> None:
-    if size > LARGEST_BODY:
-        raise TooLarge(
-            f"Document operation request size of at least {size} bytes exceeds maximum size of "
-            f"{LARGEST_BODY} bytes."
-        )
-
-
-def _raw_path(request: Request) -> str:
+def _raw_path(scope: Scope) -> str:
     """The path as it was sent, still encoded."""
-    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    raw = scope.get("raw_path") or scope["path"].encode()
     return str(raw.decode("ascii", "replace")).partition("?")[0]
 
 
-def _document_response(request: Request, reply: Reply) -> Response:
+def _document_response(scope: Scope, reply: Reply) -> ASGIApp:
     if reply.stream is None:
         headers = {"Allow": reply.allow} if reply.allow else None
         if reply.status == 204:
             return Response(status_code=204, headers=headers)
         return _json_response(reply.body, reply.status)
-    lines = "application/jsonl" in request.headers.get("accept", "")
+    lines = b"application/jsonl" in dict(scope["headers"]).get(b"accept", b"")
     parts = _lines(reply.stream) if lines else _array(reply.body, reply.stream)
     kind = "application/jsonl" if lines else "application/json"
     return StreamingResponse(_threaded(parts), media_type=f"{kind}; charset=UTF-8")
@@ -275,15 +217,24 @@ async def _threaded(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _json_page(make: Any) -> Any:
-    async def page(request: Request) -> Response:
+    async def page(request: Request) -> ASGIApp:
         return _json_response(make(request), 200)
 
     return page
 
 
-def _json_response(body: dict[str, Any] | bytes, code: int) -> Response:
+def _json_response(body: dict[str, Any] | bytes, code: int) -> ASGIApp:
+    """An answer with nothing but JSON; half the time of Starlette's own."""
     content = body if isinstance(body, bytes) else dumps(body)
-    return Response(content, status_code=code, media_type="application/json; charset=utf-8")
+    length = str(len(content)).encode()
+    headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", length)]
+
+    async def response(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": code, "headers": headers})
+        shown = b"" if scope["method"] == "HEAD" else content
+        await send({"type": "http.response.body", "body": shown})
+
+    return response
 
 
 async def _status_page(request: Request) -> Response:

@@ -114,9 +114,13 @@ def parse_put(
             raise DocumentFault(
                 400, f"Field '{name}' is not defined in document type '{manifest.schema}'"
             )
-        where = f"In document '{id_}': Could not parse field '{name}' of type "
-        where += f"{_type_name(name, manifest)}: "
-        values[name] = field_value(name, value, manifest.spec, where=where)
+        try:
+            values[name] = field_value(name, value, manifest.spec)
+        except ValueError as error:
+            kind = _type_name(name, manifest)
+            raise DocumentFault(
+                400, f"In document '{id_}': Could not parse field '{name}' of type {kind}: {error}"
+            ) from error
     entry = make_entry(values)
     _check_contract(entry, id_)
     return Put(id_, entry, *_test(condition, create, body, manifest))
@@ -144,7 +148,10 @@ def parse_update(
             if verb != "assign":
                 known = "is not supported by the embedded engine" if verb in UPDATES else ""
                 raise DocumentFault(400, f"{where}Operation '{verb}' {known or 'not implemented.'}")
-            values[name] = field_value(name, value, manifest.spec, where=where)
+            try:
+                values[name] = field_value(name, value, manifest.spec)
+            except ValueError as error:
+                raise DocumentFault(400, f"{where}{error}") from error
     return Update(id_, values, *_test(condition, create, body, manifest))
 
 

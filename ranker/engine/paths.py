@@ -69,7 +69,7 @@ def target_of(path: str) -> Target:
     if parts == [""]:
         return Target(path)
     try:
-        texts = [urllib.parse.unquote(part, errors="strict") for part in parts]
+        texts = [_decoded(part) for part in parts]
     except UnicodeDecodeError as error:
         raise DocumentFault(400, f"the path is not UTF-8: {error}") from error
     kind = texts[2] if len(texts) > 2 else ""
@@ -108,6 +108,10 @@ def checked_parameters(pairs: Mapping[str, str], schema: str) -> float:
         return seconds(pairs.get("timeout", "180"))
     except ValueError as error:
         raise DocumentFault(400, f"Failed parsing '{pairs['timeout']}': {error}") from error
+
+
+def _decoded(part: str) -> str:
+    return urllib.parse.unquote(part, errors="strict") if "%" in part else part
 
 
 def _checked(target: Target) -> Target:

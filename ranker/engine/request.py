@@ -30,21 +30,21 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|ms|ks)?")
 _UNITS = {"s": 1.0, "ms": 0.001, "ks": 1000.0, None: 1.0}
 
 _KNOWN = {
-    "ranking": "profile rerankCount secondPhase.rerankCount globalPhase.rerankCount",
+    "ranking": (
+        "profile rerankCount secondPhase.rerankCount secondPhase.totalRerankCount "
+        "globalPhase.rerankCount"
+    ),
     "model": "queryString type language locale encoding defaultIndex restrict sources searchPath",
     "presentation": "format summary timing bolding format.tensors reportCoverage",
     "trace": "level timestamps explainLevel profileDepth query",
     "select": "",
 }
-_WITHOUT_EFFECT = re.compile(
-    r"ranking\.(queryCache|freshness|softtimeout\..*|matching\..*|keepRankCount"
-    r"|secondPhase\.totalRerankCount)"
-)
+_WITHOUT_EFFECT = re.compile(r"ranking\.(queryCache|freshness|softtimeout\..*|matching\..*)")
 """Knobs of Vespa's speed, which this engine does not have; its results are the exact ones."""
 
 _REFUSED = re.compile(
     r"(model\.filter|ranking\.(sorting|location|properties\..*|features\..*|listFeatures"
-    r"|rankScoreDropLimit|secondPhase\.rankScoreDropLimit|globalPhase\.rankScoreDropLimit"
+    r"|keepRankCount|rankScoreDropLimit|secondPhase\.rankScoreDropLimit|globalPhase\.rankScoreDropLimit"
     r"|matchPhase\..*|diversity\..*|significance.*|elementGap\..*)|select(\..*)?|recall"
     r"|collapse.*|pos\..*|queryProfile|searchChain|streaming\..*|presentation\.summaryFields)"
 )
@@ -183,7 +183,12 @@ def _profile(parameters: Mapping[str, str], manifest: Manifest) -> Profile:
 
 def _with_rerank_count(profile: Profile, parameters: Mapping[str, str]) -> Profile:
     own = {
-        "second": ("ranking.rerankCount", "ranking.secondPhase.rerankCount"),
+        # With one node, the total over all nodes is the same number.
+        "second": (
+            "ranking.rerankCount",
+            "ranking.secondPhase.rerankCount",
+            "ranking.secondPhase.totalRerankCount",
+        ),
         "global": ("ranking.globalPhase.rerankCount",),
     }
     names = (*own["second"], *own["global"])

@@ -61,8 +61,9 @@ def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -
     check_port(host, port)
     sys.setswitchinterval(SWITCH_S)
     package = Package.open(app)
-    with _locked(data), _running(package, data) as asgi, _deaf_afterwards():
+    with _own_signals(), _locked(data), _running(package, data) as asgi:
         asyncio.run(_serve(asgi, host, port))
+        _ignore_signals()
 
 
 def check_port(host: str, port: int) -> None:
@@ -136,6 +137,7 @@ async def _serve(asgi: Any, host: str, port: int) -> None:
     server.stop()
     # The server waits for clients to close their connections, which an idle client never does.
     await asyncio.wait([serving], timeout=CLOSE_S)
+    loop.set_exception_handler(lambda *_: None)  # its own futures complain when it is cut off
     serving.cancel()
     await asyncio.wait([serving])
     logger.info("stopped")
@@ -170,17 +172,20 @@ class _Counted:
 
 
 @contextlib.contextmanager
-def _deaf_afterwards() -> Iterator[None]:
-    """Ignore a second request to stop, which would cut off the closing of the data folder."""
+def _own_signals() -> Iterator[None]:
+    """Leave the signals that stop the engine as they were found."""
     before = {number: signal.getsignal(number) for number in _STOP}
     try:
         yield
     finally:
-        for number in _STOP:
-            signal.signal(number, signal.SIG_IGN)
-        logger.info("closing")
-    for number, handler in before.items():
-        signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """A second request to stop would cut off the closing of the data folder."""
+    for number in _STOP:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ __all__ = ["Progress", "feed"]
 Progress = Callable[[int, int | None, float], None]
 """Called with the documents done, the total if known, and documents per second."""
 
-CONNECTIONS = 32
+CONNECTIONS = 64
 WAITING = 4
 """Operations that wait for each connection: they bridge the time of tokenizing a batch."""
 

@@ -175,9 +175,9 @@ def _trainer(
             return_outputs: bool = False,
             num_items_in_batch: Any = None,
         ) -> Any:
-            inputs = dict(inputs)
-            relevance, mask = inputs.pop("relevance"), inputs.pop("mask")
-            flat = model(**inputs)[:, 0].float()
+            found = torch.cat([model(**chunk)[:, 0].float() for chunk in inputs["chunks"]])
+            flat = torch.zeros_like(found).index_copy(0, inputs["order"], found)
+            relevance, mask = inputs["relevance"], inputs["mask"]
             logits = torch.zeros_like(relevance).masked_scatter(mask, flat)
             return ranking_loss(logits, relevance, mask)
 

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 EVALUATION_PAIRS = 2_000
 """Most pairs scored for one nDCG@10 while training: about half a minute on two cores."""
 FINAL_DEPTH = 100
+CPU_CHUNK, GPU_CHUNK = 12, 4096
 FINAL_PAIRS = 20_000
 
 
@@ -129,7 +130,7 @@ class _Run:
             forward,
             lambda: run_stage(
                 forward,
-                Batches(batches, self.encoder),
+                Batches(batches, self.encoder, chunk=_chunk()),
                 self.watched,
                 stage=stage,
                 learning_rate=arguments.learning_rate if judged else arguments.warmup_learning_rate,
@@ -177,6 +178,12 @@ class _Run:
 
     def _queries(self, depth: int) -> HeldOutQueries:
         return HeldOutQueries(self.held_out, self.index, self.encoder, depth=depth, bf16=self.bf16)
+
+
+def _chunk() -> int:
+    """Pairs computed together: few on a CPU, a whole step on a GPU."""
+    torch = require("torch", extra="train")
+    return GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK
 
 
 def _once(work: Path, forward: Any, stage: Any) -> StageResult:
