@@ -71,6 +71,7 @@ class Bundle:
         """
         about = read_json(path / cls.MARKER, what="bundle of `ranker export`")
         check_hashes(path, what="bundle", make="ranker export")
+        _check_about(about, path / cls.MARKER)
         spec = TokenSpec.from_dict(read_json(path / "spec.json", what="bundle"))
         return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), about)
 
@@ -94,6 +95,18 @@ class Bundle:
         return Encoder(self.spec, self.tokenizer_json)
 
 
+def _check_about(about: Any, path: Path) -> None:
+    """Refuse a bundle.json without what serving needs of it."""
+    weight = about.get("blend_weight") if isinstance(about, dict) else None
+    if not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")
+    if about.get("recommended_profile") not in PROFILES:
+        raise ArtifactError(
+            f"{path}: expected a recommended_profile of {', '.join(PROFILES)}, "
+            f"got {about.get('recommended_profile')!r}; make it again"
+        )
+
+
 def seal(folder: Path) -> None:
     """Write `hashes.json` over every other file of the folder, as the last step of making it."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
@@ -106,7 +119,12 @@ def check_hashes(folder: Path, *, what: str, make: str, skip: Collection[str] = 
     Raises:
         ArtifactError: a file is missing or was changed.
     """
-    for name, expected in read_json(folder / HASHES, what=what).items():
+    hashes = read_json(folder / HASHES, what=what)
+    if not isinstance(hashes, dict) or not hashes:
+        raise ArtifactError(
+            f"the {what} {folder} is damaged: {HASHES} lists no files; make it again: {make}"
+        )
+    for name, expected in hashes.items():
         path = folder / name
         if name in skip:
             continue

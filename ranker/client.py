@@ -30,6 +30,9 @@ term frequency (`vespa-facts` §5), so a narrow selection would not hold the bes
 
 _WORD_CATEGORIES = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "So"}
 
+LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 0.001, 86_400.0
+"""Vespa reads a timeout in milliseconds and no exponents; a day is longer than any query."""
+
 GRACE_S = 5.0
 """Seconds that the client waits longer than the server was told to take."""
 
@@ -61,7 +64,7 @@ class App:
         with Http(Endpoint.of(url)) as http:
             manifest = _required(http, "/ranker/v1/manifest").json()
             tokenizer = _required(http, "/ranker/v1/tokenizer").body.decode("utf-8")
-        known = Manifest.from_dict(manifest)
+        known = Manifest.from_dict(manifest, where=f"{url}/ranker/v1/manifest")
         return cls(known, Encoder(known.spec, tokenizer))
 
 
@@ -125,7 +128,7 @@ def query_body(
     Raises:
         UsageError: the question has no word, or an option makes no sense.
     """
-    chosen = app.manifest.profile(profile or app.manifest.recommended_profile)
+    chosen = app.manifest.profile(app.manifest.recommended_profile if profile is None else profile)
     _check_options(hits, offset, timeout_s)
     question = _question(text)
     candidates = CANDIDATES * max(hits + offset, rerank_count or chosen.rerank_count)
@@ -142,7 +145,7 @@ def query_body(
         "ranking.profile": chosen.name,
         "hits": hits,
         "offset": offset,
-        "timeout": f"{timeout_s or app.manifest.timeout_s:g}s",
+        "timeout": f"{round(timeout_s or app.manifest.timeout_s, 3):.9g}s",
         "presentation.timing": True,
     }
     if summary is not None:
@@ -233,8 +236,11 @@ class Client:
 def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
     if hits < 0 or offset < 0:
         raise UsageError(f"hits and offset must be 0 or more, got {hits} and {offset}")
-    if timeout_s is not None and not timeout_s > 0:
-        raise UsageError(f"timeout_s must be above 0, got {timeout_s}")
+    if timeout_s is not None and not LEAST_TIMEOUT_S <= timeout_s <= MOST_TIMEOUT_S:
+        raise UsageError(
+            f"timeout_s must be from {LEAST_TIMEOUT_S:g} to {MOST_TIMEOUT_S:g} seconds, "
+            f"got {timeout_s:g}"
+        )
 
 
 def _question(text: str) -> str:

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, folders published by a rename, hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -9,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ranker.errors import ArtifactError
+from ranker.errors import ArtifactError, RankerError
 
-__all__ = ["new_folder", "read_json", "sha256", "write_json", "write_text"]
+__all__ = ["new_folder", "read_json", "sha256", "write_failure", "write_json", "write_text"]
 
 
 def sha256(path: Path) -> str:
@@ -21,7 +22,11 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the new one, never a part."""
+    """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
@@ -29,8 +34,10 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {write_failure(error)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -47,7 +54,10 @@ def read_json(path: Path, *, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path.parent} is not a {what}: {path.name} is missing") from error
+        article = "an" if what[0] in "aeiou" else "a"
+        raise ArtifactError(
+            f"{path.parent} is not {article} {what}: {path.name} is missing"
+        ) from error
     except NotADirectoryError as error:
         raise ArtifactError(
             f"expected a folder with a {what}, got the file {path.parent}"
@@ -64,16 +74,21 @@ def new_folder(out: Path, *, replace_marker: str) -> Iterator[Path]:
     which ranker knows its own artifact; a user's other folder is never touched.
 
     Raises:
-        ArtifactError: `out` exists and is something else.
+        ArtifactError: `out` exists and is something else, or cannot be written.
     """
     check_replaceable(out, replace_marker)
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         yield partial
         _swap(partial, out)
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        raise ArtifactError(f"cannot write the folder {out}: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -84,6 +99,8 @@ def check_replaceable(out: Path, replace_marker: str) -> None:
     Raises:
         ArtifactError: `out` is a file, or a folder with other content.
     """
+    if out.name in ("", ".."):
+        raise ArtifactError(f"cannot write to the folder {out} itself; name one inside it")
     if out.is_file():
         raise ArtifactError(f"cannot write the folder {out}: a file of that name exists")
     if out.is_dir() and any(out.iterdir()) and not (out / replace_marker).exists():
@@ -91,6 +108,31 @@ def check_replaceable(out: Path, replace_marker: str) -> None:
             f"cannot write to {out}: it holds other files (no {replace_marker}); "
             "name an empty or new folder"
         )
+
+
+def write_failure(error: Exception) -> str | None:
+    """Why a file could not be written, in words; None if the error says something else.
+
+    safetensors, tokenizers and torch raise errors of their own in place of OSError, which are
+    known by their words only.
+    """
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, OSError):
+        said = error.strerror or said
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    else:
+        if isinstance(error, RankerError) or not any(sign in said for sign in _WRITE_FAILED):
+            return None
+        full = True
+    return f"{said}; make room there, or name another place" if full else said
+
+
+_WRITE_FAILED = ("I/O error", "(os error ", "inline_container.cc", "PytorchStreamWriter")
+
+
+def _discard(partial: Path) -> None:
+    with contextlib.suppress(OSError):  # its folder may not be one, which has been told by then
+        partial.unlink(missing_ok=True)
 
 
 def _swap(partial: Path, out: Path) -> None:

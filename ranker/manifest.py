@@ -84,8 +84,8 @@ class Manifest:
         }
 
     @classmethod
-    def from_dict(cls, values: Any) -> "Manifest":
-        """The manifest of a JSON value.
+    def from_dict(cls, values: Any, *, where: str = "manifest.json") -> "Manifest":
+        """The manifest of a JSON value that came from `where`.
 
         Raises:
             ArtifactError: the value is not a manifest.
@@ -96,8 +96,12 @@ class Manifest:
             rest["spec"] = TokenSpec.from_dict(values["spec"])
             rest["profiles"] = tuple(Profile(**profile) for profile in values["profiles"])
             return cls(**rest)
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"manifest.json is not a manifest of ranker: {error}") from error
+        except KeyError as error:
+            raise ArtifactError(
+                f"{where} is not a manifest of ranker: {error} is missing"
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{where} is not a manifest of ranker: {error}") from error
 
 
 def default_profiles(blend_weight: float) -> tuple[Profile, ...]:

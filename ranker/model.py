@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.encode import pair_inputs, spec_of_tokenizer
-from ranker.errors import ArtifactError, TrainError, require
+from ranker.errors import ArtifactError, SpecError, TrainError, require
 from ranker.spec import TokenSpec
 
 __all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
@@ -59,6 +59,12 @@ class Base:
         Raises:
             SpecError: the sizes do not fit the model.
         """
+        try:
+            return self._spec(query_slots, document_slots, text_fields)
+        except SpecError as error:
+            raise SpecError(f"base model {self.name!r}: {error}") from error
+
+    def _spec(self, query_slots: int, document_slots: int, text_fields: Sequence[str]) -> TokenSpec:
         config = self.config
         positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)
         if config.model_type in _OFFSET_POSITIONS:
@@ -95,7 +101,7 @@ def open_base(base: str) -> Base:
 
 
 def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
-    """The encoder with a head of one logit; the head is new where the source has none.
+    """The encoder with a head of one logit; the head is new where the source has no such head.
 
     Args:
         source: folder or hub id.
@@ -103,7 +109,7 @@ def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
             speed of a CPU; None leaves what the source says.
 
     Raises:
-        ArtifactError: the weights cannot be read.
+        ArtifactError: the weights cannot be read, or are not those of the configuration.
     """
     transformers = require("transformers", extra="train")
     try:
@@ -111,13 +117,36 @@ def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
             config = transformers.AutoConfig.from_pretrained(str(source), num_labels=1)
             if dropout is not None:
                 _set_dropout(config, dropout)
-            return transformers.AutoModelForSequenceClassification.from_pretrained(
-                str(source), config=config, dtype="float32"
+            model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+                str(source),
+                config=config,
+                dtype="float32",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told in our own words below
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # safetensors and torch raise errors of their own
         raise ArtifactError(
             f"the weights of {source} cannot be read: {_first_line(error)}"
         ) from error
+    _require_encoder(model, loaded, source)
+    return model
+
+
+def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> None:
+    """Refuse weights that leave a part of the encoder as it was drawn; a head may be new."""
+    other = {
+        key: f"{tuple(found)}, expected {tuple(wanted)}"
+        for key, found, wanted in loaded["mismatched_keys"]
+    }
+    shapes = {**dict.fromkeys(loaded["missing_keys"], "missing"), **other}
+    prefix = f"{model.base_model_prefix}."
+    wrong = sorted(key for key in shapes if key.startswith(prefix) and ".pooler." not in key)
+    if wrong:
+        raise ArtifactError(
+            f"the weights of {source} do not fit its config.json ({model.config.model_type}): "
+            f"{len(wrong)} of the encoder's are missing or of another shape, the first: "
+            f"{wrong[0]} ({shapes[wrong[0]]}); name a base model whose files belong together"
+        )
 
 
 def _set_dropout(config: Any, dropout: float) -> None:

@@ -62,7 +62,7 @@ def test_there_are_no_other_verbs(capsys: pytest.CaptureFixture) -> None:
         (["train", "x", "--out", "y", "--epochs", "many"], 2, "should be a valid integer"),
         (["export", "nowhere", "--out", "y"], 1, "is not a checkpoint of `ranker train`"),
         (["package", "nowhere", "--out", "y"], 1, "is not a bundle of `ranker export`"),
-        (["verify", "nowhere"], 1, "is not a application package"),
+        (["verify", "nowhere"], 1, "is not an application package"),
         (["feed", "x.jsonl", "--app", "nowhere"], 2, "--url, or a file with --write"),
         (["query", "hello"], 2, "name the application package with --app"),
         (["query", "x", "--url", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),

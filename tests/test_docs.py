@@ -43,7 +43,7 @@ def test_readme_commands_have_options_that_exist(command: list[str]) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"`?make (\w+)`?", README))
+    targets = set(re.findall(r"(?:^|`)make (\w+)", README, flags=re.MULTILINE))
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

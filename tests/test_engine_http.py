@@ -27,7 +27,7 @@ from vespa.application import Vespa
 from vespa.exceptions import VespaError
 
 from ranker.engine.server import check_port
-from ranker.errors import EndpointError
+from ranker.errors import EndpointError, UsageError
 from ranker.manifest import Manifest
 from ranker.records import Document
 
@@ -535,7 +535,7 @@ def test_what_cannot_be_served_is_one_line(app, url, tmp_path):
     assert taken.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
     assert not (tmp_path / "data").exists()
     missing = run_engine(tmp_path / "no-app", "--data", tmp_path / "data", "--port", free_port())
-    assert missing.returncode == 1 and "is not a application package" in missing.stderr
+    assert missing.returncode == 1 and "is not an application package" in missing.stderr
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("mine")
@@ -557,7 +557,7 @@ def test_a_data_folder_has_one_engine_and_one_contract(app, tmp_path):
 
 
 def test_ports_that_cannot_be():
-    with pytest.raises(EndpointError, match="expected a --port from 1 to 65535"):
+    with pytest.raises(UsageError, match="expected a --port from 1 to 65535"):
         check_port("127.0.0.1", 99999)
     with pytest.raises(EndpointError, match="choose another --port"):
         check_port("192.0.2.1", free_port())

@@ -61,7 +61,5 @@ def test_descent_ranks_by_grade(name: str) -> None:
 
 
 def test_an_unknown_loss_names_the_known() -> None:
-    with pytest.raises(
-        UsageError, match="unknown loss 'hinge'; there are: bce, pair"
-    ):
+    with pytest.raises(UsageError, match="unknown loss 'hinge'; there are: bce, pair"):
         loss_of("hinge")

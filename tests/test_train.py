@@ -69,7 +69,8 @@ def test_same_seed_same_weights_and_another_seed_others(
     data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
     def once(name: str, seed: int) -> dict[str, torch.Tensor]:
-        arguments = TrainArguments(base=str(tiny_bert), seed=seed, **{**SMALL, "epochs": 1})
+        stages = {"warmup": True, "warmup_steps": 3, "epochs": 0}
+        arguments = TrainArguments(base=str(tiny_bert), seed=seed, **{**SMALL, **stages})
         return weights(train(data, tmp_path / name, arguments=arguments))
 
     first, again, other = once("a", 3), once("b", 3), once("c", 4)
@@ -173,7 +174,7 @@ def test_frozen_base_keeps_its_weights(data: Dataset, tiny_bert: Path, tmp_path:
 
 def test_it_learns(data: Dataset, tiny_bert: Path, tmp_path: Path) -> None:
     arguments = TrainArguments(
-        base=str(tiny_bert), learning_rate=3e-3, **{**SMALL, "epochs": 12, "patience": 12}
+        base=str(tiny_bert), learning_rate=3e-3, **{**SMALL, "epochs": 8, "patience": 8}
     )
     losses = [
         row["loss"]

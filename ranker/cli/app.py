@@ -17,6 +17,8 @@ from ranker.errors import RankerError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="From judged queries to a deployed, evaluated Vespa cross-encoder.",
     epilog="Start: ranker train DATA --out checkpoint · ranker export checkpoint --out bundle · "
@@ -54,7 +56,7 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the exit status is 0, 1 (it failed) or 2 (misuse).
+    """Run the program; the exit status is 0, 1 (it failed), 2 (misuse) or 130 (Ctrl-C).
 
     An error is one line on stderr, and an object with `error` on stdout under --json.
     """
@@ -64,11 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=given or ["--help"], prog_name="ranker", standalone_mode=False)
         if not given:
             return 2
+        if code == INTERRUPTED:  # typer makes an exit status of KeyboardInterrupt
+            raise KeyboardInterrupt
         return int(code or 0)
     except RankerError as error:
         return _fail(str(error), error.exit_code, given)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on or starts anew", 130, given)
+        return _fail("interrupted; the same command goes on or starts anew", INTERRUPTED, given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

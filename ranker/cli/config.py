@@ -25,7 +25,10 @@ def read_config(path: Path, verbs: dict[str, set[str]]) -> dict[str, dict[str, A
         raise UsageError(f"--config {path}: {error}") from error
     problems, defaults = [], {}
     for verb, options in content.items():
-        if verb not in verbs or not isinstance(options, dict):
+        if verb in verbs and not isinstance(options, dict):
+            problems.append(f"{verb} is {options!r}; expected a table of options: [{verb}]")
+            continue
+        if verb not in verbs:
             problems.append(f"[{verb}] is no verb; there are {', '.join(sorted(verbs))}")
             continue
         named = {name.replace("-", "_"): value for name, value in options.items()}

@@ -74,8 +74,15 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
 
 def set_up_logging(*, verbose: bool) -> None:
     """Log records to stderr: warnings, or everything of ranker's own."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
-    logging.getLogger("ranker").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if handler.name != "ranker"]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.name = "ranker"
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING)  # of libraries' records, too
+    root.addHandler(handler)
+    if verbose:
+        logging.getLogger("ranker").setLevel(logging.DEBUG)
 
 
 def save_options(verb: str, options: dict[str, Any], target: Path) -> None:

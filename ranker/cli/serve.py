@@ -76,8 +76,8 @@ def serve(
     """Serve an application with the embedded engine, until Ctrl-C."""
     from ranker.engine import serve as run
 
-    note(f"serving {app} at http://{host}:{port}, documents in {data}; Ctrl-C stops")
-    run(app, data=data, port=port, host=host)
+    told = f"serving {app} at http://{host}:{port}, documents in {data}; Ctrl-C stops"
+    run(app, data=data, port=port, host=host, on_start=lambda: note(told))
 
 
 def feed(

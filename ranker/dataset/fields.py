@@ -38,6 +38,9 @@ JUDGED = ("query", "title", "text", "label", "query_id", "doc_id")
 KNOWN = frozenset({*DOCUMENT_IDS, *TEXTS, *QUERY_IDS, *QUERY_TEXTS, *JUDGED})
 """Every name that a column can have and be read."""
 
+LARGEST_GRADE = 2**31 - 1
+"""trec_eval keeps a grade as a C int at least."""
+
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 
 
@@ -125,7 +128,7 @@ def grade(value: Any) -> int:
     """A label as a grade: a whole number from 0, also written 1.0.
 
     Raises:
-        BadRow: the label is empty, not a number, not whole, or negative.
+        BadRow: the label is empty, not a number, not whole, negative, or too large.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -138,6 +141,10 @@ def grade(value: Any) -> int:
         raise BadRow("bad label", f"label {shown(value)} is not a whole number")
     if number < 0:
         raise BadRow("bad label", f"label {shown(value)} is negative; grades start at 0")
+    if number > LARGEST_GRADE:
+        raise BadRow(
+            "bad label", f"label {shown(value)} is above {LARGEST_GRADE}, the largest grade"
+        )
     return int(number)
 
 

@@ -40,9 +40,14 @@ def split_queries(
     texts = {query_id: dataset.queries[query_id].text for query_id in dataset.qrels}
     groups = families(texts)
     if len(groups) < 2:
+        found = (
+            "it has only one judged query"
+            if len(texts) == 1
+            else f"its {len(texts)} judged queries are one question in different words"
+        )
         raise DataError(
-            f"{dataset.name}: cannot hold queries out: its {len(texts)} judged queries are one "
-            "question in different words; expected at least two different questions"
+            f"{dataset.name}: cannot hold queries out: {found}; expected at least two different "
+            "questions"
         )
     chosen = _chosen(groups, share=held_out * len(texts), seed=seed)
     logger.info("%s: %d of %d queries held out", dataset.name, len(chosen), len(texts))

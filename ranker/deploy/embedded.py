@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ranker.deploy.deployment import Deployment, Say, silent
 from ranker.endpoint import Endpoint, Http
-from ranker.errors import ArtifactError, EndpointError
+from ranker.errors import ArtifactError, EndpointError, UsageError
 from ranker.package import Package
 
 __all__ = ["deploy_embedded"]
@@ -66,6 +66,8 @@ def deploy_embedded(
 
 
 def _require_free(host: str, port: int) -> None:
+    if not 0 < port < 2**16:
+        raise UsageError(f"expected a --port from 1 to 65535, got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

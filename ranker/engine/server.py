@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ranker.engine.documents import Documents
 from ranker.engine.index import Index
 from ranker.engine.search import Search
 from ranker.engine.store import Reader, Store
-from ranker.errors import ArtifactError, EndpointError, require
+from ranker.errors import ArtifactError, EndpointError, UsageError, require
 from ranker.package import Package
 from ranker.score import Scorer
 
@@ -44,7 +44,14 @@ THREADS = 8
 """Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
 
 
-def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -> None:
+def serve(
+    app: Path,
+    *,
+    data: Path,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    on_start: Callable[[], None] = lambda: None,
+) -> None:
     """Serve an application package until SIGTERM or SIGINT.
 
     Args:
@@ -52,8 +59,10 @@ def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -
         data: folder for the documents, made if it is missing.
         port: TCP port, for HTTP/1.1 and HTTP/2 with prior knowledge.
         host: address to listen on.
+        on_start: called when all is open, just before the port is.
 
     Raises:
+        UsageError: there is no such port.
         EndpointError: the port is in use, or the address is not this machine's.
         ArtifactError: the package or the data folder cannot be used, or another engine uses it.
         SpecMismatch: model and package have different token contracts.
@@ -62,7 +71,7 @@ def serve(app: Path, *, data: Path, port: int = 8080, host: str = "127.0.0.1") -
     sys.setswitchinterval(SWITCH_S)
     package = Package.open(app)
     with _own_signals(), _locked(data), _running(package, data) as asgi:
-        asyncio.run(_serve(asgi, host, port))
+        asyncio.run(_serve(asgi, host, port, on_start))
         _ignore_signals()
 
 
@@ -70,10 +79,11 @@ def check_port(host: str, port: int) -> None:
     """Refuse a port that somebody listens on.
 
     Raises:
+        UsageError: there is no such port.
         EndpointError: it is in use, or cannot be had.
     """
     if not 0 < port < 2**16:
-        raise EndpointError(f"expected a --port from 1 to 65535, got {port}")
+        raise UsageError(f"expected a --port from 1 to 65535, got {port}")
     try:
         with socket.create_server((host, port)):
             pass
@@ -109,7 +119,7 @@ def _running(package: Package, data: Path) -> Iterator[Any]:
 _HEADERS = [(b"content-type", b"application/json")]
 
 
-async def _serve(asgi: Any, host: str, port: int) -> None:
+async def _serve(asgi: Any, host: str, port: int, on_start: Callable[[], None]) -> None:
     granian = require("granian.server.embed", extra="engine")
     constants = require("granian.constants", extra="engine")
     counted = _Counted(asgi)
@@ -121,11 +131,15 @@ async def _serve(asgi: Any, host: str, port: int) -> None:
         http=constants.HTTPModes.auto,
         websockets=False,
         log_enabled=False,
+        # Granian keeps as many connections as its backlog; with its 128, one more would wait
+        # half a minute for an idle one to close.
+        backlog=2048,
     )
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in _STOP:
         loop.add_signal_handler(number, asked.set)
+    on_start()
     serving = loop.create_task(server.serve())
     logger.info("serving at http://%s:%d", host, port)
     await asyncio.wait(

@@ -129,7 +129,7 @@ def _try(client: Client, query: Query, profile: str, *, hits: int) -> Answer | _
         return _ask(client, query, profile, hits=hits)
     except (EndpointError, EvaluationError, UsageError) as error:
         failure = _Failure(query.query_id, profile, " ".join(str(error).split()))
-        logger.warning("query %s", failure)
+        logger.info("query %s", failure)  # the error at the end names the first of them
         return failure
 
 

@@ -84,7 +84,7 @@ def write_operations(documents: Iterable[Document], app: App, path: Path) -> int
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ArtifactError(f"cannot write {path}: {write_failure(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
     return count
@@ -92,9 +92,23 @@ def write_operations(documents: Iterable[Document], app: App, path: Path) -> int
 
 def tokenized(documents: Iterable[Document], app: App) -> Iterator[tuple[Document, list[int]]]:
     """Documents with their token ids, in order."""
-    source = iter(documents)
-    while batch := list(islice(source, BATCH)):
+    for batch in _batches(documents):
         yield from zip(batch, app.encoder.documents_ids(batch), strict=True)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Lists of at most BATCH; where the source breaks off, what it gave comes before its error."""
+    source, batch = iter(documents), list[Document]()
+    while True:
+        try:
+            batch.extend(islice(source, BATCH))
+        except Exception:
+            yield batch
+            raise
+        if not batch:
+            return
+        yield batch
+        batch = []
 
 
 def legal_document(document: Document) -> Document:

@@ -6,6 +6,7 @@ operations wait between them, whatever the length of the stream.
 
 import json
 import logging
+import math
 import queue
 import threading
 import time
@@ -86,6 +87,8 @@ def feed(
     """
     if connections < 1:
         raise UsageError(f"connections must be 1 or more, got {connections}")
+    if not 0 <= retry_s < math.inf:
+        raise UsageError(f"retry_s must be 0 or more seconds and finite, got {retry_s:g}")
     endpoint = Endpoint.of(url, cert=cert, key=key)
     check_endpoint(endpoint, app.manifest)
     with Sender(endpoint, app.manifest, timeout_s=timeout_s) as sender:
@@ -108,7 +111,7 @@ def check_endpoint(endpoint: Endpoint, manifest: Manifest) -> None:
     with Http(endpoint) as http:
         answer = http.get("/ranker/v1/manifest")
     if answer.status == 200:
-        theirs = Manifest.from_dict(answer.json())
+        theirs = Manifest.from_dict(answer.json(), where=f"{endpoint.url}/ranker/v1/manifest")
         manifest.spec.require_same(
             theirs.spec, here="the application package", there=f"the engine at {endpoint.url}"
         )

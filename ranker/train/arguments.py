@@ -1,5 +1,6 @@
 """What a training run was asked to do, as one value that is saved beside its result."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -100,9 +101,10 @@ _RULES = [
     ("relevant", "at least 1", _at_least(1)),
     *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
     *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives")],
-    *[(name, "0 or more", _at_least(0)) for name in ("weight_decay", "seed")],
+    ("weight_decay", "0 or more and finite", lambda value: 0 <= value < math.inf),
+    ("seed", "from 0 to below 2**32", lambda value: 0 <= value < 2**32),
     *[
-        (name, "above 0", lambda value: value > 0)
+        (name, "above 0 and finite", lambda value: 0 < value < math.inf)
         for name in ("learning_rate", "warmup_learning_rate", "clip")
     ],
     ("lr_warmup", "from 0 to below 1", lambda value: 0 <= value < 1),

@@ -1,6 +1,8 @@
 """One stage of training: transformers' Trainer over ready batches, stopped by nDCG@10."""
 
 import contextlib
+import json
+import shutil
 import signal
 import threading
 import time
@@ -11,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ranker.errors import TrainError, require
+from ranker.files import write_failure
 from ranker.losses import loss_of
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
@@ -52,8 +55,8 @@ def run_stage(
 ) -> StageResult:
     """Train a module of `forward_of` in place over all batches.
 
-    With `keep_best` it ends with the weights of the best evaluation and stops when none gets
-    better; else with the last weights.
+    With `keep_best` nDCG@10 is measured, the stage stops when it gets no better and ends with
+    the weights of the best evaluation; else it ends with the last weights.
 
     An interrupted stage goes on from its last save in `work`; the result is that of a run
     without interruption.
@@ -63,7 +66,7 @@ def run_stage(
         TrainError: the loss is no longer a number, or the disk is full.
     """
     torch = require("torch", extra="train")
-    saves = sorted(work.glob("checkpoint-*"))
+    saves = _saves(work)
     trainer = _trainer(
         forward,
         batches,
@@ -73,7 +76,9 @@ def run_stage(
             "max_steps": len(batches),
             "learning_rate": learning_rate,
             "eval_steps": evaluate_every,
-            "eval_on_start": not saves,  # a stage that goes on has that evaluation already
+            "eval_strategy": "steps" if keep_best else "no",
+            # A stage that goes on has its first evaluation already.
+            "eval_on_start": keep_best and not saves,
         },
         loss=arguments.loss,
         patience=arguments.patience if keep_best else len(batches),
@@ -82,14 +87,16 @@ def run_stage(
     with _stop_at_a_step(trainer.stop):
         try:
             trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
-        except OSError as error:
-            raise TrainError(
-                f"cannot save to {work}: {error}; free some room and repeat"
-            ) from error
+        except Exception as error:
+            reason = write_failure(error)
+            if reason is None:
+                raise
+            raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
     if trainer.stop.is_set():
         raise KeyboardInterrupt
-    best = _best(trainer.state.log_history)
+    best_step = trainer.state.global_step
     if keep_best:
+        best_step = _best(trainer.state.log_history)["step"]
         forward.load_state_dict(torch.load(work / BEST, weights_only=True))
     else:
         torch.save(forward.state_dict(), work / BEST)
@@ -104,7 +111,7 @@ def run_stage(
             for row in trainer.state.log_history
             if NDCG in row
         ],
-        best_step=best["step"] if keep_best else trainer.state.global_step,
+        best_step=best_step,
         stopped_early=trainer.state.global_step < len(batches),
     )
 
@@ -133,7 +140,6 @@ def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, 
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "eval_strategy": "steps",
         "save_strategy": "steps",
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,
@@ -250,6 +256,24 @@ def _best(log_history: list[dict[str, Any]]) -> dict[str, Any]:
 def _without_gain(rows: list[dict[str, Any]]) -> int:
     """Evaluations since the best one."""
     return len(rows) - 1 - max(range(len(rows)), key=lambda at: rows[at][NDCG])
+
+
+def _saves(work: Path) -> list[Path]:
+    """The whole saves of a stage; what a killed run left unfinished is removed."""
+    found = sorted(work.glob("checkpoint-*"))
+    whole = [save for save in found if _is_whole(save)]
+    for save in set(found) - set(whole):
+        shutil.rmtree(save)
+    return whole
+
+
+def _is_whole(save: Path) -> bool:
+    """Whether the file that the Trainer writes last is there."""
+    try:
+        json.loads((save / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _latest(saves: list[Path]) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ranker.client import App
 from ranker.dataset import load
-from ranker.errors import ArtifactError, VerifyError
+from ranker.errors import ArtifactError, UsageError, VerifyError
 from ranker.package import Package
 from ranker.verify.build import VESPA_VERSION
 from ranker.verify.court import Court, open_court
@@ -46,10 +46,13 @@ def verify(
         on_check: called with each result when it is there.
 
     Raises:
+        UsageError: there is nothing to compare.
         ArtifactError: `app` is no application package.
         DataError: `data` cannot be read.
         VerifyError: the judge could not be built, or stopped.
     """
+    if pairs < 1:
+        raise UsageError(f"pairs must be 1 or more, got {pairs}")
     results = []
     for result in _results(app, data=data, pairs=pairs, version=version):
         results.append(_strict(result) if strict else result)
