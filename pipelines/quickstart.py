@@ -17,7 +17,8 @@ import steps
 from ranker.dataset import load
 from ranker.errors import RankerError
 
-QUESTION = "run a function every n seconds"
+QUESTION = "copy a whole folder with all its subfolders"
+"""One of the held-out questions; the page shows those that won most and those that lost most."""
 
 
 def main(argv: list[str] | None = None) -> int:

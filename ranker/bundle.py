@@ -1,10 +1,12 @@
 """The model folders on disk: the checkpoint that training leaves, the bundle that export makes."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranker.contract import PROFILES
 from ranker.encode import Encoder
 from ranker.errors import ArtifactError
 from ranker.files import read_json, sha256, write_json

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from small_data import WORDS
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -83,12 +84,15 @@ def _wordpiece() -> tuple[Tokenizer, dict[str, str]]:
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     # BERT's own ids, so that Vespa's built-in token functions apply: fill up to 100.
     unused = [f"[unused{number}]" for number in range(99)]
-    specials = [names[0], *unused, *names[1:]]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = sorted({word for text in TEXTS for word in text.lower().split()} | set(WORDS))
+    signs = sorted({sign for word in words for sign in word})
+    pieces = [names[0], *unused, *names[1:], *signs, *[f"##{sign}" for sign in signs], *words]
+    # Written out, not trained: a trainer breaks ties differently in each process.
+    vocabulary = {piece: row for row, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(names)
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
-    tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.post_processor = _template(tokenizer, "[CLS]", "[SEP]", segments=True)
     return tokenizer, _names(names)
 

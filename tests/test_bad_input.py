@@ -34,7 +34,7 @@ def refused(
     assert main([str(argument) for argument in arguments]) == code
     said = capsys.readouterr().err
     assert said.startswith("ranker: error: ") and said.count("\n") == 1, said
-    assert words in said and "unexpected" not in said, said
+    assert words in said and "fault of ranker" not in said, said
 
 
 def contents(folder: Path) -> set[str]:

@@ -59,7 +59,7 @@ def test_there_are_no_other_verbs(capsys: pytest.CaptureFixture) -> None:
     [
         (["train"], 2, "Missing argument"),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
-        (["train", "x", "--out", "y", "--epochs", "many"], 2, "should be a valid integer"),
+        (["train", "x", "--out", "y", "--epochs", "many"], 2, "valid integer"),
         (["export", "nowhere", "--out", "y"], 1, "is not a checkpoint of `ranker train`"),
         (["package", "nowhere", "--out", "y"], 1, "is not a bundle of `ranker export`"),
         (["verify", "nowhere"], 1, "is not an application package"),

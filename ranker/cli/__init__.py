@@ -1,5 +1,15 @@
 """The command line: thin verbs over the library, the only place that prints or exits."""
 
-from ranker.cli.app import main
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status is 0, 1 (it failed), 2 (misuse) or 130 (Ctrl-C)."""
+    try:
+        # Here, so that Ctrl-C while it loads is no traceback.
+        from ranker.cli.app import main as run
+    except KeyboardInterrupt:
+        return 130
+    return run(arguments)

@@ -90,7 +90,7 @@ def judgement_of(row: Row) -> Judgement:
     query_text = _query_text(row[_key(row, ("query",))])
     title, text = _text(row.get("title"), "title"), _text(row.get("text"), "text")
     relevance = grade(row[_key(row, ("label",))])
-    if not (title or text).strip():
+    if not legal_text(f"{title}{text}").strip():
         raise BadRow("empty document", "title and text are both empty")
     return Judgement(
         Query(_given_id(row, "query_id") or _content_id("q", query_text), query_text),
@@ -169,7 +169,7 @@ def _number(value: Any) -> float | None:
 
 def _query_text(value: Any) -> str:
     text = _text(value, "the query")
-    if not text.strip():
+    if not legal_text(text).strip():
         raise BadRow("empty query", "the query is empty")
     return text
 

@@ -11,6 +11,7 @@ from ranker import contract
 from ranker.client import App
 from ranker.encode import legal_text, stored
 from ranker.errors import ArtifactError, DataError
+from ranker.files import write_failure
 from ranker.manifest import Manifest
 from ranker.records import Document
 

@@ -60,8 +60,9 @@ def train(
     base = open_base(arguments.base)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
-    work = _work_folder(out, _identity(dataset, arguments))
+    work = out.parent / f".{out.name}.work"
     try:
+        _open_work(work, _identity(dataset, arguments))
         run = _Run(dataset, encoder, arguments, work, on_progress)
         model, stages = run.all_stages(base)
         figures = run.final_figures()
@@ -211,9 +212,8 @@ def _identity(dataset: Dataset, arguments: TrainArguments) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _work_folder(out: Path, identity: str) -> Path:
-    """The folder with the state of this run; that of another run is cleared."""
-    work = out.parent / f".{out.name}.work"
+def _open_work(work: Path, identity: str) -> None:
+    """Make the folder with the state of this run, or go on with it; another run's is cleared."""
     mark = work / "identity"
     if work.exists() and (not mark.is_file() or mark.read_text(encoding="utf-8") != identity):
         logger.warning("%s is left from a training with other arguments or data; cleared", work)
@@ -222,7 +222,6 @@ def _work_folder(out: Path, identity: str) -> Path:
         logger.info("going on with the training that was interrupted")
     work.mkdir(parents=True, exist_ok=True)
     write_text(mark, identity)
-    return work
 
 
 def _resumable(work: Path) -> bool:
