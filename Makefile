@@ -33,7 +33,7 @@ $(READY): pyproject.toml requirements.lock
 	touch $@
 
 lock:
-	$(BIN)/uv pip compile --quiet --python $(BIN)/python --python-version 3.11 --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
 		--no-annotate --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
 
 clean:
