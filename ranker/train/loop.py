@@ -19,7 +19,7 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.held_out import HeldOutQueries
 
-__all__ = ["BEST", "OnProgress", "StageResult", "has_bfloat16", "run_stage"]
+__all__ = ["BEST", "OnProgress", "StageResult", "run_stage", "uses_bfloat16"]
 
 NDCG = "eval_ndcg@10"
 SAVE_STEPS = 100
@@ -72,7 +72,7 @@ def run_stage(
         batches,
         held_out,
         settings={
-            **_settings(arguments, work, seed=arguments.seed),
+            **_settings(arguments, work),
             "max_steps": len(batches),
             "learning_rate": learning_rate,
             "eval_steps": evaluate_every,
@@ -116,7 +116,12 @@ def run_stage(
     )
 
 
-def has_bfloat16() -> bool:
+def uses_bfloat16(arguments: TrainArguments) -> bool:
+    """Whether a run computes in bfloat16: as asked, or where the machine has it in hardware."""
+    return arguments.precision == "bf16" or (arguments.precision == "auto" and _has_bfloat16())
+
+
+def _has_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 in hardware (CUDA, AVX512-BF16 or AMX)."""
     torch = require("torch", extra="train")
     if torch.cuda.is_available():
@@ -125,9 +130,8 @@ def has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, Any]:
+def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
     torch = require("torch", extra="train")
-    bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_bfloat16())
     return {
         "output_dir": str(work),
         "per_device_train_batch_size": 1,
@@ -135,7 +139,7 @@ def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, 
         "warmup_steps": arguments.lr_warmup,
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.clip,
-        "bf16": bf16,
+        "bf16": uses_bfloat16(arguments),
         "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "steps",
         "logging_steps": 1,
@@ -148,7 +152,7 @@ def _settings(arguments: TrainArguments, work: Path, *, seed: int) -> dict[str, 
         "disable_tqdm": True,
         "report_to": "none",
         "log_level": "error",
-        "seed": seed,
+        "seed": arguments.seed,
     }
 
 

@@ -23,7 +23,7 @@ from ranker.model import Base, freeze, load_weights, open_base
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, encode_groups, plan
 from ranker.train.held_out import HeldOutQueries
-from ranker.train.loop import BEST, OnProgress, StageResult, has_bfloat16, run_stage
+from ranker.train.loop import BEST, OnProgress, StageResult, run_stage, uses_bfloat16
 from ranker.train.plot import loss_plot
 
 __all__ = ["train"]
@@ -89,9 +89,7 @@ class _Run:
     ) -> None:
         self.encoder, self.arguments, self.work = encoder, arguments, work
         self.on_progress = on_progress
-        self.bf16 = arguments.precision == "bf16" or (
-            arguments.precision == "auto" and has_bfloat16()
-        )
+        self.bf16 = uses_bfloat16(arguments)
         self.began = time.monotonic()
         self.learn, self.held_out = split_queries(
             dataset, held_out=arguments.held_out, seed=arguments.seed
