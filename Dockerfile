@@ -1,7 +1,8 @@
 # Serves an application package (a volume at /app) with the embedded engine; documents in /data.
 #   docker build -t ranker .
 #   docker run -p 8080:8080 -v "$PWD/app:/app:ro" -v ranker-data:/data ranker
-FROM python:3.11.13-slim-bookworm AS build
+# Not slim: the stemmer is C++ source, and is compiled here.
+FROM python:3.11.13-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY ranker ranker

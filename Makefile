@@ -20,9 +20,12 @@ lint: $(READY)
 check: $(READY)
 	$(BIN)/ranker package --out vespa_app --check
 
-# Vespa's own Java code as judge; needs a JDK and Maven.
+# Vespa's own Java code as judge (needs a JDK and Maven), the front door beside the real one, and
+# Vespa's own clients against the embedded engine.  -k also takes markers, so one run prints all
+# figures at its end.
 verify: $(READY)
-	$(BIN)/python -m pytest -m java
+	$(BIN)/python -m pytest -rs \
+		-k "java or test_front_door or test_vespa or test_engine_deploy"
 
 # uv installs the few gigabytes of torch in seconds where pip takes minutes.
 $(READY): pyproject.toml requirements.lock

@@ -22,7 +22,8 @@ class Checkpoint:
     """A trained cross-encoder: transformers weights, tokenizer, spec, training report.
 
     Files: `model.safetensors`, `config.json`, `tokenizer.json`, `spec.json`, `training.json`,
-    `loss.svg`, `hashes.json`.
+    `loss.svg`, `README.md` (the model card, which is the user's to edit), `hashes.json`; of a
+    cross-validation also `cv/` with the out-of-fold runs and the folds.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Checkpoint:
     training: dict[str, Any]
 
     MARKER = "training.json"
+    CARD = "README.md"
 
     @classmethod
     def open(cls, path: Path) -> "Checkpoint":
@@ -40,7 +42,7 @@ class Checkpoint:
             ArtifactError: the folder is no checkpoint, or a file was changed.
         """
         training = read_json(path / cls.MARKER, what="checkpoint of `ranker train`")
-        check_hashes(path, what="checkpoint", make="ranker train")
+        check_hashes(path, what="checkpoint", make="ranker train", skip=(cls.CARD,))
         spec = TokenSpec.from_dict(read_json(path / "spec.json", what="checkpoint"))
         return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), training)
 
@@ -54,7 +56,8 @@ class Bundle:
     """A checked ONNX model with everything that belongs to it.
 
     Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
-    `bundle.json` (blend weight, recommended profile, where it came from), `hashes.json`.
+    `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
+    was forced, where it came from), `README.md` (the model card), `hashes.json`.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class Bundle:
     about: dict[str, Any]
 
     MARKER = "bundle.json"
+    CARD = "README.md"
 
     @classmethod
     def open(cls, path: Path) -> "Bundle":
@@ -72,7 +76,7 @@ class Bundle:
             ArtifactError: the folder is no bundle, or a file was changed.
         """
         about = read_json(path / cls.MARKER, what="bundle of `ranker export`")
-        check_hashes(path, what="bundle", make="ranker export")
+        check_hashes(path, what="bundle", make="ranker export", skip=(cls.CARD,))
         _check_about(about, path / cls.MARKER)
         spec = TokenSpec.from_dict(read_json(path / "spec.json", what="bundle"))
         return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), about)
@@ -91,6 +95,16 @@ class Bundle:
     def recommended_profile(self) -> str:
         """The rank profile that did best on queries held out of training."""
         return str(self.about["recommended_profile"])
+
+    @property
+    def verdict(self) -> str:
+        """The ship gate's verdict: passed, not_better or unknown."""
+        return str(self.about.get("verdict", "unknown"))
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was exported although it is not better than BM25."""
+        return bool(self.about.get("forced", False))
 
     def encoder(self) -> Encoder:
         """The encoder of this bundle's contract."""

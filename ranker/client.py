@@ -39,20 +39,38 @@ GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class App:
-    """What a client must know of an application: its manifest and its tokenizer."""
+    """What a client must know of an application: its manifest and its tokenizer.
+
+    Attributes:
+        manifest: of the model that answers queries.
+        encoder: its texts to ids.
+        others: models of the same schema with token ids of their own, which a document must
+            bring, too.
+    """
 
     manifest: Manifest
     encoder: Encoder
+    others: tuple["App", ...] = ()
 
     @classmethod
     def open(cls, path: Path | str) -> "App":
         """The application of a package folder; its model is not read.
 
+        Args:
+            path: the folder, or the record of one model in it (`Package.open`).
+
         Raises:
-            ArtifactError: the folder is no application package, or a file was changed.
+            ArtifactError: the folder is no application package, it holds several models, or a
+                file was changed.
         """
         package = Package.open(Path(path), model=False)
-        return cls(package.manifest, package.encoder())
+        others = {
+            other.manifest.token_field: cls(other.manifest, other.encoder())
+            for other in ([] if package.own else Package.every(package.path, model=False))
+            if other.manifest.schema == package.manifest.schema
+        }
+        others.pop(package.manifest.token_field, None)
+        return cls(package.manifest, package.encoder(), tuple(others.values()))
 
     @classmethod
     def of_engine(cls, url: str) -> "App":
@@ -137,8 +155,11 @@ def query_body(
         # WEAKAND(a b c d), checked with its Java code.
         "yql": (
             f"select * from {app.manifest.schema} where "
-            f'({{targetHits: {candidates}, grammar: "tokenize", '
-            f'defaultIndex: "{contract.CONTENTS}"}}userInput(@{QUERY_TEXT}))'
+            + " or ".join(
+                f'({{targetHits: {candidates}, grammar: "tokenize", '
+                f'defaultIndex: "{field}"}}userInput(@{QUERY_TEXT}))'
+                for field in app.manifest.match_fields
+            )
         ),
         QUERY_TEXT: question,
         "language": "en",
@@ -221,7 +242,8 @@ class Client:
         longest = (timeout_s or self.app.manifest.timeout_s) + GRACE_S
         answer = self._http.post_json("/search/", body, timeout_s=longest)
         found = _checked(answer)
-        hits_found = tuple(_hit(child, answer) for child in found["root"].get("children", ()))
+        children = found["root"].get("children", ())
+        hits_found = tuple(_hit(child, answer, self.app.manifest) for child in children)
         chosen = self.app.manifest.profile(body["ranking.profile"])
         if chosen.needs_tokens:
             _check_tokens(hits_found, self.app, self._http.url)
@@ -337,23 +359,26 @@ def _check_coverage(answer: Answer, coverage: Mapping[str, Any]) -> None:
     )
 
 
-def _hit(child: Mapping[str, Any], answer: Answer) -> Hit:
+def _hit(child: Mapping[str, Any], answer: Answer, manifest: Manifest) -> Hit:
     fields = dict(child.get("fields", {}))
     features = fields.pop("matchfeatures", {})
-    doc_id = fields.get(contract.ID)
+    doc_id = fields.get(manifest.id_field) if manifest.id_field else None
     if doc_id is None:
-        space, found, doc_id = str(child.get("id", "")).partition("::")
-        if not found or not space.startswith("id:"):
+        full = str(child.get("id", ""))
+        scheme, *_, user = full.split(":", 4)
+        if scheme != "id" or full.count(":") < 4:
             raise ResponseError(
-                f"a hit from {answer.url} has no field {contract.ID} and no document id "
-                f"(its id is {child.get('id')!r}); ask for another summary class",
+                f"a hit from {answer.url} has no "
+                + (f"field {manifest.id_field} and no " if manifest.id_field else "")
+                + f"document id (its id is {child.get('id')!r}); ask for another summary class",
                 status=answer.status,
             )
+        doc_id = user
     return Hit(str(doc_id), float(child["relevance"]), fields, features)
 
 
 def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:
-    feature = f"attribute({contract.TOKEN_SPEC})"
+    feature = f"attribute({app.manifest.spec_field})"
     expected = app.manifest.spec.fingerprint_number
     for hit in hits:
         if hit.match_features.get(feature) == expected:

@@ -23,11 +23,15 @@ from ranker.errors import ExportError, require
 from ranker.export_graph import trim_padding
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.forward import forward_of
+from ranker.gate import caution, shortfall, verdict_of
 from ranker.model import load_weights, tensors
 from ranker.score import open_session
 from ranker.spec import TokenSpec
+from ranker.train.card import card
 
 __all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
+
+logger = logging.getLogger(__name__)
 
 OPSET = 17
 IR_VERSION = 8
@@ -38,9 +42,14 @@ Pair = tuple[Sequence[int], Sequence[int]]
 
 
 def export(
-    checkpoint: Checkpoint, out: Path, *, pairs: Sequence[Pair] = (), opset: int = OPSET
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    pairs: Sequence[Pair] = (),
+    opset: int = OPSET,
+    force: bool = False,
 ) -> Bundle:
-    """Write the bundle of a checkpoint.
+    """Write the bundle of a checkpoint, if it passed the ship gate or has no verdict.
 
     Args:
         checkpoint: what training left.
@@ -48,12 +57,15 @@ def export(
         pairs: token ids of real query-document pairs to check with; made-up ones are always
             added.
         opset: version of the ONNX operator set.
+        force: export a model that is not better than BM25, too; the bundle says so.
 
     Raises:
-        ExportError: the model cannot be exported, or is not equal to torch.
+        ExportError: the model is not better than BM25, cannot be exported, or is not equal to
+            torch.
         ArtifactError: `out` holds something else.
     """
     check_replaceable(out, Bundle.MARKER)
+    forced = _pass_gate(checkpoint, force=force)
     model = load_weights(checkpoint.path).eval()
     with new_folder(out, replace_marker=Bundle.MARKER) as folder:
         graph, last_layer = _graph(model, checkpoint.spec, opset=opset)
@@ -64,7 +76,11 @@ def export(
         write_json(folder / "parity.json", check)
         write_json(folder / "spec.json", checkpoint.spec.to_dict())
         write_text(folder / "tokenizer.json", checkpoint.tokenizer_json)
-        write_json(folder / Bundle.MARKER, _about(checkpoint))
+        write_json(folder / Bundle.MARKER, _about(checkpoint, forced=forced))
+        if "versions" in checkpoint.training:  # else it is older than the model card
+            write_text(
+                folder / Bundle.CARD, card(checkpoint.training, name=out.name, forced=forced)
+            )
         seal(folder)
     return Bundle.open(out)
 
@@ -146,11 +162,33 @@ def _onnx_logits(session: Any, inputs: ModelInputs) -> npt.NDArray[np.float32]:
     return logits
 
 
-def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
+    """Whether the export is forced.
+
+    Raises:
+        ExportError: the model is not better than BM25 and nobody forces it out.
+    """
+    verdict = verdict_of(checkpoint.training)
+    if verdict == "unknown":
+        logger.warning("%s", caution(checkpoint.training))
+    if verdict != "not_better":
+        return False
+    if not force:
+        raise ExportError(
+            f"{checkpoint.path} is not exported: {shortfall(checkpoint.training['gate'])}; "
+            "--force exports it all the same"
+        )
+    logger.warning("exported by force: %s", shortfall(checkpoint.training["gate"]))
+    return True
+
+
+def _about(checkpoint: Checkpoint, *, forced: bool) -> dict[str, Any]:
     training = checkpoint.training
     return {
         "blend_weight": training["blend_weight"],
         "recommended_profile": training["recommended_profile"],
+        "verdict": verdict_of(training),
+        "forced": forced,
         "base": training["arguments"]["base"],
         "ranker_version": __version__,
         "training": training,

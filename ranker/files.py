@@ -12,13 +12,29 @@ from typing import Any
 
 from ranker.errors import ArtifactError, RankerError
 
-__all__ = ["new_folder", "read_json", "sha256", "write_failure", "write_json", "write_text"]
+__all__ = [
+    "link_or_copy",
+    "new_folder",
+    "read_json",
+    "sha256",
+    "write_failure",
+    "write_json",
+    "write_text",
+]
 
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system allows one: a model of 500 MB need not lie there twice."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,10 +1,14 @@
 """The manifest of an application package: what a client, a feeder or an engine must know of it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
+from ranker import contract
 from ranker.contract import BLEND, BM25, CROSS, CROSS_GLOBAL, RERANK_COUNT
+from ranker.encode import document_text
 from ranker.errors import ArtifactError, UsageError
+from ranker.records import Document
 from ranker.spec import TokenSpec
 
 __all__ = ["Manifest", "Phase", "Profile", "default_profiles"]
@@ -14,12 +18,15 @@ Phase = Literal["first", "second", "global"]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A rank profile: `bm25_weight * bm25(contents) + logit_weight * logit` in one phase.
+    """A rank profile: `bm25_weight * bm25 + logit_weight * logit` in one phase.
+
+    `bm25` is the sum over the manifest's `match_fields`.  Where both weights are 0, the profile is
+    one that the application had already.
 
     Attributes:
         name: the rank profile's name.
-        phase: where the score is computed; the phases before it rank by bm25(contents).
-        bm25_weight: factor of bm25(contents).
+        phase: where the score is computed.
+        bm25_weight: factor of bm25.
         logit_weight: factor of the cross-encoder's logit; 0 where the model is not used.
         rerank_count: how many of the best documents of the phase before are reranked.
     """
@@ -38,10 +45,10 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What `manifest.json` says.
+    """What `manifest.json` says, and what was put into an application that was there before.
 
     Attributes:
-        application: name of the application.
+        application: name of the application; of the model, where it was put into one.
         namespace: namespace of document ids, as in `id:NAMESPACE:SCHEMA::x`.
         schema: name of the schema, which is also the document type.
         spec: the token contract.
@@ -50,6 +57,12 @@ class Manifest:
         timeout_s: default timeout of a query, seconds.
         model_sha256: hash of the ONNX file.
         ranker_version: version that wrote the package.
+        text_fields: fields of the schema with the text: the title's first, then the text's.
+        match_fields: fields that a question is put to, each by a `userInput` of its own.
+        id_field: field with the document's own id, or None where there is none.
+        token_field: field with the document's token ids.
+        spec_field: field with the fingerprint under which they were made.
+        ids_summary: summary class without texts, for evaluation, or None where there is none.
     """
 
     application: str
@@ -61,6 +74,12 @@ class Manifest:
     timeout_s: float
     model_sha256: str
     ranker_version: str
+    text_fields: tuple[str, ...] = (contract.TITLE, contract.TEXT)
+    match_fields: tuple[str, ...] = (contract.CONTENTS,)
+    id_field: str | None = contract.ID
+    token_field: str = contract.DOC_TOKEN_IDS
+    spec_field: str = contract.TOKEN_SPEC
+    ids_summary: str | None = contract.IDS_SUMMARY
 
     def profile(self, name: str) -> Profile:
         """The profile of that name.
@@ -74,10 +93,32 @@ class Manifest:
         known = ", ".join(profile.name for profile in self.profiles)
         raise UsageError(f"unknown rank profile {name!r}; the application has: {known}")
 
+    def texts_of(self, document: Document) -> dict[str, str]:
+        """A document's texts under the names of the schema.
+
+        The title goes into the first text field and the text into the second one; where the
+        schema has a single one, it holds the text that the model sees.
+        """
+        if len(self.text_fields) == 1:
+            return {self.text_fields[0]: document_text(document, self.spec)}
+        return {self.text_fields[0]: document.title, self.text_fields[1]: document.text}
+
+    def document_of(self, doc_id: str, texts: Mapping[str, Any]) -> Document:
+        """The document of texts under the names of the schema: the way back of `texts_of`.
+
+        Text fields after the second one are joined to the text, by blanks.
+        """
+        first, *rest = (str(texts.get(name) or "") for name in self.text_fields)
+        if not rest and "title" not in self.spec.text_fields:
+            return Document(doc_id, "", first)
+        return Document(doc_id, first, " ".join(filter(None, rest)))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the fingerprint is added for people to read."""
         return {
             **asdict(self),
+            "text_fields": list(self.text_fields),
+            "match_fields": list(self.match_fields),
             "spec": self.spec.to_dict(),
             "profiles": [asdict(profile) for profile in self.profiles],
             "fingerprint": self.spec.fingerprint,
@@ -92,9 +133,14 @@ class Manifest:
             SpecError: its token contract is impossible.
         """
         try:
-            rest = {key: values[key] for key in cls.__dataclass_fields__}
+            # Packages made before a field came have its default.
+            names = [f.name for f in fields(cls) if f.default is MISSING or f.name in values]
+            rest = {name: values[name] for name in names}
             rest["spec"] = TokenSpec.from_dict(values["spec"])
             rest["profiles"] = tuple(Profile(**profile) for profile in values["profiles"])
+            for name in ("text_fields", "match_fields"):
+                if name in rest:
+                    rest[name] = tuple(rest[name])
             return cls(**rest)
         except KeyError as error:
             raise ArtifactError(

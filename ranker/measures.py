@@ -1,11 +1,20 @@
 """Relevance measures, as `ir_measures` computes them (nDCG as trec_eval defines it)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ranker.errors import DataError, require
 
-__all__ = ["DEFAULT", "Qrels", "Run", "aggregate", "ndcg_at_10", "per_query"]
+__all__ = [
+    "DEFAULT",
+    "Qrels",
+    "Run",
+    "aggregate",
+    "ndcg_at_10",
+    "per_query",
+    "ranked",
+    "trec_run",
+]
 
 Qrels = Mapping[str, Mapping[str, int]]
 """query id -> document id -> relevance."""
@@ -42,6 +51,21 @@ def aggregate(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, floa
 def ndcg_at_10(qrels: Qrels, run: Run) -> float:
     """Mean nDCG@10 over all judged queries."""
     return aggregate(qrels, run, ["nDCG@10"])["nDCG@10"]
+
+
+def ranked(run: Run) -> Iterable[tuple[str, list[tuple[str, float]]]]:
+    """Every query with its documents, best first."""
+    for query_id, row in run.items():
+        yield query_id, sorted(row.items(), key=lambda item: -item[1])
+
+
+def trec_run(rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], *, tag: str) -> str:
+    """The text of a TREC run file, of queries with their documents in order."""
+    return "".join(
+        f"{query_id} Q0 {doc_id} {rank} {score!r} {tag}\n"
+        for query_id, hits in rows
+        for rank, (doc_id, score) in enumerate(hits, start=1)
+    )
 
 
 def _parse(name: str) -> Any:

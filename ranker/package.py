@@ -1,22 +1,20 @@
 """The application package: a bundle as a Vespa application, on disk and as text.
 
 The schema, the query profile and its type come from pyvespa.  Rank profiles are files of their
-own (`schemas/doc/*.profile`), which pyvespa cannot write, as are cluster ids in services.xml;
-those are text here.  A .profile file must begin with the word `rank-profile`: Vespa refuses a
-comment before it.
+own (`profiles`), and pyvespa cannot choose the cluster ids in services.xml, which is text here.
+A package is also a model that `ranker package --into` put into somebody's application.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranker import __version__, contract
-from ranker.bundle import Bundle, check_hashes, seal
+from ranker import __version__, contract, profiles
+from ranker.bundle import HASHES, Bundle, check_hashes, seal
 from ranker.encode import Encoder
 from ranker.errors import ArtifactError, require
-from ranker.files import new_folder, read_json, sha256, write_json, write_text
+from ranker.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
+from ranker.installation import RECORDS, Installation, content_hash, records
 from ranker.manifest import Manifest, Phase, Profile, default_profiles
 from ranker.spec import TokenSpec
 
@@ -27,6 +25,7 @@ __all__ = [
     "Phase",
     "Profile",
     "differences",
+    "is_own",
     "render",
     "write",
 ]
@@ -48,36 +47,61 @@ DEFAULT_SPEC = TokenSpec(
 
 @dataclass(frozen=True)
 class Package:
-    """An application package folder, read and checked."""
+    """A model in an application package, read and checked.
+
+    Attributes:
+        path: folder of the application package.
+        manifest: what a client must know.
+        tokenizer_json: content of the tokenizer.
+        model: the ONNX file.
+        own: whether the whole application was made by `ranker package --out`; otherwise the model
+            was put into an application of somebody's own.
+    """
 
     path: Path
     manifest: Manifest
     tokenizer_json: str
+    model: Path
+    own: bool = True
 
     MARKER = "manifest.json"
 
     @classmethod
     def open(cls, path: Path, *, model: bool = True) -> "Package":
-        """Read and check an application package.
+        """Read and check an application package, or one model in an application.
 
         Args:
-            path: the folder.
+            path: the folder; where an application holds several models, the record of one, as
+                `APP/ext/ranker/NAME.json`.
             model: whether to check the ONNX file too; a client has no use for it.
 
         Raises:
-            ArtifactError: the folder is no package of ranker, or a file was changed.
+            ArtifactError: the folder is no package of ranker, it holds several models, or a file
+                was changed.
         """
-        values = read_json(path / cls.MARKER, what="application package of `ranker package`")
-        skip = () if model else (MODEL_FILE,)
-        check_hashes(path, what="application package", make="ranker package", skip=skip)
-        manifest = Manifest.from_dict(values)
-        tokenizer = path / "files" / "tokenizer.json"
-        return cls(path, manifest, tokenizer.read_text(encoding="utf-8"))
+        found = _records(path)
+        if not found:
+            return _open_own(path, model=model)
+        if len(found) > 1:
+            names = ", ".join(str(record) for record in found)
+            raise ArtifactError(f"{path} holds several models; name one of them: {names}")
+        return _open_installed(found[0], model=model)
 
-    @property
-    def model(self) -> Path:
-        """The ONNX file."""
-        return self.path / MODEL_FILE
+    @classmethod
+    def every(cls, path: Path, *, model: bool = True) -> list["Package"]:
+        """All models of an application package, read and checked.
+
+        Args:
+            path: the folder.
+            model: whether to check the ONNX files too.
+
+        Raises:
+            ArtifactError: as for `open`.
+        """
+        found = _records(path)
+        if not found:
+            return [_open_own(path, model=model)]
+        return [_open_installed(record, model=model) for record in found]
 
     @property
     def spec(self) -> TokenSpec:
@@ -88,19 +112,90 @@ class Package:
         """The encoder of this package's contract."""
         return Encoder(self.spec, self.tokenizer_json)
 
+    def require_own(self, who: str) -> None:
+        """Refuse a model in somebody's application.
+
+        Args:
+            who: what takes only packages of `ranker package --out`.
+
+        Raises:
+            ArtifactError: this is another one.
+        """
+        if not self.own:
+            raise ArtifactError(
+                f"{who} runs packages of `ranker package --out` only: {self.path} is an "
+                f"application with a schema of its own ({self.manifest.schema}) and rank features "
+                "that only Vespa computes; deploy it to Vespa (docker, server or cloud)"
+            )
+
+
+def _records(path: Path) -> list[Path]:
+    """The records of the models in somebody's application; none for a package of our own."""
+    if path.is_file() and path.resolve().parent.parts[-2:] == tuple(RECORDS.split("/")):
+        return [path.resolve()]
+    return [] if is_own(path) else records(path)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a folder is a package of `ranker package --out`."""
+    return all((path / name).is_file() for name in (Package.MARKER, HASHES))
+
+
+def _open_own(path: Path, *, model: bool = True) -> Package:
+    if (path / "services.xml").is_file() and not (path / Package.MARKER).is_file():
+        raise ArtifactError(
+            f"{path} is a Vespa application without a model: {Package.MARKER} is missing; put one "
+            "in: ranker package BUNDLE --into"
+        )
+    values = read_json(path / Package.MARKER, what="application package of `ranker package`")
+    skip = () if model else (MODEL_FILE,)
+    check_hashes(path, what="application package", make="ranker package", skip=skip)
+    tokenizer = (path / "files" / "tokenizer.json").read_text(encoding="utf-8")
+    return Package(path, Manifest.from_dict(values), tokenizer, path / MODEL_FILE)
+
+
+def _open_installed(record: Path, *, model: bool = True) -> Package:
+    """Only the model and the tokenizer are compared: rank profiles may be tuned by hand."""
+    found = Installation.open(record)
+    app = record.parents[2]
+    for name in (found.tokenizer, *([found.model] if model else [])):
+        try:
+            same = content_hash(app / name) == found.files.get(name)
+        except OSError as error:
+            raise ArtifactError(
+                f"{app / name} cannot be read ({error.strerror}); put the model in again: "
+                "ranker package --into"
+            ) from error
+        if not same:
+            raise ArtifactError(
+                f"{app / name} was changed after it was put in; put the model in again: "
+                "ranker package --into"
+            )
+    tokenizer = (app / found.tokenizer).read_text(encoding="utf-8")
+    return Package(app, found.manifest, tokenizer, app / found.model, own=False)
+
 
 def render(spec: TokenSpec, *, blend_weight: float, application: str = "ranker") -> dict[str, str]:
     """The application as text: path in the package to content."""
-    profiles = {profile.name: profile for profile in default_profiles(blend_weight)}
-    folder = f"schemas/{contract.SCHEMA}"
+    blend = {profile.name: profile for profile in default_profiles(blend_weight)}[contract.BLEND]
+    folder, layout = f"schemas/{contract.SCHEMA}", _layout(spec)
+    bm25, cross, cross_global = contract.BM25, contract.CROSS, contract.CROSS_GLOBAL
     pyvespa = _pyvespa_package(spec, application)
     return {
         "services.xml": _services(),
         f"schemas/{contract.SCHEMA}.sd": _tidy(pyvespa.schema.schema_to_text),
-        f"{folder}/{contract.BM25}.profile": _bm25_profile(),
-        f"{folder}/{contract.CROSS}.profile": _cross_profile(spec),
-        f"{folder}/{contract.CROSS_GLOBAL}.profile": _cross_global_profile(spec),
-        f"{folder}/{contract.BLEND}.profile": _blend_profile(profiles[contract.BLEND]),
+        f"{folder}/{bm25}.profile": profiles.bm25_profile(layout, bm25),
+        f"{folder}/{cross}.profile": profiles.cross_profile(layout, cross, inherits=bm25),
+        f"{folder}/{cross_global}.profile": profiles.cross_global_profile(
+            layout, cross_global, inherits=bm25
+        ),
+        f"{folder}/{blend.name}.profile": profiles.blend_profile(
+            layout,
+            blend.name,
+            inherits=cross,
+            weight=blend.logit_weight,
+            rerank_count=blend.rerank_count,
+        ),
         "search/query-profiles/default.xml": _tidy(pyvespa.query_profile_to_text),
         "search/query-profiles/types/root.xml": _tidy(pyvespa.query_profile_type_to_text),
     }
@@ -117,7 +212,7 @@ def write(bundle: Bundle, out: Path, *, application: str = "ranker") -> Package:
         texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
         _write_texts(texts, folder)
         (folder / "files").mkdir()
-        _link_or_copy(bundle.model, folder / MODEL_FILE)
+        link_or_copy(bundle.model, folder / MODEL_FILE)
         write_text(folder / "files" / "tokenizer.json", bundle.tokenizer_json)
         write_json(folder / Package.MARKER, _manifest(bundle, application).to_dict())
         seal(folder)
@@ -162,14 +257,6 @@ def _write_texts(texts: dict[str, str], folder: Path) -> None:
         write_text(path, text)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows one: a model of 500 MB need not lie there twice."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
     vespa = require("vespa.package", extra="vespa")
     if not application.isalnum() or not application.islower() or len(application) > 20:
@@ -181,32 +268,59 @@ def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
         name=application,
         schema=[_schema(vespa, spec)],
         query_profile=vespa.QueryProfile(
-            fields=[vespa.QueryField(name="timeout", value=f"{contract.TIMEOUT_S:g}")]
+            fields=[
+                vespa.QueryField(name="timeout", value=f"{contract.TIMEOUT_S:g}"),
+                vespa.QueryField(name="model.language", value="en"),
+            ]
         ),
         query_profile_type=vespa.QueryProfileType(
             # Only the tensor: a double declared here and in a profile makes every query fail
             # in Vespa ("Could not set 'ranking.features.query(token_spec)' ... is null").
             fields=[
                 vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
-                for name, kind in _inputs(spec).items()
+                for name, kind in _layout(spec).inputs.items()
                 if kind.startswith("tensor")
             ]
         ),
     )
 
 
+def _layout(spec: TokenSpec) -> profiles.Layout:
+    return profiles.Layout(
+        spec=spec,
+        model=contract.MODEL,
+        model_file=MODEL_FILE,
+        match_fields=(contract.CONTENTS,),
+        shown_fields=(contract.CONTENTS, contract.TITLE),
+        token_field=contract.DOC_TOKEN_IDS,
+        spec_field=contract.TOKEN_SPEC,
+        show_logit=True,
+    )
+
+
 def _schema(vespa: Any, spec: TokenSpec) -> Any:
     tokens = f"tensor<float>(d0[{spec.document_tokens}])"
     joined = f'(input {contract.TITLE} || "") . " " . (input {contract.TEXT} || "") | index'
+    # Vespa would guess the language of each text, and stem one with `Café NAÏVE` in it as French.
+    english = '"en" | set_language'
     bm25 = "enable-bm25"
     fields = [
         vespa.Field(contract.ID, "string", indexing=["attribute", "summary"]),
-        vespa.Field(contract.TITLE, "string", indexing=["index", "summary"], index=bm25),
+        vespa.Field(
+            contract.TITLE,
+            "string",
+            indexing=(english, f"input {contract.TITLE} | index | summary"),
+            index=bm25,
+        ),
         vespa.Field(contract.TEXT, "string", indexing=["summary"]),
         vespa.Field(contract.DOC_TOKEN_IDS, tokens, indexing=["attribute"], attribute=["paged"]),
         vespa.Field(contract.TOKEN_SPEC, "long", indexing=["attribute", "summary"]),
         vespa.Field(
-            contract.CONTENTS, "string", indexing=joined, index=bm25, is_document_field=False
+            contract.CONTENTS,
+            "string",
+            indexing=(english, joined),
+            index=bm25,
+            is_document_field=False,
         ),
     ]
     ids = vespa.DocumentSummary(
@@ -220,13 +334,6 @@ def _schema(vespa: Any, spec: TokenSpec) -> Any:
         fieldsets=[vespa.FieldSet("default", [contract.CONTENTS])],
         document_summaries=[ids],
     )
-
-
-def _inputs(spec: TokenSpec) -> dict[str, str]:
-    return {
-        contract.QUERY_TOKEN_IDS: f"tensor<float>(d0[{spec.query_tokens}])",
-        contract.QUERY_TOKEN_SPEC: "double",
-    }
 
 
 def _services() -> str:
@@ -249,129 +356,6 @@ def _services() -> str:
     </content>
 </services>
 """
-
-
-def _bm25_profile() -> str:
-    return f"""\
-rank-profile {contract.BM25} {{
-    # First phase of every profile.
-    first-phase {{
-        expression: bm25({contract.CONTENTS})
-    }}
-    match-features: bm25({contract.CONTENTS}) bm25({contract.TITLE})
-}}
-"""
-
-
-def _cross_profile(spec: TokenSpec) -> str:
-    return f"""\
-rank-profile {contract.CROSS} inherits {contract.BM25} {{
-    # The cross-encoder on the content nodes, over the best documents of the first phase.
-{_model(spec, contract.MODEL)}
-    second-phase {{
-        rerank-count: {contract.RERANK_COUNT}
-        expression: logit
-    }}
-{_match_features()}
-    # Computed only for the hits of a page, and not for the summary class `ids`.
-    summary-features: logit
-}}
-"""
-
-
-def _cross_global_profile(spec: TokenSpec) -> str:
-    return f"""\
-rank-profile {contract.CROSS_GLOBAL} inherits {contract.BM25} {{
-    # The cross-encoder in the container, over the best documents of all nodes; a GPU is possible.
-{_model(spec, contract.MODEL + "_global")}
-    global-phase {{
-        rerank-count: {contract.RERANK_COUNT}
-        expression: logit
-    }}
-{_match_features()}
-}}
-"""
-
-
-def _blend_profile(profile: Profile) -> str:
-    return f"""\
-rank-profile {contract.BLEND} inherits {contract.CROSS} {{
-    # BM25 and cross-encoder together; the weight was learned on training queries.
-    second-phase {{
-        rerank-count: {profile.rerank_count}
-        expression: bm25({contract.CONTENTS}) + {profile.logit_weight:g} * logit
-    }}
-}}
-"""
-
-
-def _match_features() -> str:
-    return (
-        f"    match-features: bm25({contract.CONTENTS}) bm25({contract.TITLE}) "
-        f"attribute({contract.TOKEN_SPEC})"
-    )
-
-
-def _model(spec: TokenSpec, model: str) -> str:
-    """Inputs, token functions, onnx-model and the function `logit`, indented for a profile."""
-    names = contract.ONNX_INPUTS if spec.segments else contract.ONNX_INPUTS[:2]
-    inputs = "".join(f"        query({name}) {kind}\n" for name, kind in _inputs(spec).items())
-    functions = "".join(
-        f"    function {name}() {{\n        expression: {expression}\n    }}\n"
-        for name, expression in _token_functions(spec).items()
-    )
-    bindings = "".join(f"        input {name}: {name}\n" for name in names)
-    return f"""\
-    inputs {{
-{inputs}    }}
-{functions}    onnx-model {model} {{
-        file: {MODEL_FILE}
-{bindings}        output {contract.ONNX_OUTPUT}: {contract.ONNX_OUTPUT}
-    }}
-    function logit() {{
-        expression: onnx({model}).{contract.ONNX_OUTPUT}{{d0:0,d1:0}}
-    }}"""
-
-
-def _token_functions(spec: TokenSpec) -> dict[str, str]:
-    """Functions that put the pair together, one for each input of the model.
-
-    Vespa's own token functions know BERT's ids only (101, 102, padding 0, one separator); for
-    every other family the same tensors are written out (checked with Vespa's evaluator).
-    """
-    if (spec.cls_id, spec.sep_id, spec.pad_id, spec.separators) == (101, 102, 0, 1):
-        texts = f"query({contract.QUERY_TOKEN_IDS}), attribute({contract.DOC_TOKEN_IDS})"
-        calls = ("tokenInputIds", "tokenAttentionMask", "tokenTypeIds")
-        names = contract.ONNX_INPUTS if spec.segments else contract.ONNX_INPUTS[:2]
-        return {
-            name: f"{call}({spec.length}, {texts})"
-            for name, call in zip(names, calls, strict=False)
-        }
-    return _explicit_functions(spec)
-
-
-def _explicit_functions(spec: TokenSpec) -> dict[str, str]:
-    query, document = f"query({contract.QUERY_TOKEN_IDS})", f"attribute({contract.DOC_TOKEN_IDS})"
-    shape = f"tensor<float>(d0[1],d1[{spec.length}])"
-    gap = spec.separators
-    end = f"query_length + {gap} + document_length"
-    functions = {
-        "query_length": f"reduce(map({query}, f(x)(x > 0)), sum)",
-        "document_length": f"reduce(map({document}, f(x)(x > 0)), sum)",
-        "input_ids": (
-            f"{shape}(if (d1 == 0, {spec.cls_id}, "
-            f"if (d1 <= query_length, {query}{{d0:(d1 - 1)}}, "
-            f"if (d1 <= query_length + {gap}, {spec.sep_id}, "
-            f"if (d1 <= {end}, {document}{{d0:(d1 - query_length - {gap + 1})}}, "
-            f"if (d1 == {end} + 1, {spec.sep_id}, {spec.pad_id}))))))"
-        ),
-        "attention_mask": f"{shape}(if (d1 <= {end} + 1, 1, 0))",
-    }
-    if spec.segments:
-        functions["token_type_ids"] = (
-            f"{shape}(if (d1 > query_length + {gap}, if (d1 <= {end} + 1, 1, 0), 0))"
-        )
-    return functions
 
 
 def _tidy(text: str) -> str:

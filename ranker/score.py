@@ -92,5 +92,6 @@ class Scorer:
         return logits
 
     def close(self) -> None:
-        """Stop the worker threads."""
+        """Stop the worker threads and free the model."""
         self._pool.shutdown()
+        self._session = None

@@ -23,3 +23,13 @@ def minilm() -> Iterator[Path]:
     from ranker.model import open_base
 
     yield Path(open_base("all-MiniLM-L6-v2").source)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests recorded."""
+    from figures import FIGURES
+
+    if FIGURES:
+        terminalreporter.section("figures")
+    for name, text in FIGURES:
+        terminalreporter.write_line(f"{name}: {text}")

@@ -74,8 +74,14 @@ def tiny_spec(**sizes: int) -> TokenSpec:
     )
 
 
-def write_model(path: Path, spec: TokenSpec) -> None:
-    """The tiny cross-encoder as ONNX: one-hot rows of both segments, multiplied and summed."""
+def write_model(path: Path, spec: TokenSpec, *, penalty: float = 0.1) -> None:
+    """The tiny cross-encoder as ONNX: one-hot rows of both segments, multiplied and summed.
+
+    Args:
+        path: where to.
+        spec: the contract.
+        penalty: what each token of the document costs; another one is another model.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -84,7 +90,7 @@ def write_model(path: Path, spec: TokenSpec) -> None:
     constants = {
         "table": table,
         "one": np.array(1.0, dtype=np.float32),
-        "tenth": np.array(0.1, dtype=np.float32),
+        "penalty_each": np.array(penalty, dtype=np.float32),
         "axis1": np.array([1], dtype=np.int64),
         "axis2": np.array([2], dtype=np.int64),
     }
@@ -104,7 +110,7 @@ def write_model(path: Path, spec: TokenSpec) -> None:
         step("Mul", ["query", "document"], ["product"]),
         step("ReduceSum", ["product", "axis1"], ["equal"], keepdims=1),
         step("ReduceSum", ["document", "axis1"], ["length"], keepdims=1),
-        step("Mul", ["length", "tenth"], ["penalty"]),
+        step("Mul", ["length", "penalty_each"], ["penalty"]),
         step("Sub", ["equal", "penalty"], ["logits"]),
     ]
     shape = ["batch", "sequence"]
@@ -125,11 +131,13 @@ def write_model(path: Path, spec: TokenSpec) -> None:
     onnx.save(model, str(path))
 
 
-def make_bundle(folder: Path, *, blend_weight: float = 2.0, **sizes: int) -> Bundle:
+def make_bundle(
+    folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
+) -> Bundle:
     """A bundle with the tiny model."""
     folder.mkdir(parents=True)
     spec = tiny_spec(**sizes)
-    write_model(folder / "model.onnx", spec)
+    write_model(folder / "model.onnx", spec, penalty=penalty)
     write_text(folder / "tokenizer.json", tokenizer_json())
     write_json(folder / "spec.json", spec.to_dict())
     write_json(folder / "parity.json", {})
@@ -139,11 +147,12 @@ def make_bundle(folder: Path, *, blend_weight: float = 2.0, **sizes: int) -> Bun
     return Bundle.open(folder)
 
 
-def make_app(folder: Path, *, blend_weight: float = 2.0, **sizes: int) -> Path:
+def make_app(
+    folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
+) -> Path:
     """An application package with the tiny model; its folder."""
-    bundle = make_bundle(
-        folder.with_name(f"{folder.name}-bundle"), blend_weight=blend_weight, **sizes
-    )
+    made = folder.with_name(f"{folder.name}-bundle")
+    bundle = make_bundle(made, blend_weight=blend_weight, penalty=penalty, **sizes)
     return write(bundle, folder).path
 
 
@@ -183,7 +192,7 @@ def free_port() -> int:
 
 
 class EngineProcess:
-    """`python -m ranker.engine` as a child process.
+    """`python -m ranker.engine` as a child process; without a package where `app` is None.
 
     Attributes:
         url: where it listens.
@@ -191,12 +200,22 @@ class EngineProcess:
         log: file with its stderr.
     """
 
-    def __init__(self, app: Path, data: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        app: Path | None,
+        data: Path,
+        *,
+        port: int | None = None,
+        config_port: int | None = None,
+        program: Sequence[str] = ("ranker.engine",),
+    ) -> None:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         data.parent.mkdir(parents=True, exist_ok=True)
         self.log = data.with_name(f"{data.name}-{port}.log")
-        command = [sys.executable, "-m", "ranker.engine", str(app)]
+        command = [sys.executable, "-m", *program]
+        command += [] if app is None else [str(app)]
+        command += [] if config_port is None else ["--config-port", str(config_port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--data", str(data), "--port", str(port)],

@@ -37,7 +37,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes out.  `cut`: only half of the body, then the connection breaks."""
+    """What goes out.
+
+    `cut`: only half of the body, then the connection breaks.  `pause`: seconds between head and
+    body.
+    """
 
     status: int = 200
     body: Any = field(default_factory=dict)
@@ -45,6 +49,7 @@ class Reply:
     delay: float = 0.0
     cut: bool = False
     close: bool = False
+    pause: float = 0.0
 
 
 DROP = Reply(status=0)
@@ -125,6 +130,7 @@ class ScriptedServer:
         for name, value in {"Content-Length": str(len(raw)), **reply.headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
+        time.sleep(reply.pause)
         handler.wfile.write(raw[: len(raw) // 2] if reply.cut else raw)
         handler.close_connection = reply.cut or reply.close
 

@@ -83,7 +83,8 @@ def test_judged_data_that_cannot_be_learned_from(
 ) -> None:
     data = tmp_path / "judged.csv"
     data.write_bytes(content)
-    refused(["train", data, "--base", tiny_bert, "--out", tmp_path / "out"], words, capsys)
+    given = ["train", data, "--no-lint", "--base", tiny_bert, "--out", tmp_path / "out"]
+    refused(given, words, capsys)
     assert contents(tmp_path) == {"judged.csv"}
 
 
@@ -155,7 +156,8 @@ def test_base_models_that_cannot_be(
     base = Path(shutil.copytree(tiny_bert, tmp_path / "base"))
     change(base)
     out = tmp_path / "out"
-    refused(["train", made / "judged.csv", "--base", base, "--out", out], words, capsys)
+    given = ["train", made / "judged.csv", "--no-lint", "--base", base, "--out", out]
+    refused(given, words, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 

@@ -12,7 +12,7 @@ from ranker.cli import main
 from ranker.cli.console import table
 
 VERBS = (
-    "train export package verify deploy serve feed query evaluate report".split()
+    "lint train export package verify deploy serve feed query evaluate report".split()
 )  # design: the contract with users' scripts
 
 
@@ -57,7 +57,8 @@ def test_there_are_no_other_verbs(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train"], 2, "Missing argument"),
+        (["train"], 2, "Missing option '--out'"),
+        (["train", "--out", "y"], 2, "Missing argument 'DATA'"),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
         (["train", "x", "--out", "y", "--epochs", "many"], 2, "valid integer"),
         (["export", "nowhere", "--out", "y"], 1, "is not a checkpoint of `ranker train`"),

@@ -31,6 +31,7 @@ def readme_commands() -> list[list[str]]:
 
 def test_every_verb_is_in_the_readme() -> None:
     shown = {command[1] for command in readme_commands()}
+    shown |= set(re.findall(r"`ranker (\w+) [^`]+`", README))
     assert shown == set(COMMAND.commands)
 
 

@@ -1,4 +1,7 @@
-"""The engine as a process: its HTTP API, Vespa's own clients against it, kills, a full disk."""
+"""The engine as a process: its HTTP API, kills, a full disk.
+
+Vespa's own clients have modules of their own: `test_vespa_clients`, `test_vespa_cli`.
+"""
 
 import asyncio
 import contextlib
@@ -13,18 +16,16 @@ import time
 
 import httpx
 import pytest
-import vespacli
 from engine_support import (
     EngineProcess,
     encoder_of,
     free_port,
     make_app,
     put_fields,
-    query_inputs,
     running_engine,
 )
+from front_door import Case, ask
 from vespa.application import Vespa
-from vespa.exceptions import VespaError
 
 from ranker.engine.server import check_port
 from ranker.errors import EndpointError, UsageError
@@ -80,132 +81,10 @@ def vespa_of(url):
     return Vespa(url=host, port=int(port))
 
 
-def cli(url, *arguments):
-    # The binary itself: the wrapper from PyPI always exits 0.
-    command = [vespacli.get_binary_path(), *arguments, "-t", url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 def total(client, yql="select * from doc where true", **parameters):
     answer = client.get("/search/", params={"yql": yql, "hits": 0, **parameters})
     assert answer.status_code == 200, answer.text
     return answer.json()["root"]["fields"]["totalCount"]
-
-
-def test_pyvespa_synchronous(fed, url, encoder):
-    assert fed.get_application_status().status_code == 200
-    fields = put_fields(DOCUMENTS[1], encoder)
-    place = {"schema": "doc", "data_id": "a/b c", "namespace": "other"}
-    assert fed.feed_data_point(fields=fields, **place).json == {
-        "id": "id:other:doc::a/b c",
-        "pathId": "/document/v1/other/doc/docid/a/b%20c",
-    }
-    found = fed.get_data(**place).json["fields"]
-    assert found["title"] == "red fox 1"
-    assert found["doc_token_ids"]["values"] == fields["doc_token_ids"]["values"]
-    assert fed.update_data(fields={"title": "green"}, **place).status_code == 200
-    assert fed.get_data(**place).json["fields"]["title"] == "green"
-    assert fed.delete_data(**place).status_code == 200
-    assert fed.get_data(**place, raise_on_not_found=False).status_code == 404
-    with pytest.raises(VespaError, match="Could not create query from YQL"):
-        fed.query(yql="nonsense")
-
-
-def test_pyvespa_queries(fed, encoder):
-    answer = fed.query(
-        body={
-            "yql": "select * from doc where userQuery()",
-            "query": "quick fox",
-            "ranking": "cross",
-            "hits": 3,
-            "input": {k[6:]: v for k, v in query_inputs("quick fox", encoder).items()},
-        }
-    )
-    assert answer.number_documents_retrieved == 300 and len(answer.hits) == 3
-    scores = [hit["relevance"] for hit in answer.hits]
-    assert scores == sorted(scores, reverse=True) and scores[0] > 7
-    bodies = [{"yql": "select * from doc where true", "hits": n} for n in range(1, 6)]
-    found = asyncio.run(fed.query_many_async(bodies))
-    assert [len(one.hits) for one in found] == [1, 2, 3, 4, 5]
-
-
-def test_pyvespa_visit(fed):
-    ids = [
-        document["id"]
-        for part in fed.visit(
-            content_cluster_name="content",
-            schema="doc",
-            namespace="ranker",
-            slices=3,
-            wanted_document_count=40,
-        )
-        for page in part
-        for document in page.documents
-    ]
-    assert sorted(ids) == sorted(f"id:ranker:doc::{d.doc_id}" for d in DOCUMENTS)
-
-
-def test_pyvespa_asynchronous(fed, client, encoder):
-    failed = []
-
-    def note(response, name):
-        if not response.is_successful():
-            failed.append((name, response.json))
-
-    batch = [
-        {"id": f"async{n}", "fields": {"doc_id": f"async{n}", "title": "pear"}} for n in range(500)
-    ]
-    fed.feed_async_iterable(batch, schema="doc", namespace="ranker", callback=note)
-    assert failed == []
-    assert total(client, query="pear") >= 500
-    for n in range(500):
-        client.delete(f"{PATH}async{n}")
-    assert total(client, "select * from doc where title contains 'pear'") == 0
-
-
-def test_the_vespa_cli(fed, url, client, encoder, tmp_path):
-    feed = tmp_path / "feed.jsonl"
-    operations = [
-        {
-            "put": f"id:ranker:doc::cli{n}",
-            "fields": put_fields(Document(f"cli{n}", f"plum {n}", "black cat " * 9), encoder),
-        }
-        for n in range(2500)
-    ]
-    operations += [{"update": "id:ranker:doc::cli0", "fields": {"title": {"assign": "apple"}}}]
-    operations += [{"remove": f"id:ranker:doc::cli{n}"} for n in range(1, 2500, 2)]
-    feed.write_text("".join(json.dumps(operation) + "\n" for operation in operations))
-    done = cli(url, "feed", str(feed))
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["feeder.ok.count"] == 3751 and summary["feeder.error.count"] == 0
-    assert total(client, "select * from doc where title contains 'plum'") == 1249
-    assert total(client, "select * from doc where title contains 'apple'") == 1
-
-    done = cli(url, "query", "select * from doc where userQuery()", "query=apple", "hits=1")
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["root"]["children"][0]["fields"]["doc_id"] == "cli0"
-    refused = cli(url, "query", "nonsense")
-    assert refused.returncode == 1 and "400 Bad Request" in refused.stderr
-
-    one = tmp_path / "one.json"
-    one.write_text(json.dumps({**operations[0], "put": "id:ranker:doc::x/y z"}))
-    assert cli(url, "document", "put", str(one)).returncode == 0
-    got = cli(url, "document", "get", "id:ranker:doc::x/y z")
-    assert json.loads(got.stdout)["fields"]["title"] == "plum 0"
-    assert cli(url, "document", "remove", "id:ranker:doc::x/y z").returncode == 0
-    missing = cli(url, "document", "get", "id:ranker:doc::x/y z")
-    assert missing.returncode == 1 and "404" in missing.stderr
-
-    everything = total(client)
-    for options in ((), ("--stream",), ("--field-set", "[id]"), ("--chunk-count", "50")):
-        visited = cli(url, "visit", *options)
-        assert visited.returncode == 0 and "WARNING" not in visited.stderr
-        ids = [json.loads(line)["id"] for line in visited.stdout.splitlines()]
-        assert len(ids) == len(set(ids)) == everything, options
-    chosen = cli(url, "visit", "--selection", 'doc.doc_id == "d7" or id == "id:ranker:doc::d8"')
-    assert len(chosen.stdout.splitlines()) == 2
-    assert "is ready" in cli(url, "status").stdout
 
 
 def test_conditions_over_http(fed, client):
@@ -248,13 +127,13 @@ def test_conditions_over_http(fed, client):
         ("POST", PATH + "1", b'{"fields":[]}', 400, "expected start of JSON object"),
         ("POST", PATH + "1", b'{"fields":{"nosuch":1}}', 400, "Field 'nosuch' is not defined"),
         ("POST", PATH + "1", b'{"fields":{},"condition":5}', 400, "string value for condition"),
-        ("POST", PATH + "1", b'{"fields":{},"create":"x"}', 400, "create must be a boolean"),
+        ("POST", PATH + "1", b'{"fields":{},"create":"x"}', 400, "not of boolean type"),
         ("POST", PATH + "1?create=maybe", b'{"fields":{}}', 400, "Expected true or false"),
         ("POST", PATH + "1?timeout=abc", b'{"fields":{}}', 400, "Failed parsing 'abc'"),
         ("POST", PATH + "1?route=", b'{"fields":{}}', 400, "Expected non-empty value for request"),
         ("POST", PATH + "a%01b", b'{"fields":{}}', 400, "Contains illegal code point 0x1"),
-        ("POST", PATH + "%ff", b'{"fields":{}}', 400, "the path is not UTF-8"),
-        ("POST", PATH, b'{"fields":{}}', 400, "changes many documents at once"),
+        ("POST", PATH, b'{"fields":{}}', 400, "Must specify 'destinationCluster' at"),
+        ("DELETE", PATH, b"", 400, "Must specify 'selection' at"),
         ("PUT", PATH + "1", b'{"fields":{"title":"x"}}', 400, "Expected start of JSON object"),
         (
             "PUT",
@@ -264,7 +143,7 @@ def test_conditions_over_http(fed, client):
             "No field named 'x' in document",
         ),
         ("PUT", PATH + "1", b'{"fields":{"title":{"bogus":1}}}', 400, "'bogus' not implemented."),
-        ("PUT", PATH + "1", b'{"fields":{"title":{"add":1}}}', 400, "'add' is not supported by"),
+        ("PUT", PATH + "1", b'{"fields":{"title":{"add":1}}}', 500, "Expected start of composite"),
         ("GET", "/document/v1/ns/nosuch/docid/1", b"", 400, "Document type nosuch does not exist"),
         ("GET", "/document/v1/ns", b"", 404, "Nothing at '/document/v1/ns'. Available paths are:"),
         ("GET", "/document/v1/ns/doc/bogus/1", b"", 404, "Nothing at"),
@@ -273,7 +152,7 @@ def test_conditions_over_http(fed, client):
         ("GET", "/document/v1/?cluster=*", b"", 400, "no content cluster '*', only 'content'"),
         ("GET", PATH + "?wantedDocumentCount=0", b"", 400, "wantedDocumentCount must be positive"),
         ("GET", PATH + "?wantedDocumentCount=x", b"", 400, "Failed parsing 'x'"),
-        ("GET", PATH + "?slices=2", b"", 400, "Must set both 'slices' and 'sliceId'"),
+        ("GET", PATH + "?slices=2", b"", 400, "None or both of 'slices' and"),
         ("GET", PATH + "?slices=2&sliceId=2", b"", 400, "sliceId must be in [0, 2)"),
         ("GET", PATH + "?continuation=zz", b"", 400, "Failed parsing continuation token 'zz'"),
         ("GET", PATH + "?selection=doc.x%3D%3D", b"", 400, "Failed to parse condition"),
@@ -288,6 +167,29 @@ def test_the_front_door_for_documents(client, method, path, body, status, messag
     assert list(answer.json()) == ["pathId", "message"]
     assert message in answer.json()["message"]
     assert answer.json()["pathId"] == path.partition("?")[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (PATH + "%ff", 400),
+        (PATH + "%zz", 400),
+        (PATH + "a%00", 400),
+        (PATH + "[a]", 400),
+        (PATH + "1?create=%ff", 400),
+        ("/search/?query=a|b", 400),
+        ("/%73earch/?query=a", 404),
+        ("/search/../nothing", 404),
+        ("//search//?query=fox", 200),
+        ("/state/./v1/nothing/../health", 200),
+    ],
+)
+def test_the_request_line(url, target, status):
+    assert ask(url, Case("", "GET", target)).status == status
+
+
+def test_an_unknown_method(url):
+    assert ask(url, Case("", "FOO", "/search/?query=fox")).status == 405
 
 
 @pytest.mark.parametrize(
@@ -548,7 +450,8 @@ def test_what_cannot_be_served_is_one_line(app, url, tmp_path):
 
 def test_a_data_folder_has_one_engine_and_one_contract(app, tmp_path):
     data = tmp_path / "data"
-    with running_engine(app, data):
+    with running_engine(app, data) as url:
+        assert httpx.post(f"{url}{PATH}1", json={"fields": {"title": "x"}}).status_code == 200
         second = run_engine(app, "--data", data, "--port", free_port())
         assert second.returncode == 1 and "is in use by another engine (process " in second.stderr
     other = make_app(tmp_path / "other", document_slots=64)

@@ -8,7 +8,7 @@ from engine_support import make_app, put_fields
 from ranker.engine.conditions import parse_condition
 from ranker.engine.entry import make_entry, rendered_fields, terms_text, token_ids
 from ranker.engine.faults import DocumentFault
-from ranker.engine.index import Index
+from ranker.engine.index import FORMAT, Index
 from ranker.engine.operations import Put, Remove, parse_put, parse_remove, parse_update
 from ranker.engine.store import Reader, Store, Totals
 from ranker.engine.tree import Everything, Or, Phrase, Range, Strings
@@ -156,6 +156,43 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
         ("id == 'id:ranker:doc::A1'", True),
         ("DOC.title == 'red fox'".replace("DOC", "doc"), True),
         ("doc.title == 'a' OR doc.token_spec == 7", True),
+        # An order with what is not set, and text beside numbers, is invalid; so is its opposite.
+        ("not (doc.text < 'x')", False),
+        ("not (doc.title < 5)", False),
+        ("doc.title == 5", False),
+        ("doc.title != 5", False),
+        ("not (doc.text < 'x' and doc.title == 'no')", True),
+        ("not (doc.text < 'x' or doc.title == 'no')", False),
+        ("doc.text < 'x' or doc.title == 'red fox'", True),
+        ("doc.text < 'x' and doc.title == 'red fox'", False),
+        ("not (doc.text != 'x')", False),
+        ("null == null", True),
+        ("null < 5", False),
+        ("doc.text", False),
+        ("not doc.text and doc.title", True),
+        ("not not true", True),
+        ("doc.title = 'red*'", True),
+        ("doc.title = 're? f?x'", True),
+        ("doc.title = '*f*'", True),
+        ("doc.title = 'fox'", False),
+        ("doc.title = 'r*z*'", False),
+        ("doc.title = 'red fox**'", True),
+        ("doc.title = '*FOX'", False),
+        ("not (doc.text = '*')", False),
+        ("doc.token_spec = 7", True),
+        ("doc.token_spec == 0x7", True),
+        ("doc.token_spec == 7.0", True),
+        ("doc.token_spec < 7.5", True),
+        ("doc.token_spec == -7", False),
+        ("id.namespace == 'ranker' and id.type == 'doc' and id.scheme == 'id'", True),
+        ("id.specific = 'A?'", True),
+        ("id.user == 1", False),
+        ("not id.user == 1", False),
+        ("not id.group == 'x'", False),
+        ("doc.title.lowercase() == 'red fox'", True),
+        ("doc.text.lowercase() == null", False),
+        (r"doc.title == 'red\x20fox'", True),
+        (r'doc.title == "a\"b\\"', False),
     ],
 )
 def test_conditions(text, holds):
@@ -164,14 +201,31 @@ def test_conditions(text, holds):
 
 
 @pytest.mark.parametrize(
+    ("id_", "text"),
+    [
+        ("id:n:doc:n=5:a:b", "id.user == 5 and id.specific == 'a:b' and not (id.group == 'x')"),
+        ("id:n:doc:g=x y:a", "id.group == 'x y'"),
+    ],
+)
+def test_conditions_on_locations(id_, text):
+    holds = parse_condition(text, "doc")(id_, make_entry({}))
+    assert holds is ("not" not in text)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("doc.title ==", "Failed to parse condition"),
         ("doc.title =~ 'x'", "Failed to parse condition"),
         ("music.title == 'x'", "Document type 'music' not found"),
-        ("doc.nosuch == 'x'", "Cannot compare 'doc.nosuch'"),
+        ("doc.nosuch == 'x'", "Field 'nosuch' not found in document type 'doc'"),
         ("doc.doc_token_ids == 1", "Cannot compare 'doc.doc_token_ids'"),
         ("now() > 5", "Failed to parse condition"),
+        ("id.gid == 'x'", "id.gid is not supported"),
+        ("doc.token_spec == 9223372036854775808", "Not a valid signed 64-bit integer"),
+        ("doc.title == 'a\\q'", "has no meaning in a string"),
+        ("(" * 200 + "true" + ")" * 200, "nested deeper than 100 levels"),
+        ("not " * 2000 + "true", "nested deeper than 100 levels"),
     ],
 )
 def test_conditions_that_are_not_understood(text, message):
@@ -239,10 +293,13 @@ def test_only_cells_above_zero_are_counted_as_tokens(package):
 
 def test_a_data_folder_belongs_to_one_contract(package, tmp_path):
     path = tmp_path / "documents.sqlite"
-    Store(path, package.manifest).close()
-    other = make_app(tmp_path / "other", document_slots=64)
+    other = Package.open(make_app(tmp_path / "other", document_slots=64)).manifest
+    Store(path, other).close()  # without documents it may become another's
+    store = Store(path, package.manifest)
+    feed(store, package)
+    store.close()
     with pytest.raises(ArtifactError, match="belongs to the token contract"):
-        Store(path, Package.open(other).manifest)
+        Store(path, other)
 
 
 def test_a_file_that_is_no_store(package, tmp_path):
@@ -317,7 +374,7 @@ def test_the_index_catches_up(store, index, package, tmp_path):
     again.close()
 
 
-@pytest.mark.parametrize("damage", ["meta", "state", "everything", "ahead"])
+@pytest.mark.parametrize("damage", ["meta", "state", "everything", "ahead", "old"])
 def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
     index.follow(feed(store, package))
     index.close()
@@ -326,8 +383,11 @@ def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
         (folder / "meta.json").write_text("{")
     elif damage == "state":
         (folder / "ranker.json").write_text("{")
+    elif damage == "old":
+        (folder / "ranker.json").write_text(f'{{"format": {FORMAT - 1}, "change": 3}}')
+        (folder / "meta.json").write_text("not to be read")
     elif damage == "ahead":
-        (folder / "ranker.json").write_text('{"format": 1, "change": 99}')
+        (folder / "ranker.json").write_text(f'{{"format": {FORMAT}, "change": 99}}')
     else:
         for path in folder.iterdir():
             path.write_bytes(b"")

@@ -46,7 +46,7 @@ def test_query_forms(text, cells):
         ("", "Expected 24 hex digits, but got 0"),
         ("5", "Expected 24 hex digits, but got 1"),
         ("abc", "not hexadecimal|Expected 24 hex digits"),
-        ("zzzzzz", "not hexadecimal"),
+        ("zzzzzz", "Expected a number, hex string, or a string starting by"),
         ("[1,2", "Malformed tensor string"),
         ("[1 2]", "Malformed tensor string"),
         ("[1,null]", "Expected a number but got 'null'"),

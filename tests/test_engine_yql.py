@@ -118,7 +118,7 @@ def where(expression, **keywords):
         ("a (b -c)", "(OR a (+b -c))"),
         ("red & fox", "(OR red fox)"),
         ("a\nb\tc", "(OR a b c)"),
-        ("café naïve ﬁne", "(OR cafe naiv fine)"),
+        ("café naïve ﬁne", "(OR cafe naive fine)"),
         ("☃ ☃man", "(OR ☃ (AND ☃ man))"),
         ("日本語 テスト", "(OR 日本語 テスト)"),
         ("it's -5 warm", "(OR (AND it s) -5 warm)"),
@@ -145,7 +145,7 @@ def test_typed_queries(query, tree):
         ("web", "+a b -c", "(+(AND a b) -c)"),
         ("web", "(a b)", "(AND a b)"),
         ("phrase", "covid-19 fox -dog", '"covid 19 fox dog"'),
-        ("tokenize", 'a -b "c d" title:e', "(OR a b c d titl e)"),
+        ("tokenize", 'a -b "c d" title:e', "(OR a b c d title e)"),
         ("linguistics", "covid-19 -dog", "(OR covid 19 dog)"),
         ("raw", "a -b", "(AND a b)"),
     ],
@@ -176,11 +176,24 @@ def test_grammars(type_, query, tree):
         ('doc_id contains "A1"', "doc_id:{a1}"),
         ("doc_id in (\"A1\",'b')", "doc_id:{a1,b}"),
         ("doc_id in (@list)", "doc_id:{x,y}"),
-        ('doc_id = "A 1"', "doc_id:{a 1}"),
+        ("!(({allowEmpty:true}userInput(@dots)))", "TRUE"),
+        ("({ranked:false}token_spec > 5)", "token_spec:[6;]"),
+        ('contents contains phrase("red","...")', "FALSE"),
+        ("range(token_spec,5,1)", "token_spec:[1;5]"),
+        ("range(token_spec,Infinity,5)", "token_spec:[5;]"),
+        ('({bounds:"closed"}range(token_spec,5,1))', "token_spec:[5;1]"),
         ("token_spec in (1,2)", "(OR token_spec:[1;1] token_spec:[2;2])"),
         ("token_spec = -5", "token_spec:[-5;-5]"),
         ("token_spec = 1.5", "FALSE"),
         ("token_spec > 5", "token_spec:[6;]"),
+        ("5 < token_spec", "token_spec:[6;]"),
+        ("token_spec > - 5 // all", "token_spec:[-4;]"),
+        ("token_spec = 5e3 # all", "token_spec:[5000;5000]"),
+        ("/* all */ token_spec >= 5.", "token_spec:[5;]"),
+        ('("title") contains (("a"))', "title:a"),
+        ('contents contains "a\\u0062\\\\c"', '"ab c"'),
+        ("doc_id in (@quoted, 'e')", "doc_id:{a, b,c,d,e}"),
+        ("doc_id in (@nothing)", "FALSE"),
         ("token_spec >= 5", "token_spec:[5;]"),
         ("token_spec < 5", "token_spec:[;4]"),
         ("token_spec <= 5.5", "token_spec:[;5]"),
@@ -216,7 +229,8 @@ def test_grammars(type_, query, tree):
     ],
 )
 def test_expressions(expression, tree):
-    assert where(expression, a="covid-19 fox", b="red", list="X,y", dots="...") == tree
+    words = {"a": "covid-19 fox", "b": "red", "list": "X,y", "dots": "..."}
+    assert where(expression, quoted="'a, b', \"C\",d", nothing="", **words) == tree
 
 
 @pytest.mark.parametrize(
@@ -224,7 +238,25 @@ def test_expressions(expression, tree):
     [
         ("hello", "query:L1:0 mismatched input 'hello'"),
         ("select", "mismatched input '<EOF>'"),
-        ("select * from doc", "mismatched input '<EOF>'"),
+        ("select * from doc", "Expected operator FILTER, got SCAN."),
+        ("select * where true", "Argument 0 of FILTER must not be null"),
+        ("select * from doc where true order   by doc_id", "mismatched input 'order'"),
+        ("select * from doc where true limit 99999999999", "For input string"),
+        ("select * from doc where token_spec in ()", "mismatched input ')'"),
+        ('select * from doc where title contains "a\\qb"', "query:L1:39"),
+        ('select * from doc where title contains {weight:5}"a"', "mismatched input"),
+        ("select * from doc where {weight:'a'}title contains 'b'", "Expected java.lang.Integer"),
+        ("select * from doc where token_spec in (@quote)", "Expected a comma or the end"),
+        ("select * from doc where !title contains 'a'", "READ_FIELD or PROPREF, got NOT."),
+        ("select * from doc where token_spec = 1 + 2", "got READ_FIELD and ADD."),
+        ("select * from doc where token_spec not in (1)", "got NOT_IN."),
+        ("select * from doc where token_spec in (99999999999999999999)", "For input string"),
+        ("select * from doc where - -5 < token_spec", "For input string"),
+        ("select and from doc where true", "mismatched input 'and'"),
+        ("select * from doc where true ortrue", "mismatched input 'ortrue'"),
+        ("select * from doc where title is not null", "got IS_NOT_NULL."),
+        ("select * from doc where {targetHits:5}", "got MAP."),
+        ("select * from doc where a.b-c contains 'x'", "Field 'a.b-c' does not exist."),
         ("select * from doc where", "mismatched input '<EOF>'"),
         ("select * from doc where (true", "mismatched input '<EOF>'"),
         ("select * from doc where true garbage", "query:L1:29 mismatched input 'garbage'"),
@@ -236,7 +268,6 @@ def test_expressions(expression, tree):
         ("select * from doc where true | all(group(doc_id) each(output(count())))", "Grouping is"),
         ('select * from doc where nosuch contains "a"', "Field 'nosuch' does not exist."),
         ('select * from doc where text contains "a"', "Cannot search for terms in 'text'"),
-        ('select * from doc where doc_token_ids contains "a"', "It is a tensor field"),
         ('select * from doc where contents contains ""', "word of a word item cannot be empty"),
         ("select * from doc where contents contains 5", "Cannot cast java.lang.Integer"),
         ("select * from doc where userInput(@zz)", "Input 'zz' is not set"),
@@ -245,7 +276,18 @@ def test_expressions(expression, tree):
         ("select * from doc where userInput()", "userInput needs an argument"),
         ("select * from doc where token_spec != 5", "got NEQ"),
         ("select * from doc where token_spec = 99999999999999999999", "For input string"),
-        ("select * from doc where token_spec in ('x')", 'For input string: "x"'),
+        ("select * from doc where token_spec in ('1')", "Cannot cast java.lang.String to java.l"),
+        ("select * from doc where token_spec in (1.5)", "Cannot cast java.lang.Double to java.l"),
+        ("select * from doc where token_spec in (@half)", "Expected an integer, but got 1.5"),
+        ("select * from doc where doc_id in (1)", "Cannot cast java.lang.Integer to java.lang.S"),
+        ('select * from doc where doc_id = "A 1"', "'A 1' is not an int item expression"),
+        ('select * from doc where doc_id <= "A"', "'[;A]' is not an int item expression"),
+        ('select * from doc where title = "A"', "'A' is not an int item expression"),
+        ("select * from doc where doc_id = 5", "'=' on 'doc_id' is not supported by"),
+        ("select * from doc where ({hitLimit:5}token_spec > 5)", "The annotation 'hitLimit' is"),
+        ("select * from doc where ({bogus:5}doc_id in ('a'))", "The annotation 'bogus' is"),
+        ("select * from doc where range(token_spec, 'a', 'b')", "String to java.lang.Number"),
+        ('select * from doc where contents contains phrase("")', "word item cannot be empty"),
         ("select * from doc where range(token_spec, 5)", "Expected 3 arguments, got 2."),
         ("select * from doc where range(contents, 1, 5)", "not supported by the embedded engine"),
         ("select * from doc where contents = 5", "not supported by the embedded engine"),
@@ -258,7 +300,7 @@ def test_expressions(expression, tree):
         ("select * from doc where nearestNeighbor(doc_token_ids,q)", "'nearestNeighbor' is not"),
         ('select * from doc where wand(contents,{"a":1})', "'wand' is not supported"),
         ("select * from doc where bogus(true)", "got bogus."),
-        ("select * from doc where weakAnd('a')", "Expected expressions in weakAnd"),
+        ("select * from doc where weakAnd('a')", "Expected LITERAL, got a."),
         ('select * from doc where ({grammar:"bogus"}userInput(@a))', "No query type 'bogus'"),
         ('select * from doc where ({grammar:"adv"}userInput(@a))', "'adv' is not supported"),
         ('select * from doc where ({defaultIndex:"text"}userInput(@a))', "Cannot search for terms"),
@@ -266,7 +308,7 @@ def test_expressions(expression, tree):
 )
 def test_refusals(yql, message):
     with pytest.raises(QueryFault) as caught:
-        parse(yql, a="x", dots="...")
+        parse(yql, a="x", dots="...", half="1.5", quote="'1")
     assert caught.value.code == 4
     assert message in caught.value.message
 
@@ -346,3 +388,9 @@ def test_match(expression, document, counted):
     assert found is None if counted is None else found is not None
     if found is not None:
         assert {" ".join(leaf.terms): count for leaf, count in found} == counted
+
+
+def test_a_tensor_field_is_a_bad_request():
+    with pytest.raises(QueryFault, match="It is a tensor field") as caught:
+        parse('select * from doc where doc_token_ids contains "a"')
+    assert caught.value.code == 17

@@ -12,15 +12,15 @@ import ranker
 PACKAGE = Path(ranker.__file__).parent
 ROWS = [
     {"errors", "records", "spec", "contract", "files"},
-    {"encode", "bundle", "lexical", "manifest", "measures"},
+    {"encode", "bundle", "lexical", "manifest", "installation", "measures", "significance"},
     {"dataset"},
-    {"model", "forward", "losses", "blend"},
+    {"model", "forward", "losses", "blend", "gate"},
     {"train"},
     {"export", "export_graph", "score"},
-    {"package", "endpoint", "deploy"},
+    {"package", "profiles", "plugin", "endpoint", "deploy"},
     {"client"},
     {"feed", "engine"},
-    {"evaluate", "report", "verify"},
+    {"evaluate", "report", "lint", "verify"},
     {"cli"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

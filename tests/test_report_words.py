@@ -134,6 +134,22 @@ def test_training_headline():
     )
 
 
+def test_a_cross_validated_training_is_told_as_one():
+    training = {**TRAINING, "held_out_query_ids": [], "cv": {"fold_of_query": {"q1": 1, "q9": 2}}}
+    assert words.training_headline(training) == (
+        "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries, each ranked by a model "
+        "that did not see it"
+    )
+    plain = {**training, "recommended_profile": "bm25"}
+    assert "nothing it made was reliably better on 16 queries" in words.training_headline(plain)
+    good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
+    assert words.recommendation(good, training).startswith(
+        "The application recommends blend, chosen by cross-validation on 16 queries (nDCG@10 there"
+    )
+    (told,) = words.cautions(good, training)
+    assert told.startswith("Training saw the judgements of some of these queries")
+
+
 def test_no_cautions_without_a_reason():
     assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), TRAINING) == []
 

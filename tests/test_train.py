@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,12 +13,17 @@ from families import make_family
 from small_data import small_dataset, write_csv
 
 from ranker.bundle import Checkpoint
-from ranker.dataset import Dataset
+from ranker.dataset import Dataset, split_queries
+from ranker.dataset.groups import Negatives, judged_groups
+from ranker.encode import Encoder
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
 from ranker.forward import forward_of
+from ranker.lexical import BM25Index
 from ranker.model import load_weights, open_base
 from ranker.train import TrainArguments, train
-from ranker.train.batches import Batches, EncodedGroup
+from ranker.train.batches import Batches, EncodedGroup, encode_groups, plan
+from ranker.train.held_out import HeldOutQueries
+from ranker.train.loop import run_stage
 
 SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
@@ -117,6 +123,7 @@ def test_an_interrupted_training_ends_as_one_without_interruption(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # to compile torch once only
     )
     assert child.stdout is not None
     for line in child.stdout:
@@ -139,6 +146,47 @@ def test_an_interrupted_training_ends_as_one_without_interruption(
     losses = [[row["loss"] for row in c.training["history"]] for c in (uninterrupted, again)]
     assert losses[0] == losses[1]
     assert again.training["held_out"] == uninterrupted.training["held_out"]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_stage_killed_after_its_last_save_does_no_further_step(
+    watched: bool, data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where it stopped early, nor where it stopped before its schedule's end."""
+    monkeypatch.setattr("ranker.train.loop.SAVE_STEPS", 2)
+    arguments = TrainArguments(base=str(tiny_bert), **{**SMALL, "patience": 1})
+    base = open_base(str(tiny_bert))
+    encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
+    seen: list[int] = []
+    learned, held_out = split_queries(data, held_out=0.3)
+    index = BM25Index(data.documents.values())
+    groups = judged_groups(learned, index, negatives=Negatives(), seed=0)
+    batches = Batches(plan(encode_groups(groups, encoder), size=2, seed=0)[:8], encoder, chunk=12)
+    queries = HeldOutQueries(held_out, index, encoder, depth=10, bf16=False) if watched else None
+
+    def once() -> tuple[dict[str, torch.Tensor], list[int]]:
+        seen.clear()
+        transformers.set_seed(0)
+        forward, _ = forward_of(load_weights(tiny_bert), segments=True, fused=True)
+        result = run_stage(
+            forward,
+            batches,
+            queries,
+            stage="judged",
+            learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
+            evaluate_every=2,
+            schedule=None if watched else 20,
+            arguments=arguments,
+            work=tmp_path,
+            on_progress=lambda stage, step, *_: seen.append(step),
+        )
+        assert result.stopped_early is watched
+        return dict(forward.state_dict()), list(seen)
+
+    first, steps = once()
+    assert (tmp_path / f"checkpoint-{max(steps)}").is_dir() and max(steps) <= 8
+    again, more = once()
+    assert more == [] and all(torch.equal(first[name], again[name]) for name in first)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert"])

@@ -3,30 +3,44 @@
 import dataclasses
 import json
 import os
+import shutil
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from engine_support import encoder_of, make_app, tiny_spec, tokenizer_json
+from engine_support import encoder_of, make_app, tiny_logit, tiny_spec, tokenizer_json
 from onnx import TensorProto, helper, numpy_helper
+from small_data import write_csv
 
 from ranker import contract
 from ranker.bundle import seal
+from ranker.cli import main
 from ranker.client import App, query_body
 from ranker.dataset import Dataset
 from ranker.encode import stored
-from ranker.errors import ArtifactError, MissingTool, VerifyError
+from ranker.endpoint import Endpoint, Http
+from ranker.errors import ArtifactError, EndpointError, MissingTool, VerifyError
 from ranker.feed import put_operation
+from ranker.package import Package, write
 from ranker.records import Document, Query
-from ranker.verify import CheckResult, verify
+from ranker.verify import CHECKS, CheckResult, verify
 from ranker.verify.build import VESPA_VERSION, class_path, java
+from ranker.verify.court import Court
+from ranker.verify.difference import Tally, compare, id_problems, token_rows
+from ranker.verify.engine import EngineWay, running_engine
+from ranker.verify.origin import find_checkpoint
 from ranker.verify.pairs import NASTY_TEXTS, TextPair, judged_pairs, nasty_pairs, special_tokens
-from ranker.verify.parity import Encoded, encode_pairs, id_problems, token_rows
+from ranker.verify.parity import check_parity
+from ranker.verify.seen import Part, Seen, encode_pairs
 from ranker.verify.target import LARGEST_FILE, model_problems, runtime_of
+from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
 
 FOX = Document("1", "red fox", "jumps over the dog")
@@ -74,7 +88,11 @@ def test_without_a_jdk_python_checks_what_it_can(app: Path, no_java: None) -> No
     assert [result.name for result in results] == ["package", "parity", "feed", "queries"]
     assert {result.status for result in results} == {"incomplete"}
     assert all("no JDK" in result.skipped[0] for result in results)
-    assert of_name(results, "parity").figures["pairs"] == 30
+    parity = of_name(results, "parity")
+    assert (parity.figures["pairs"], parity.figures["id_mismatches"]) == (30, 0)
+    assert (parity.figures["scores_onnx"], parity.figures["scores_vespa"]) == (90, 0)
+    assert 60 < parity.figures["scores_engine"] < 90  # some questions have no word
+    assert "--checkpoint" in parity.warnings[0]
     assert of_name(results, "feed").figures == {"operations": 30, "read_by_vespa": 0}
     assert of_name(results, "queries").figures["requests"] > 4
 
@@ -87,13 +105,15 @@ def test_without_onnx_and_its_runtime_the_rest_is_checked(
     results = verify(app, pairs=5)
     assert {result.status for result in results} == {"incomplete"}
     assert sum("pip install 'ranker[export]'" in line for line in results[0].skipped) == 2
-    assert "scores of the model" in of_name(results, "parity").skipped[0]
+    parity = of_name(results, "parity")
+    assert "scores of ONNX Runtime: onnxruntime is not installed" in parity.skipped[0]
+    assert parity.figures["scores_engine"] > 0  # a process of its own
 
 
 def test_strict_makes_what_was_skipped_a_problem(app: Path, no_java: None) -> None:
-    results = verify(app, pairs=3, strict=True)
-    assert results[0].status == "failed"
-    assert results[0].problems[0].startswith("not checked: Vespa's own validators: no JDK")
+    (result,) = verify(app, pairs=3, strict=True)  # the later checks are not begun
+    assert result.status == "failed"
+    assert result.problems[0].startswith("not checked: Vespa's own validators: no JDK")
 
 
 def test_results_are_told_as_they_come_and_are_plain_values(app: Path, no_java: None) -> None:
@@ -127,7 +147,7 @@ def test_a_model_of_another_contract_is_refused(app: Path, no_java: None) -> Non
     seal(app)
     problems = verify(app)[0].problems
     assert any("0123456789abc" in line and "export the model again" in line for line in problems)
-    assert any("manifest.json names the model" in line for line in problems)
+    assert any("the manifest names the model" in line for line in problems)
 
 
 def test_a_tokenizer_of_another_contract_is_refused(app: Path, no_java: None) -> None:
@@ -143,12 +163,41 @@ def test_a_models_folder_is_refused(app: Path, no_java: None) -> None:
 
 
 def test_a_timeout_that_is_too_short_is_a_warning(app: Path, no_java: None) -> None:
-    manifest = json.loads((app / "manifest.json").read_text())
-    (app / "manifest.json").write_text(json.dumps({**manifest, "timeout_s": 1e-6}))
+    package = Package.open(app)
+    assert [timeout.seconds for timeout in timeouts(package)] == [10.0, 10.0]
+    assert too_short(package, 0.09) == []
+    ours, profile = too_short(package, 0.11)
+    assert ours.startswith("rank profile cross, cross_global, blend: reranking 100 documents of")
+    assert "takes 11 s on one thread of this machine (110 ms each)" in ours
+    assert "the timeout is 10 s (sent by `ranker query`)" in ours
+    assert "the timeout is 10 s (of search/query-profiles/default.xml)" in profile
+    assert hopeless(package, 9.9) == []
+    assert "no query with the model can succeed" in hopeless(package, 10.1)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0.3", 0.3), ("300ms", 0.3), ("2 s", 2.0), ("1ks", 1000.0), ("soon", 0.5), (None, 0.5)],
+)
+def test_the_timeout_of_the_query_profile(text: str | None, expected: float, app: Path) -> None:
+    path = app / "search" / "query-profiles" / "default.xml"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(path.read_text().replace(">10<", f">{text}<"))
     seal(app)
-    result = verify(app, pairs=1)[0]
-    assert not result.problems
-    assert "reranking 100 long documents takes" in result.warnings[0]
+    found = timeouts(Package.open(app))[1]
+    assert found.seconds == expected
+    assert ("Vespa's own" in found.source) == (text in ("soon", None))
+
+
+def test_a_timeout_that_no_query_can_keep_is_a_problem(app: Path, no_java: None) -> None:
+    manifest = json.loads((app / "manifest.json").read_text())
+    (app / "manifest.json").write_text(json.dumps({**manifest, "timeout_s": 1e-7}))
+    seal(app)
+    (result,) = verify(app, pairs=1)
+    assert "longer than the timeout of 1e-07 s (sent by `ranker query`)" in result.problems[0]
+    assert result.figures["rerank_s"] == pytest.approx(result.figures["ms_per_document"] / 10)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +301,9 @@ def test_judged_pairs_come_first_and_random_ones_fill_up() -> None:
 
 def test_good_ids_are_no_problem_whatever_the_text(app: Path) -> None:
     encoder = encoder_of(app)
-    encoded = encode_pairs(encoder, nasty_pairs(60))
-    assert id_problems(encoded, encoder.spec) == []
-    assert encoded.inputs["input_ids"].shape == (60, 128)
+    part = encode_pairs(encoder, nasty_pairs(60))
+    assert id_problems(part, encoder.spec) == []
+    assert part.inputs["input_ids"].shape == (60, 128)
 
 
 @pytest.mark.parametrize(
@@ -270,8 +319,8 @@ def test_good_ids_are_no_problem_whatever_the_text(app: Path) -> None:
 def test_ids_that_no_text_may_have(query: list[int], document: list[int], expected: str) -> None:
     spec = tiny_spec()
     pairs = [TextPair("red", Document("1", "", "blue"))]
-    encoded = Encoded(pairs, [query], [document], {}, bm25=None)  # type: ignore[arg-type]
-    (problem,) = id_problems(encoded, spec)
+    part = Part(0, pairs, [query], [document], inputs={}, bm25=np.zeros(1))
+    (problem,) = id_problems(part, spec)
     assert expected in problem
 
 
@@ -281,7 +330,8 @@ def test_the_first_difference_as_two_rows() -> None:
     def spell(ids: list[int]) -> list[str]:
         return [words[i] for i in ids]
 
-    assert token_rows([2, 7, 5, 3, 6, 3], [2, 7, 6, 3, 6, 3], spell) == (
+    rows = {"ranker": [2, 7, 5, 3, 6, 3], "Vespa": [2, 7, 6, 3, 6, 3]}
+    assert token_rows(rows, spell) == (
         "  position  0     1 2     3     4     5\n"
         "  ranker    [CLS] a red   [SEP] green [SEP]\n"
         "  Vespa     [CLS] a green [SEP] green [SEP]\n"
@@ -291,10 +341,271 @@ def test_the_first_difference_as_two_rows() -> None:
 
 def test_rows_of_different_length_and_far_out() -> None:
     ours, theirs = list(range(100, 130)), list(range(100, 129))
-    rows = token_rows(ours, theirs, lambda ids: [str(i) for i in ids]).splitlines()
+    rows = token_rows({"a": ours, "b": theirs}, lambda ids: [str(i) for i in ids]).splitlines()
     assert rows[0].split() == ["position", *(str(i) for i in range(23, 30))]
     assert rows[2].split()[-2:] == ["128", "-"]
     assert rows[3].index("^") == rows[1].index("129")
+
+
+# --- ways that agree, and ways that do not -------------------------------------------------------
+
+
+def part_of(app: Path, *texts: tuple[str, str]) -> Part:
+    pairs = [TextPair(q, Document(f"{at}", "", d)) for at, (q, d) in enumerate(texts)]
+    return encode_pairs(encoder_of(app), pairs, first=40)
+
+
+def seen_of(name: str, *scores: float, **rest: Any) -> Seen:
+    return Seen(name=name, scores={"cross": np.array(scores)}, **rest)
+
+
+def test_any_two_ways_are_compared_and_the_two_furthest_apart_are_named(app: Path) -> None:
+    part, tally = part_of(app, ("red", "red fox"), ("dog", "a dog")), Tally()
+    near = [seen_of("ONNX", 1.0, 2.0), seen_of("torch", 1.00006, 2.0), seen_of("x", 0.99999, 2.0)]
+    compare(part, near, encoder_of(app), tally)
+    assert (tally.problems, tally.difference) == ([], None)
+    assert tally.largest == pytest.approx(7e-5)
+    compare(part, [*near, seen_of("Vespa", 0.99995, 2.0)], encoder_of(app), tally)
+    assert tally.problems == [
+        "pair 40: profile cross: score 1.000060 in torch, 0.999950 in Vespa (allowed 0.0001)"
+    ]
+    assert "document  'red fox'" in str(tally.difference)
+
+
+def test_a_score_that_is_no_number_is_a_difference(app: Path) -> None:
+    part, tally = part_of(app, ("red", "red fox"), ("dog", "a dog")), Tally()
+    compare(part, [seen_of("ONNX", 1, 2), seen_of("torch", 1, np.nan)], encoder_of(app), tally)
+    assert tally.problems[0].startswith("pair 41: profile cross: score nan in torch")
+    assert np.isnan(tally.largest)
+    figures = CheckResult(name="parity", figures={"largest": tally.largest}).to_dict()
+    assert json.loads(json.dumps(figures, allow_nan=False))["figures"] == {"largest": None}
+
+
+def test_pairs_that_a_way_did_not_look_at_are_left_out(app: Path) -> None:
+    part, tally = part_of(app, ("red", "red fox"), ("", "a dog")), Tally()
+    wrong = {name: array + [[0], [1]] for name, array in part.inputs.items()}
+    looked = np.array([True, False])
+    seen = [seen_of("ONNX", 1, 2), seen_of("engine (cross)", 1, 9, inputs=wrong, rows=looked)]
+    compare(part, seen, encoder_of(app), tally)
+    assert (tally.problems, tally.cells) == ([], 3 * 128)
+    assert tally.answers == {"ONNX": 2, "engine (cross)": 1}
+
+
+def test_a_cell_that_differs_is_shown_with_the_texts(app: Path) -> None:
+    part, tally = part_of(app, ("red", "red fox")), Tally()
+    wrong = {name: array.copy() for name, array in part.inputs.items()}
+    wrong["attention_mask"][0, 6] = 1
+    compare(part, [seen_of("torch", 1, inputs=wrong)], encoder_of(app), tally)
+    assert tally.problems == ["pair 40: attention_mask differs between ranker and torch"]
+    assert tally.id_mismatches == 1
+    lines = str(tally.difference).splitlines()
+    assert lines[1:3] == ["  query     'red'", "  document  'red fox'"]
+    assert [line.split()[0] for line in lines[3:]] == ["position", "ranker", "torch", "^"]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with checkpoint, bundle and app of a two-layer BERT."""
+    from test_export import checkpoint_of
+
+    from ranker.export import export
+
+    folder = tmp_path_factory.mktemp("trained")
+    bundle = export(checkpoint_of(tiny_bert, folder / "checkpoint"), folder / "bundle")
+    write(bundle, folder / "app")
+    return folder
+
+
+def test_torch_onnx_and_engine_agree(trained: Path) -> None:
+    package = Package.open(trained / "app")
+    done: list[int] = []
+    result = check_parity(
+        package,
+        nasty_pairs(60, specials=special_tokens(package.tokenizer_json)),
+        court=Court(None, "no JDK"),
+        checkpoint=find_checkpoint(package),
+        on_progress=done.append,
+    )
+    assert result.problems == () and result.warnings == ()
+    assert result.figures["scores_torch"] == result.figures["scores_onnx"] == 180
+    assert result.figures["id_mismatches"] == 0
+    assert 0 < result.figures["largest_score_difference"] < 1e-4
+    assert done == [60]
+
+
+def test_other_weights_and_another_tokenizer_in_torch_are_found(
+    trained: Path, tmp_path: Path
+) -> None:
+    import torch
+    from test_export import checkpoint_of
+
+    from ranker.model import load_weights
+
+    package = Package.open(trained / "app")
+    model = load_weights(trained / "checkpoint")
+    with torch.no_grad():
+        model.classifier.bias += 0.001
+    shutil.copytree(trained / "checkpoint", tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    court, pairs = Court(None, "no JDK"), nasty_pairs(3)
+    other = checkpoint_of(tmp_path / "other", tmp_path / "moved")
+    result = check_parity(package, pairs, court=court, checkpoint=other, engine=False)
+    assert "in torch" in result.problems[0] and "in ONNX" in result.problems[0]
+    assert result.figures["largest_score_difference"] == pytest.approx(0.002, rel=0.01)  # blend
+
+    path = tmp_path / "other" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"##o"', '"##0o"'))
+    other = checkpoint_of(tmp_path / "other", tmp_path / "retokenized")
+    result = check_parity(package, pairs, court=court, checkpoint=other, engine=False)
+    assert "token contracts differ" in result.problems[0]
+    assert "tokenizer_sha256" in result.problems[0]
+
+
+def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = find_checkpoint(Package.open(trained / "app"))
+    assert beside is not None and beside.path == trained / "checkpoint"
+
+    far = tmp_path / "far" / "app"
+    shutil.copytree(trained / "app", far)
+    assert find_checkpoint(Package.open(far)) is None
+    monkeypatch.chdir(trained.parent)
+    bundle = tmp_path / "near" / "bundle"
+    shutil.copytree(trained / "bundle", bundle)
+    (far / "package.toml").write_text(f'[package]\nbundle = "{bundle}"\n')
+    assert find_checkpoint(Package.open(far)) is None
+    (bundle / "export.toml").write_text(f'[export]\ncheckpoint = "{trained.name}/checkpoint"\n')
+    named = find_checkpoint(Package.open(far))
+    assert named is not None and named.path.resolve() == trained / "checkpoint"
+
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    report = json.loads((again / "checkpoint" / "training.json").read_text())
+    report["blend_weight"] = 3.0
+    (again / "checkpoint" / "training.json").write_text(json.dumps(report))
+    seal(again / "checkpoint")
+    assert find_checkpoint(Package.open(again / "app")) is None
+
+
+def test_the_engine_tells_what_the_model_got(app: Path) -> None:
+    part = part_of(app, ("red fox", "red fox"), ("red fox", ""), ("", "a dog"), ("dog", "a dog"))
+    with running_engine(app) as url:
+        way = EngineWay(App.open(app), url)
+        seen = list(way.look(part))
+        way.close()
+    names = [one.name for one in seen]
+    assert names[:2] == ["engine (cross)", "engine's summary feature (cross)"]
+    assert "engine (cross_global)" in names and "engine (blend)" in names
+    for one in seen:
+        assert one.rows is not None and one.rows.tolist() == [True, True, False, True]
+        logits = np.array([tiny_logit([5, 8], [5, 8]), tiny_logit([5, 8], []), 0, 0.8])
+        weight, first = (2.0, part.bm25) if "blend" in one.name else (1.0, 0)
+        (scores,) = one.scores.values()
+        assert scores[one.rows] == pytest.approx((first + weight * logits)[one.rows], abs=1e-5)
+        for name, array in (one.inputs or {}).items():
+            assert np.array_equal(array[one.rows], part.inputs[name][one.rows])
+
+
+def test_an_engine_with_another_model_differs(app: Path, tmp_path: Path) -> None:
+    other = make_app(tmp_path / "other", blend_weight=3.0)
+    part, tally = part_of(app, ("red fox", "red fox")), Tally()
+    with running_engine(other) as url:
+        way = EngineWay(App.open(app), url)
+        logits = np.array([tiny_logit([5, 8], [5, 8])])
+        ours = Seen(name="ONNX", scores={"blend": part.bm25 + 2.0 * logits})
+        compare(part, [ours, *way.look(part)], encoder_of(app), tally)
+        way.close()
+    assert len(tally.problems) == 1
+    assert "profile blend: score" in tally.problems[0]
+    assert "in engine (blend)" in tally.problems[0]
+
+
+def test_a_build_that_fails_is_a_reason_to_skip(
+    app: Path, programs: Callable, tmp_path: Path
+) -> None:
+    programs("mvn", "echo '[ERROR] Unknown host'; exit 1")
+    results = verify(app, pairs=2)
+    assert [result.status for result in results] == ["incomplete"] * 4
+    assert "Vespa's own validators: Maven could not build the judge" in results[0].skipped[0]
+
+
+def test_an_engine_that_does_not_start_says_why(app: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerifyError, match="does not serve the package: .*manifest.json"):
+        with running_engine(tmp_path):
+            pass
+
+
+def test_the_engine_ends_when_its_parent_is_killed(app: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from ranker.verify.engine import running_engine\n"
+        f"with running_engine(Path({str(app)!r})) as url:\n"
+        "    print(url, flush=True); time.sleep(600)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert [path.name.startswith("ranker-verify-engine-") for path in tmp_path.glob("r*")]
+    finally:
+        parent.kill()
+        parent.communicate()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and list(tmp_path.glob("ranker-verify-engine-*")):
+        time.sleep(0.05)
+    assert list(tmp_path.glob("ranker-verify-engine-*")) == []
+    with Http(Endpoint.of(url)) as http, pytest.raises(EndpointError, match="nothing answers"):
+        http.get("/state/v1/health")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_prints_one_table(
+    trained: Path, no_java: None, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["verify", str(trained / "app"), "--pairs", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert [shown.count(f"│ {name} ") for name in CHECKS] == [1, 1, 1, 1]
+    assert "id mismatches 0" in shown and "scores torch 27" in shown
+    assert "parity: skipped: ids and scores in Vespa's evaluator: no JDK" in shown
+
+
+def test_the_command_fails_with_the_first_reason_and_one_object(
+    app: Path, no_java: None, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["verify", str(app), "--pairs", "3", "--strict", "--json"]) == 1
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert answer["error"].startswith("package: not checked: Vespa's own validators: no JDK")
+    assert [check["status"] for check in answer["checks"]] == ["failed"]
+    assert told.err.splitlines()[-1] == f"ranker: error: {answer['error']}"
+    assert main(["verify", str(app), "--pairs", "3", "--strict"]) == 1
+    assert capsys.readouterr().out.count("not begun") == 3
+
+
+def test_texts_of_judged_data_and_another_vespa(
+    app: Path, no_java: None, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = str(write_csv(tmp_path / "judged.csv"))
+    command = ["verify", str(app), "--data", data, "--pairs", "7", "--json"]
+    assert main([*command, "--vespa-version", "8.100.20"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["vespa_version"], answer["error"]) == ("8.100.20", None)
+    figures = {check["name"]: check["figures"] for check in answer["checks"]}
+    assert figures["parity"]["scores_engine"] == 21
+    assert main([*command, "--vespa-version", "8.1.1"]) == 1
+    assert "8.100.20 is the oldest known here" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_none_is_an_error(
+    app: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["verify", str(app), "--checkpoint", str(tmp_path)]) == 1
+    assert "is not a checkpoint of `ranker train`" in capsys.readouterr().err
 
 
 # --- operations and requests ---------------------------------------------------------------------
@@ -370,6 +681,18 @@ def test_many_first_builds_at_once_are_one(programs: Callable, tmp_path: Path) -
     assert Path(jar).read_text() == "jar\n"
     assert Path(jars).parent.is_dir()
     assert Path(jar).is_relative_to(tmp_path / "cache" / "ranker")
+
+
+def test_first_builds_of_two_processes_are_one(programs: Callable, tmp_path: Path) -> None:
+    programs("mvn", MAVEN)
+    script = "from ranker.verify import class_path; print(class_path('8.123.4'))"
+    command = [sys.executable, "-c", script]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = [process.communicate()[0] for process in started]
+    assert found[0] == found[1] != ""
+    assert len((tmp_path / "cache" / "calls").read_text().splitlines()) == 1
+    kept = sorted(path.name for path in (tmp_path / "cache" / "ranker").iterdir())
+    assert len(kept) == 2 and kept[1] == f"{kept[0]}.lock"  # the build and its lock, no more
 
 
 def test_once_built_neither_maven_nor_network_is_needed(programs: Callable, tmp_path: Path) -> None:

@@ -2,26 +2,35 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_support import make_app, tiny_logit
+from engine_support import make_app, make_bundle, tiny_logit
+from families import FAMILIES, make_family
+from figures import record
+from plugin_support import application
+from test_export import checkpoint_of
 
 from ranker import contract
-from ranker.bundle import seal
+from ranker.bundle import Checkpoint, seal
 from ranker.client import App
 from ranker.encode import pair_inputs, stored
 from ranker.errors import MissingTool, VerifyError
+from ranker.export import export
 from ranker.feed import put_operation
-from ranker.package import Package
+from ranker.model import load_weights
+from ranker.package import Package, write
+from ranker.plugin import install
 from ranker.records import Document
-from ranker.verify import Judge, container, verify, working_copy
+from ranker.verify import CheckResult, Judge, container, verify, working_copy
+from ranker.verify.build import java
 from ranker.verify.court import Bench, Court
+from ranker.verify.difference import TOLERANCE
 from ranker.verify.pairs import nasty_pairs, special_tokens
-from ranker.verify.parity import TOLERANCE, check_parity
-from ranker.verify.traffic import check_feed, check_queries
+from ranker.verify.parity import check_parity
+from ranker.verify.traffic import check_feed, check_queries, operation_problems
 from ranker.verify.validity import check_package
 
 pytestmark = pytest.mark.java
@@ -78,7 +87,7 @@ def test_a_package_of_ours_is_valid(judge: Judge, app: Path, copy: Path) -> None
     validation = judge.validate(copy)
     assert validation.errors == ()
     assert all("vespa-verify-ranksetup-bin" in warning for warning in validation.warnings)
-    result = check_package(Package.open(app), court=court_of(judge, copy), version=VERSION)
+    result = check_package([Package.open(app)], court=court_of(judge, copy), version=VERSION)
     assert result.status == "passed"
 
 
@@ -98,7 +107,7 @@ def test_errors_come_in_vespas_words(
 ) -> None:
     folder = changed(name, old, new)
     with working_copy(folder) as copy:
-        result = check_package(Package.open(folder), court=court_of(judge, copy), version=VERSION)
+        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
     assert result.status == "failed"
     (problem,) = result.problems
     assert problem.startswith("Vespa: ")
@@ -172,7 +181,9 @@ def test_ids_and_scores_are_equal_on_nasty_texts(judge: Judge, app: Path, copy: 
     pairs = nasty_pairs(80, specials=special_tokens(package.tokenizer_json))
     result = check_parity(package, pairs, court=court_of(judge, copy))
     assert result.status == "passed", result.difference
-    assert result.figures["cells"] == 80 * 3 * 3 * 128
+    engine = result.figures["scores_engine"]
+    assert result.figures["scores_vespa"] == 80 * 3 and 160 < engine < 240
+    assert result.figures["cells"] == (80 * 3 + engine) * 3 * 128
     assert result.figures["id_mismatches"] == 0
     assert result.figures["largest_score_difference"] <= TOLERANCE
 
@@ -185,14 +196,15 @@ def test_another_separator_in_a_profile_is_shown_as_two_rows(
     sep = f"query_length + 1, {package.spec.sep_id}"
     folder = changed("schemas/doc/cross.profile", sep, "query_length + 1, 4")
     with working_copy(folder) as copy:
-        result = check_parity(package, nasty_pairs(3), court=court_of(judge, copy))
+        court = court_of(judge, copy)
+        result = check_parity(package, nasty_pairs(3), court=court, engine=False)
     assert result.figures["id_mismatches"] == 2 * 3  # cross and blend inherit it, not cross_global
-    assert result.problems[0] == "profile cross, pair 0: input_ids differs"
+    assert result.problems[0] == "pair 0: input_ids differs between ranker and Vespa (cross)"
     assert result.difference is not None
     lines = [line.split() for line in result.difference.splitlines()]
     assert lines[1][:2] == ["query", "''"]
     assert lines[4][:3] == ["ranker", "[CLS]", "[SEP]"]
-    assert lines[5][:3] == ["Vespa", "[CLS]", "[MASK]"]
+    assert lines[5][:4] == ["Vespa", "(cross)", "[CLS]", "[MASK]"]
     assert lines[6] == ["^"]
 
 
@@ -202,31 +214,94 @@ def test_another_weight_in_a_profile_is_a_difference(
     folder = changed("schemas/doc/blend.profile", "2 * logit", "2.5 * logit")
     with working_copy(folder) as copy:
         pairs = nasty_pairs(4)
-        result = check_parity(Package.open(app), pairs, court=court_of(judge, copy))
+        court = court_of(judge, copy)
+        result = check_parity(Package.open(app), pairs, court=court, engine=False)
     assert result.figures["id_mismatches"] == 0
     assert result.figures["largest_score_difference"] > TOLERANCE
-    assert all(line.startswith("profile blend, pair") for line in result.problems)
-    assert "in Python" in result.problems[0]
+    assert all(": profile blend: score" in line for line in result.problems)
+    assert "in ONNX" in result.problems[0] and "in Vespa (blend)" in result.problems[0]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert"])
-def test_every_family_is_equal_in_vespa(family: str, judge: Judge, tmp_path: Path) -> None:
-    from families import make_family
-    from test_export import checkpoint_of
+@pytest.fixture(scope="module")
+def families() -> Iterator[list[CheckResult]]:
+    """Results of the families, for one line of figures."""
+    results: list[CheckResult] = []
+    yield results
+    if results:
+        record(
+            "parity of five families",
+            f"{parity_text(results)} ({', '.join(FAMILIES[: len(results)])}; random weights)",
+        )
 
-    from ranker.export import export
-    from ranker.package import write
 
-    model = make_family(family, tmp_path / "model")
-    bundle = export(checkpoint_of(model, tmp_path / "checkpoint"), tmp_path / "bundle")
-    package = write(bundle, tmp_path / "app")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
+    family: str, judge: Judge, families: list[CheckResult], tmp_path: Path
+) -> None:
+    package, checkpoint = packaged(make_family(family, tmp_path / "model"), tmp_path)
     with working_copy(package.path) as copy:
         pairs = nasty_pairs(40, specials=special_tokens(package.tokenizer_json))
         court = court_of(judge, copy)
-        assert check_package(package, court=court, version=VERSION).problems == ()
-        result = check_parity(package, pairs, court=court)
+        assert check_package([package], court=court, version=VERSION).problems == ()
+        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
     assert result.status == "passed", result.difference
     assert result.figures["profiles"] == 3
+    assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 120
+    assert result.figures["scores_engine"] > 60
+    families.append(result)
+
+
+def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
+    tiny_bert: Path, judge: Judge, tmp_path: Path
+) -> None:
+    package, checkpoint = packaged(tiny_bert, tmp_path)
+    with working_copy(package.path) as copy:
+        pairs = nasty_pairs(10_000, specials=special_tokens(package.tokenizer_json))
+        court = court_of(judge, copy)
+        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
+    assert result.problems == (), result.difference
+    assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 30_000
+    assert result.figures["scores_engine"] > 20_000
+    record("parity, random pairs", f"{parity_text([result])} (two-layer BERT, random weights)")
+
+
+def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
+    minilm: Path, judge: Judge, tmp_path: Path
+) -> None:
+    import torch
+
+    model = load_weights(minilm)
+    torch.manual_seed(7)
+    with torch.no_grad():  # as large as a trained head's, so that a wrong token shows
+        model.classifier.weight.normal_()
+    model.save_pretrained(tmp_path / "model")
+    shutil.copy(minilm / "tokenizer.json", tmp_path / "model")
+    package, checkpoint = packaged(tmp_path / "model", tmp_path)
+    with working_copy(package.path) as copy:
+        pairs = nasty_pairs(200, specials=special_tokens(package.tokenizer_json))
+        court = court_of(judge, copy)
+        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
+    assert result.problems == (), result.difference
+    assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 600
+    record("parity, MiniLM", f"{parity_text([result])} (all-MiniLM-L6-v2, random head)")
+
+
+def packaged(model: Path, folder: Path) -> tuple[Package, Checkpoint]:
+    """The package of an untrained model, and its checkpoint."""
+    checkpoint = checkpoint_of(model, folder / "checkpoint")
+    return write(export(checkpoint, folder / "bundle"), folder / "app"), checkpoint
+
+
+def parity_text(results: Sequence[CheckResult]) -> str:
+    """The figures of parity checks in words."""
+    total = {name: sum(r.figures[name] for r in results) for name in results[0].figures}
+    largest = max(result.figures["largest_score_difference"] for result in results)
+    return (
+        f"{total['pairs']:,} pairs x 3 rank profiles in torch, ONNX, engine and Vespa: "
+        f"{total['id_mismatches']} id mismatches in {total['cells']:,} cells, largest score "
+        f"difference {largest:.1e} of {total['scores_vespa']:,} scores in Vespa, "
+        f"{total['scores_engine']:,} in the engine"
+    )
 
 
 # --- feed and queries ----------------------------------------------------------------------------
@@ -244,18 +319,41 @@ def test_what_vespas_reader_refuses_and_what_it_takes(judge: Judge, app: Path, c
     ids = client.encoder.document_ids(FOX)
     good = put_operation(FOX, ids, client.manifest)
 
-    def read(**fields: object) -> tuple[str | None, dict[str, int]]:
+    def read(**fields: object) -> tuple[str | None, dict[str, list[float]]]:
         operation = {**good, "fields": {**good["fields"], **fields}}
         (answer,) = judge.feed(copy, [operation])
         return answer.error, answer.cells
 
-    assert read() == (None, {"doc_token_ids": 6})
-    # Too few cells are filled up without a word: the reason for our own check.
-    assert read(doc_token_ids={"values": ids[:2]}) == (None, {"doc_token_ids": 2})
+    assert read() == (None, {"doc_token_ids": stored(ids, 95)})
     assert "Field 'nothing' is not defined" in str(read(nothing=1)[0])
     assert "illegal code point 0x1" in str(read(text="a\x01")[0])
     assert "id:ranker:doc::1" in str(read(token_spec="x")[0])
     assert read(doc_token_ids={"values": [1] * 96})[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"doc_token_ids": {"values": [7, 8]}}, "has 2 cells, expected 95; Vespa fills up with 0"),
+        ({"doc_token_ids": None}, "is missing; Vespa would rank with an empty text"),
+        ({"doc_token_ids": {"values": [-7] * 95}}, "expected the ids"),
+        ({"doc_token_ids": {"values": [0.5] * 95}}, "expected the ids"),
+        ({"doc_token_ids": {"values": [10**6] * 95}}, "expected the ids"),
+        ({"token_spec": None}, "token_spec is None, expected"),
+        ({"token_spec": 7}, "token_spec is 7, expected"),
+    ],
+)
+def test_traps_that_vespas_reader_takes_are_caught_by_us(
+    fields: dict[str, object], words: str, judge: Judge, app: Path, copy: Path
+) -> None:
+    client = App.open(app)
+    ids = client.encoder.document_ids(FOX)
+    good = put_operation(FOX, ids, client.manifest)
+    trap = {**good, "fields": {**good["fields"], **fields}}
+    (answer,) = judge.feed(copy, [trap])
+    assert answer.error is None
+    (problem,) = operation_problems(trap, ids, client.manifest)
+    assert words in problem
 
 
 @pytest.fixture(scope="module")
@@ -293,11 +391,79 @@ def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
     assert "does not contain requested rank profile 'bm25x'" in problem
 
 
+def test_built_once_it_works_without_maven_and_network(
+    judge: Judge, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = java().parent.parent  # of the judge above
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.delenv("MAVEN_HOME", raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Judge() as other:
+        assert other.validate(copy).errors == ()
+
+
+def test_errors_name_the_package_and_not_the_working_copy(
+    judge: Judge, changed: Callable[..., Path]
+) -> None:
+    folder = changed("services.xml", "<search/>", "<search/><!-- -->")
+    (folder / "models").mkdir()
+    (folder / "models" / "bad.onnx").write_text("no model")
+    with working_copy(folder) as copy:
+        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
+    assert "belong in files/" in result.problems[0]
+    assert f"Could not import ONNX model from '{folder}/models/bad.onnx'" in result.problems[1]
+
+
+def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
+    judge: Judge, changed: Callable[..., Path]
+) -> None:
+    folder = changed("schemas/doc/bm25.profile", "first-phase", "first_phase")
+    with working_copy(folder) as copy:
+        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
+    assert result.problems == (
+        "Vespa: Could not parse schema file 'doc.sd': Failed parsing rank-profile from "
+        '\'bm25.profile\': Encountered " <IDENTIFIER> "first_phase"" at line 3, column 5. '
+        "At position: first_phase { ^",
+    )
+
+
 def test_the_whole_command(app: Path, judge: Judge) -> None:
-    results = verify(app, pairs=40, strict=True)
+    told: list[tuple[str, int, int]] = []
+    results = verify(app, pairs=40, strict=True, on_progress=lambda *args: told.append(args))
     assert [(result.name, result.problems) for result in results] == [
         (name, ()) for name in ("package", "parity", "feed", "queries")
     ]
     figures = {result.name: result.figures for result in results}
     assert figures["parity"]["pairs"] == figures["feed"]["read_by_vespa"] == 40
     assert figures["queries"]["requests"] > 80
+    assert figures["queries"]["answered_by_vespa"] == figures["queries"]["requests"]
+    for name in ("parity", "feed", "queries"):
+        done = [(done, total) for what, done, total in told if what == name]
+        assert done[-1][0] == done[-1][1] > 0
+    record("package", f"valid for Vespa {VERSION}; warnings: {len(results[0].warnings)}")
+    record("feed", f"{figures['feed']['read_by_vespa']} operations read by Vespa as meant")
+    record("queries", f"{figures['queries']['requests']} requests taken by Vespa's real container")
+
+
+def test_the_models_in_somebodys_application(judge: Judge, tmp_path: Path) -> None:
+    app = application("library", tmp_path)
+    schema, fields = "book", ["title", "abstract"]
+    first = make_bundle(tmp_path / "first")
+    second = make_bundle(tmp_path / "second", query_slots=20, document_slots=50)
+    install(first, app, schema=schema, text_fields=fields).apply()
+    install(second, app, schema=schema, text_fields=fields[1:], name="small").apply()
+    results = verify(app, pairs=20)
+    assert [(result.name, result.problems, result.skipped) for result in results] == [
+        (name, (), ())
+        for name in (
+            "package",
+            *("parity (ranker)", "parity (small)", "feed (ranker)", "feed (small)"),
+            *("queries (ranker)", "queries (small)"),
+        )
+    ]
+    parity, small = results[1], results[2]
+    assert parity.figures["scores_vespa"] == small.figures["scores_vespa"] == 60
+    assert small.figures["cells"] == 20 * 3 * 3 * 70
+    assert "not compared with the embedded engine" in " ".join(parity.warnings)

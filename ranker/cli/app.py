@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker import __version__
-from ranker.cli import build, serve
+from ranker.cli import build, data, serve, train
 from ranker.cli.config import read_config
 from ranker.cli.console import note, set_up_logging
 from ranker.errors import RankerError
@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+data.register(app)
+train.register(app)
 build.register(app)
 serve.register(app)
 

@@ -1,8 +1,10 @@
 """What a person sees: progress and notes on stderr, results on stdout."""
 
 import contextlib
+import io
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 from ranker.files import write_text
 
-__all__ = ["emit", "note", "progress", "save_options", "set_up_logging", "table"]
+__all__ = ["drawn", "emit", "note", "progress", "save_options", "set_up_logging", "table"]
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
@@ -38,6 +40,24 @@ def table(headers: list[str], rows: list[list[str]]) -> str:
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def drawn(*renderables: Any) -> str:
+    """What rich draws, as text: in colour on a terminal, plain in a pipe or a file."""
+    from rich.console import Console
+
+    on_terminal = sys.stdout.isatty()
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=on_terminal,
+        width=min(shutil.get_terminal_size((100, 24)).columns, 120) if on_terminal else 100,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    console.print(*renderables, sep="\n")
+    lines: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines.splitlines())
 
 
 def _is_number(cell: str) -> bool:

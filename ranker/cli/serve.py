@@ -68,21 +68,46 @@ def deploy(
 
 
 def serve(
-    app: Annotated[Path, typer.Argument(help="Application package of `ranker package`.")],
     data: Annotated[Path, typer.Option(help="Folder of the documents; made if absent.")],
+    app: Annotated[
+        Path | None,
+        typer.Argument(help="Application package; what was deployed last to --data if absent."),
+    ] = None,
     port: Annotated[int, typer.Option(help="TCP port.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    config_port: Annotated[
+        int | None, typer.Option(help="Another port; `vespa deploy` without -t uses 19071.")
+    ] = None,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Serve APP, whatever was deployed after it.")
+    ] = False,
 ) -> None:
-    """Serve an application with the embedded engine, until Ctrl-C."""
+    """Serve an application with the embedded engine, until Ctrl-C.
+
+    Takes `vespa deploy` and `ranker deploy --target server` while it runs; what was deployed last
+    is served again after a restart, also with the same APP.
+    """
     from ranker.engine import serve as run
 
-    told = f"serving {app} at http://{host}:{port}, documents in {data}; Ctrl-C stops"
-    run(app, data=data, port=port, host=host, on_start=lambda: note(told))
+    told = f"serving {app or 'what is deployed'} at http://{host}:{port}, data in {data}"
+    run(
+        app,
+        data=data,
+        port=port,
+        host=host,
+        config_port=config_port,
+        deploy=deploy,
+        on_start=lambda: note(f"{told}; Ctrl-C stops"),
+    )
 
 
 def feed(
     data: Annotated[
-        str, typer.Argument(help="Documents: judged data or a bare corpus; - is standard input.")
+        str,
+        typer.Argument(
+            help="Documents: judged data, a bare corpus, or Vespa's own lines with put and fields "
+            "(of `vespa visit`); - is standard input."
+        ),
     ],
     app: App = None,
     url: Url = None,
@@ -99,16 +124,18 @@ def feed(
 ) -> None:
     """Tokenize documents and feed them; every one is accounted for.
 
+    A document of a collection has an id, a title and a text; they go into the text fields that
+    `ranker package --text` named, and replace the document of that id. Vespa's own lines keep
+    their ids and all their fields, and get their token ids; --format vespa if they come by -.
     Exits 1, with a list, if a document did not arrive. Feeding again is harmless.
     """
-    from ranker.dataset import read_corpus
     from ranker.feed import feed as run
-    from ranker.feed import write_operations
+    from ranker.feed import read_documents, write_operations
 
     if (write is None) == (url is None):
         raise UsageError("name an endpoint with --url, or a file with --write")
     opened = _app(app, url)
-    documents = read_corpus(data, format=format, skip_bad=skip_bad)
+    documents = read_documents(data, format=format, skip_bad=skip_bad)
     if write is not None:
         with progress(quiet=as_json) as bars:
             written = write_operations(_counted(documents, bars), opened, write)
@@ -186,7 +213,7 @@ def query(
             ],
         },
         as_json=as_json,
-        text=_hits_text(result),
+        text=_hits_text(result, opened.manifest),
     )
 
 
@@ -213,7 +240,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons."""
-    from ranker import contract, measures
+    from ranker import measures
     from ranker.client import Client
     from ranker.dataset import load, splits
     from ranker.evaluate import evaluate as run
@@ -221,8 +248,10 @@ def evaluate(
     if split is None and "test" in splits(data, format=format):
         split = "test"
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
-    profiles = profile or [contract.BM25, contract.CROSS, contract.BLEND]
-    with Client(url, _app(app, url), cert=cert, key=key) as client, progress(quiet=as_json) as bars:
+    opened = _app(app, url)
+    known = opened.manifest.profiles
+    profiles = profile or [one.name for one in known if one.phase != "global"]
+    with Client(url, opened, cert=cert, key=key) as client, progress(quiet=as_json) as bars:
         task = bars.add_task("evaluate", total=None, info="")
         evaluation = run(
             dataset,
@@ -280,14 +309,18 @@ def _counted(documents: Any, bars: Any) -> Iterator[Any]:
         yield document
 
 
-def _hits_text(result: Any) -> str:
+def _hits_text(result: Any, manifest: Any) -> str:
+    def bm25(hit: Any) -> float:
+        found = (hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
+        return float(sum(found))
+
     rows = [
         [
             str(rank),
             f"{hit.relevance:.3f}",
-            f"{hit.match_features.get('bm25(contents)', 0.0):.3f}",
+            f"{bm25(hit):.3f}",
             hit.doc_id,
-            str(hit.fields.get("title", ""))[:60],
+            str(hit.fields.get(manifest.text_fields[0], ""))[:60],
         ]
         for rank, hit in enumerate(result.hits, start=1)
     ]

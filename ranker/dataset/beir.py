@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ranker.dataset.parts import read_documents, read_queries
 from ranker.dataset.problems import Place, Problems
-from ranker.dataset.source import Parts, by_split, qrels_of
+from ranker.dataset.source import Parts, by_split, files_of_split, qrels_of
 from ranker.records import Document, Qrel, Query
 
 __all__ = ["BeirFolder"]
@@ -35,6 +35,11 @@ class BeirFolder(Parts):
     def splits(self) -> tuple[str, ...]:
         """The names of the files in `qrels`."""
         return tuple(sorted(self._qrels()))
+
+    def files(self, split: str | None) -> list[Path]:
+        """Corpus, queries, and the judgements of the split."""
+        corpus, queries = self._file("corpus.jsonl"), self._file("queries.jsonl")
+        return [corpus, queries, *files_of_split(self._qrels(), split)]
 
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
         """The rows of corpus.jsonl."""

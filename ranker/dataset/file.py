@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranker.dataset.collection import Ledger
-from ranker.dataset.fields import judgement_of
+from ranker.dataset.fields import Judgement, judgement_of
 from ranker.dataset.parts import TREC, read_documents
 from ranker.dataset.problems import Place, Problems, gather, parsed
 from ranker.dataset.source import Source
@@ -32,12 +32,24 @@ class CorpusFile(Source):
         """None: a file is one split."""
         return ()
 
+    def files(self, split: str | None) -> list[Path]:
+        """The file."""
+        return [Path(self.path)]
+
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
         """The documents of the file; of judged rows, each once."""
         return read_documents(self.path, self.format, problems)
 
     def fill(self, ledger: Ledger, *, split: str | None, problems: Problems) -> None:
         """Enter the judged rows."""
+        gather(self.judgements(problems), ledger.add_judgement, problems)
+
+    def judgements(self, problems: Problems) -> Iterator[tuple[Place, Judgement]]:
+        """The judged rows as a stream.
+
+        Raises:
+            DataError: the file holds no judgements, or cannot be read.
+        """
         if self.format == TREC:
             raise DataError(
                 f"{self.path}: a file of TREC documents has no judgements; name the folder that "
@@ -45,4 +57,4 @@ class CorpusFile(Source):
             )
         table = open_table(self.path, format=self.format, problems=problems)
         table.require(("query",), ("title", "text"), ("label",))
-        gather(parsed(table.rows, judgement_of, problems), ledger.add_judgement, problems)
+        return parsed(table.rows, judgement_of, problems)

@@ -15,7 +15,7 @@ from ranker.dataset.trec import TrecFolder
 from ranker.errors import DataError, MissingExtra, UsageError
 from ranker.records import Document
 
-__all__ = ["FORMATS", "load", "read_corpus", "splits"]
+__all__ = ["FORMATS", "judged_source", "load", "read_corpus", "splits"]
 
 FORMATS = ("beir", "csv", "ir_datasets", "jsonl", "parquet", "trec", "tsv")
 _FOLDERS: dict[str, type[BeirFolder] | type[TrecFolder]] = {"beir": BeirFolder, "trec": TrecFolder}
@@ -44,14 +44,27 @@ def load(
         MissingExtra: an `ir_datasets` id without that library.
         UsageError: an unknown format.
     """
-    source = _source(data, format, judged=True)
-    if split is not None and split not in source.splits():
-        raise DataError(_no_split(data, split, source.splits()))
+    source = judged_source(data, format=format, split=split)
     problems = Problems(skip=skip_bad)
     ledger = Ledger()
     source.fill(ledger, split=split, problems=problems)
     problems.warn()
     return ledger.dataset(name=source.name, split=split, problems=problems)
+
+
+def judged_source(
+    data: str | Path, *, format: str | None = None, split: str | None = None
+) -> Source:
+    """What `load` reads from, not read yet; the arguments are those of `load`.
+
+    Raises:
+        DataError: there is no judged data, or no such split.
+        UsageError: an unknown format.
+    """
+    source = _source(data, format, judged=True)
+    if split is not None and split not in source.splits():
+        raise DataError(_no_split(data, split, source.splits()))
+    return source
 
 
 def read_corpus(

@@ -10,7 +10,7 @@ from ranker.dataset.problems import Place, Problems, gather
 from ranker.errors import DataError
 from ranker.records import Document, Qrel, Query
 
-__all__ = ["Parts", "Source", "by_split", "qrels_of"]
+__all__ = ["Parts", "Source", "by_split", "files_of_split", "qrels_of"]
 
 
 class Source(ABC):
@@ -24,6 +24,10 @@ class Source(ABC):
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """The names of the splits; none where the form has no splits."""
+
+    def files(self, split: str | None) -> list[Path]:
+        """The files that `fill` reads; none where they are a library's."""
+        return []
 
     @abstractmethod
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
@@ -60,8 +64,13 @@ def qrels_of(
     files: dict[str, Path], split: str | None, problems: Problems
 ) -> Iterator[tuple[Place, Qrel]]:
     """The judgements of one split's file, or of all files."""
-    for name in sorted(files) if split is None else [split]:
-        yield from read_qrels(files[name], problems)
+    for file in files_of_split(files, split):
+        yield from read_qrels(file, problems)
+
+
+def files_of_split(files: dict[str, Path], split: str | None) -> list[Path]:
+    """One split's file with judgements, or all files."""
+    return [files[name] for name in (sorted(files) if split is None else [split])]
 
 
 def by_split(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ranker.dataset.lines import reading
 from ranker.dataset.parts import file_format, read_documents, read_queries
 from ranker.dataset.problems import Place, Problems
-from ranker.dataset.source import Parts, by_split, qrels_of
+from ranker.dataset.source import Parts, by_split, files_of_split, qrels_of
 from ranker.records import Document, Qrel, Query
 
 __all__ = ["TrecFolder"]
@@ -50,6 +50,11 @@ class TrecFolder(Parts):
         """What the names of the qrels files say beside "qrels"; none for a single file."""
         qrels = self._qrels()
         return tuple(sorted(qrels)) if len(qrels) > 1 else ()
+
+    def files(self, split: str | None) -> list[Path]:
+        """Documents, topics, and the judgements of the split."""
+        documents = _files_below(self._found(_DOCUMENTS)[0])
+        return [*documents, *self._found(_TOPICS), *files_of_split(self._qrels(), split)]
 
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
         """The documents of the one file, or of all files of the folder in order of name."""

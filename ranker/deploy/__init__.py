@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ranker.deploy.archive import write_archive
+from ranker.deploy.archive import unpack_archive, write_archive
 from ranker.deploy.cloud import deploy_cloud
 from ranker.deploy.container import deploy_docker
 from ranker.deploy.deployment import Deployment, Say
@@ -26,6 +26,7 @@ __all__ = [
     "deploy_docker",
     "deploy_embedded",
     "deploy_server",
+    "unpack_archive",
     "write_archive",
 ]
 

@@ -52,7 +52,7 @@ def deploy_cloud(
         UsageError: a name, the key or the certificate cannot be used.
         EndpointError: Vespa Cloud does not answer, or refuses; the message is its own.
     """
-    Package.open(app)
+    app = Package.every(app)[0].path
     if key is not None and not key.is_file():
         raise UsageError(f"expected the tenant's API key as a PEM file: no file {key}")
     cloud_class = _cloud_class()

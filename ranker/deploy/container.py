@@ -50,7 +50,7 @@ def deploy_docker(
         ResponseError: Vespa refused the package.
     """
     say = on_progress or silent
-    package = Package.open(app)
+    package = Package.every(app)[0]
     docker = require("docker", extra="vespa")
     try:
         engine = docker.from_env()

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ranker.deploy.deployment import Deployment, Say, silent
+from ranker.deploy.server import deploy_server
 from ranker.endpoint import Endpoint, Http
 from ranker.errors import ArtifactError, EndpointError, UsageError
 from ranker.package import Package
@@ -28,6 +30,9 @@ def deploy_embedded(
 ) -> Deployment:
     """Start `python -m ranker.engine` on a package and wait until it answers.
 
+    Where an engine with that data folder answers at that port already, the package is deployed to
+    it while it goes on serving.
+
     Args:
         app: the package folder.
         data: folder of its documents; made where it is not there.
@@ -42,11 +47,15 @@ def deploy_embedded(
         EndpointError: the port is in use, or the engine ended at its start.
     """
     say = on_progress or silent
-    Package.open(app, model=False)
-    _require_free(host, port)
+    Package.open(app, model=False).require_own("the embedded engine")
     log = log or data.with_name(f"{data.name}.log")
-    process = _start([str(app), "--data", str(data), "--port", str(port), "--host", host], log)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    if (pid := _engine_of(data)) is not None and _answers(url, pid):
+        deployed = deploy_server(app, config_url=url, url=url, wait_s=wait_s, on_progress=say)
+        return _deployment(url, pid, log, deployed.message, warnings=deployed.warnings)
+    _require_free(host, port)
+    options = ["--data", str(data), "--port", str(port), "--host", host, "--deploy"]
+    process = _start([str(app), *options], log)
     say(f"starting the embedded engine (process {process.pid}) at {url}")
     try:
         _wait(process, url, log, wait_s)
@@ -54,15 +63,31 @@ def deploy_embedded(
         process.terminate()
         process.wait()
         raise
-    return Deployment(
-        target="embedded",
-        url=url,
-        message=f"the embedded engine runs as process {process.pid}; stop it with: "
-        f"kill {process.pid}",
-        pid=process.pid,
-        log=log,
-        process=process,
+    return _deployment(url, process.pid, log, "deployed", process=process)
+
+
+def _deployment(url: str, pid: int, log: Path, said: str, **more: Any) -> Deployment:
+    message = (
+        f"{said.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
     )
+    return Deployment(target="embedded", url=url, message=message, pid=pid, log=log, **more)
+
+
+def _engine_of(data: Path) -> int | None:
+    """Process id of the engine that had a data folder last; None where none did."""
+    try:
+        return int((data / "lock").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _answers(url: str, pid: int) -> bool:
+    """Whether it is that process that answers."""
+    try:
+        with Http(Endpoint.of(url)) as http:
+            return bool(http.get("/state/v1/version", timeout_s=5).json().get("pid") == pid)
+    except (EndpointError, AttributeError):
+        return False
 
 
 def _require_free(host: str, port: int) -> None:

@@ -51,7 +51,7 @@ def deploy_server(
         ResponseError: Vespa refused the package; the message is Vespa's own.
     """
     say = on_progress or silent
-    Package.open(app)
+    app = Package.every(app)[0].path
     with Http(Endpoint.of(config_url)) as config, Http(Endpoint.of(url)) as container:
         activated = _upload(config, app, say)
         warnings = _warnings(activated)

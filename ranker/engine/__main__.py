@@ -1,4 +1,4 @@
-"""Run the embedded engine: `python -m ranker.engine APP --data DIR [--port N] [--host ADDRESS]`."""
+"""Run the embedded engine: `python -m ranker.engine [APP] --data DIR [--port N] …`."""
 
 import argparse
 import logging
@@ -12,14 +12,16 @@ from ranker.errors import RankerError
 def main() -> int:
     """Serve until told to stop; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ranker.engine", description=__doc__)
-    parser.add_argument("app", type=Path, help="application package folder")
+    parser.add_argument("app", type=Path, nargs="?", help="application package folder")
     parser.add_argument("--data", type=Path, required=True, help="folder for the documents")
+    parser.add_argument("--config-port", type=int, help="another port; vespa deploy uses 19071")
+    parser.add_argument("--deploy", action="store_true", help="serve APP, whatever came after it")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        serve(arguments.app, data=arguments.data, port=arguments.port, host=arguments.host)
+        serve(**vars(arguments))
     except RankerError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

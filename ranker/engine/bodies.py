@@ -1,10 +1,11 @@
 """Bodies of requests: whole, unpacked and within limits, or refused."""
 
+import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["BadBody", "TooLarge", "read_body"]
+__all__ = ["BadBody", "TooLarge", "json_text", "json_token", "read_body"]
 
 LARGEST_BODY = 100 * 2**20
 """Bytes of a request, as in Vespa's container."""
@@ -39,6 +40,33 @@ async def read_body(scope: Mapping[str, Any], receive: Receive) -> bytes:
         name = encoding.decode("latin-1")
         raise BadBody(f"Content-Encoding '{name}' is not supported; use gzip or none")
     return _unpacked(body)
+
+
+def json_text(body: bytes) -> str:
+    """The text of a JSON body in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is in none of them.
+    """
+    return body.decode(json.detect_encoding(body))
+
+
+def json_token(value: Any) -> str:
+    """Jackson's name of the token that a JSON value begins with, which Vespa's messages tell."""
+    match value:
+        case None:
+            return "VALUE_NULL"
+        case bool():
+            return f"VALUE_{str(value).upper()}"
+        case int():
+            return "VALUE_NUMBER_INT"
+        case float():
+            return "VALUE_NUMBER_FLOAT"
+        case str():
+            return "VALUE_STRING"
+        case list():
+            return "START_ARRAY"
+    return "START_OBJECT"
 
 
 async def _whole(receive: Receive) -> bytes:

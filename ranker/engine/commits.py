@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from ranker.engine.faults import DocumentFault
 from ranker.engine.operations import Operation
@@ -26,6 +27,7 @@ LARGEST_BATCH = 500
 MOST_WAITING = 10_000
 
 _Ticket = tuple[Operation, asyncio.Future[None]]
+_T = TypeVar("_T")
 
 
 class Commits:
@@ -43,6 +45,7 @@ class Commits:
         self._waiting: deque[_Ticket] = deque()
         self._running: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commits")
+        self._turn = asyncio.Lock()
 
     async def submit(self, operation: Operation) -> None:
         """Run an operation; it is on disk when this returns.
@@ -62,6 +65,17 @@ class Commits:
             self._running = loop.create_task(self._run())
         await done
 
+    async def between(self, function: Callable[[Store], _T]) -> _T:
+        """Run a function on the store, on the commits' thread, while no transaction is open."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            return await loop.run_in_executor(self._thread, function, self._store)
+
+    async def drained(self) -> None:
+        """Wait until no operation waits; for ever, where new ones keep coming."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
     def close(self) -> None:
         """Wait for the commit that is on its way, then close the store."""
         self._thread.shutdown()
@@ -72,7 +86,9 @@ class Commits:
         try:
             while self._waiting:
                 count = min(len(self._waiting), LARGEST_BATCH)
-                await self._commit([self._waiting.popleft() for _ in range(count)])
+                tickets = [self._waiting.popleft() for _ in range(count)]
+                async with self._turn:
+                    await self._commit(tickets)
         finally:
             self._running = None
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
+from ranker.engine.bodies import json_text
 from ranker.engine.commits import Commits
 from ranker.engine.faults import DocumentFault
 from ranker.engine.operations import Operation, parse_put, parse_remove, parse_update
 from ranker.engine.paths import Target, checked_parameters
 from ranker.engine.store import Reader
-from ranker.engine.visits import fields_of, parse_visit
+from ranker.engine.visits import fields_of, parse_sweep, parse_visit
 from ranker.manifest import Manifest
 
 __all__ = ["Documents", "Reply"]
@@ -20,7 +23,12 @@ __all__ = ["Documents", "Reply"]
 LARGE_BODY = 100_000
 """Bytes above which a document is parsed away from the event loop."""
 
-_METHODS = ("GET", "POST", "PUT", "DELETE")
+METHODS = ("GET", "POST", "PUT", "DELETE")
+ROOT_METHODS = ("GET", "POST", "DELETE")
+
+OVERLOAD_S = 0.05
+"""Seconds to wait where too many operations wait already."""
+
 _T = TypeVar("_T")
 
 
@@ -67,23 +75,28 @@ class Documents:
         Raises:
             DocumentFault: it was refused or failed.
         """
+        methods = METHODS if target.namespace is not None else ROOT_METHODS
         if method == "OPTIONS":
-            return Reply(204, {}, allow=",".join(_METHODS))
-        if method not in _METHODS:
+            return Reply(204, {}, allow=",".join(methods))
+        if method not in methods:
             raise DocumentFault(
                 405,
                 f"'{method}' not allowed at '{target.path}'. "
-                f"Allowed methods are: {', '.join(_METHODS)}",
+                f"Allowed methods are: {', '.join(methods)}",
             )
-        timeout_s = checked_parameters(pairs, self.manifest.schema)
+        timeout_s = checked_parameters(method, target, pairs)
+        if "dryRun" in pairs and (target.user_id is None or method == "GET"):
+            raise DocumentFault(400, f"May not specify 'dryRun' at '{target.path}'")
+        if pairs.get("dryRun", "").lower() == "true":
+            return _done(target)  # nothing of the operation is looked at
         if target.type is not None and target.type != self.manifest.schema:
             raise DocumentFault(400, f"Document type {target.type} does not exist")
         if target.user_id is None:
-            return await self._visit(method, target, pairs, timeout_s)
+            if method == "GET":
+                return await self._visit(target, pairs, timeout_s)
+            return await self._sweep(method, target, pairs, body, timeout_s)
         if method == "GET":
             return await self._get(target, pairs)
-        if pairs.get("dryRun") == "true":
-            return _done(target)
         operation = await self._operation(method, target, pairs, body)
         try:
             async with asyncio.timeout(timeout_s):
@@ -104,7 +117,7 @@ class Documents:
         condition = pairs.get("condition")
         if method == "DELETE":
             return parse_remove(target.id, self.manifest, condition=condition)
-        create = pairs.get("create", "false")
+        create = pairs.get("create", "false").lower()
         if create not in ("true", "false"):
             raise DocumentFault(400, f"Expected true or false for 'create', got '{create}'")
         parse = parse_put if method == "POST" else parse_update
@@ -116,17 +129,7 @@ class Documents:
 
         return await self._run(parsed) if len(body) > LARGE_BODY else parsed()
 
-    async def _visit(
-        self, method: str, target: Target, pairs: Mapping[str, str], timeout_s: float
-    ) -> Reply:
-        if method != "GET":
-            raise DocumentFault(
-                400,
-                f"'{method}' at '{target.path}' changes many documents at once, "
-                "which is not supported by the embedded engine; name one document",
-            )
-        if "dryRun" in pairs:
-            raise DocumentFault(400, f"May not specify 'dryRun' at '{target.path}'")
+    async def _visit(self, target: Target, pairs: Mapping[str, str], timeout_s: float) -> Reply:
         visit = parse_visit(target, pairs, self.manifest)
         if pairs.get("stream") == "true":
             return Reply(200, {"pathId": target.path}, stream=visit.stream(self._reader))
@@ -139,6 +142,57 @@ class Documents:
         if page.continuation is not None:
             body["continuation"] = page.continuation
         return Reply(200, body)
+
+    async def _sweep(
+        self, method: str, target: Target, pairs: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> Reply:
+        """Remove or update every document of a selection; a part of them where time is over."""
+        if method == "POST":
+            if "destinationCluster" not in pairs:
+                raise DocumentFault(400, f"Must specify 'destinationCluster' at '{target.path}'")
+            raise DocumentFault(
+                400, "Copying is not supported by the embedded engine: it has one content cluster"
+            )
+        visit, chunk_s = parse_sweep(target, pairs, self.manifest)
+        make = self._each(method, target, pairs["selection"], body)
+        count, end = 0, time.monotonic() + min(chunk_s, timeout_s)
+        while True:
+            page = await self._run(partial(visit.page, self._reader, timeout_s=timeout_s))
+            ids = [document["id"] for document in page.documents]
+            faults = await asyncio.gather(*(self._submitted(make(id_)) for id_ in ids))
+            count += len(ids)
+            reply: dict[str, Any] = {"pathId": target.path, "documentCount": count}
+            if fault := next(filter(None, faults), None):
+                return Reply(500, {**reply, "message": fault.message})
+            if page.continuation is None:
+                return Reply(200, reply)
+            if time.monotonic() >= end:
+                return Reply(200, {**reply, "continuation": page.continuation})
+            visit = visit.following(page)
+
+    def _each(
+        self, method: str, target: Target, selection: str, body: bytes
+    ) -> Callable[[str], Operation]:
+        """Makes the operation of a document that was selected, and must still be when it runs."""
+        if method == "DELETE":
+            remove = parse_remove(target.id, self.manifest, condition=selection)
+            return lambda id_: replace(remove, id=id_)
+        update = parse_update(
+            target.id, _json(body), self.manifest, condition=selection, create=False
+        )
+        return lambda id_: replace(update, id=id_, create=False)
+
+    async def _submitted(self, operation: Operation) -> DocumentFault | None:
+        """Run one of many operations; its fault, where it is not that of a race."""
+        while True:
+            try:
+                await self._commits.submit(operation)
+            except DocumentFault as fault:
+                if fault.status == 429:
+                    await asyncio.sleep(OVERLOAD_S)
+                    continue
+                return None if fault.status == 412 else fault
+            return None
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()
@@ -160,6 +214,8 @@ def _json(body: bytes) -> Any:
     if not body.strip():
         raise DocumentFault(400, "expected start of root object, got null")
     try:
-        return _DECODER.decode(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        return _DECODER.decode(json_text(body))
+    except ValueError as error:
         raise DocumentFault(400, f"failed parsing document: {error}") from error
+    except RecursionError as error:
+        raise DocumentFault(400, "failed parsing document: it is nested too deeply") from error

@@ -19,6 +19,7 @@ __all__ = [
     "make_entry",
     "rendered_fields",
     "terms_text",
+    "token_cells",
     "token_ids",
 ]
 
@@ -127,6 +128,12 @@ def token_ids(tokens: bytes | None, spec: TokenSpec) -> list[int]:
     return cells if 0 not in cells else cells[: sum(cell > 0 for cell in cells)]
 
 
+def token_cells(tokens: bytes, spec: TokenSpec) -> list[float]:
+    """All cells of the tensor, the zeros at its end too."""
+    cells = array(_code(spec), tokens)
+    return [*map(float, cells), *[0.0] * (spec.document_tokens - len(cells))]
+
+
 def rendered_fields(entry: Entry, spec: TokenSpec) -> dict[str, Any]:
     """The set fields as the document API returns them."""
     fields = {name: value for name, value in entry.values().items() if value is not None}
@@ -166,8 +173,11 @@ def _long(value: Any) -> int:
         number = int(text)
     except ValueError:
         number = 2**63
+    if isinstance(value, dict | list):
+        got = "an array" if isinstance(value, list) else "an object"
+        raise ValueError(f"Expected a com.yahoo.document.datatypes.LongFieldValue but got {got}")
     if isinstance(value, bool) or not -(2**63) <= number < 2**63:
-        raise ValueError(f'For input string: "{text.lower() if value is True else text}"')
+        raise ValueError(f'For input string: "{text.lower() if isinstance(value, bool) else text}"')
     return number
 
 

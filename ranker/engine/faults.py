@@ -6,6 +6,7 @@ from dataclasses import dataclass
 __all__ = [
     "DocumentFault",
     "QueryFault",
+    "bad_in_cluster",
     "bad_query",
     "bad_yql",
     "http_status",
@@ -30,10 +31,18 @@ STATUSES = {3: 400, 4: 400, 17: 400, 0: 503, 10: 503, 12: 504, 16: 404, 18: 500,
 
 @dataclass
 class QueryFault(Exception):
-    """A query that gets an error instead of an answer."""
+    """A query that gets an error instead of an answer.
+
+    Attributes:
+        code: Vespa's error code.
+        message: what is wrong.
+        in_cluster: whether the content cluster says so, not the reader of the request; the
+            answer then names the cluster as the error's source.
+    """
 
     code: int
     message: str
+    in_cluster: bool = False
 
     @property
     def summary(self) -> str:
@@ -59,14 +68,20 @@ def bad_query(message: str) -> QueryFault:
     return QueryFault(4, message)
 
 
+def bad_in_cluster(message: str) -> QueryFault:
+    """Code 4, found by the content cluster: what the query asks of this schema is not there."""
+    return QueryFault(4, message, in_cluster=True)
+
+
 def bad_yql(message: str) -> QueryFault:
     """Code 4, with the words of Vespa's YQL parser."""
     return QueryFault(4, f"Could not create query from YQL: {message}")
 
 
-def timed_out(seconds: float) -> QueryFault:
-    """Code 12: the query's time was over."""
-    return QueryFault(12, f"No time left after waiting for {seconds * 1000:.0f}ms to execute query")
+def timed_out(seconds: float, *, in_cluster: bool = True) -> QueryFault:
+    """Code 12: the query's time was over, before or while the cluster searched."""
+    message = f"No time left after waiting for {seconds * 1000:.0f}ms to execute query"
+    return QueryFault(12, message, in_cluster)
 
 
 def http_status(faults: Sequence[QueryFault]) -> int:

@@ -3,7 +3,7 @@
 import re
 
 from ranker import contract
-from ranker.engine.faults import bad_yql
+from ranker.engine.faults import QueryFault, bad_yql
 from ranker.engine.tree import And, Node, Nothing, Phrase, Range, Strings
 from ranker.lexical import terms
 
@@ -22,10 +22,6 @@ SEARCHABLE = frozenset({*KINDS, contract.TEXT, contract.DOC_TOKEN_IDS})
 SORTABLE = (contract.ID, contract.TOKEN_SPEC)
 """The attributes."""
 
-_NOT_SEARCHABLE = {
-    contract.TEXT: "it is in the summary only; search 'contents'",
-    contract.DOC_TOKEN_IDS: "It is a tensor field",
-}
 _INTEGER = re.compile(r"[+-]?\d+")
 _SIGNED = re.compile(r"-\d+")
 _INTERVAL = re.compile(r"([\[<])(-?\d*);(-?\d*)([\]>])")
@@ -35,12 +31,16 @@ def kind_of(field: str) -> str:
     """`text`, `string` or `number`.
 
     Raises:
-        QueryFault: code 4, there is no such field, or it cannot be searched.
+        QueryFault: code 4, there is no such field, or it cannot be searched; 17, it is a tensor.
     """
     if field in KINDS:
         return KINDS[field]
-    if field in _NOT_SEARCHABLE:
-        raise bad_yql(f"Cannot search for terms in '{field}': {_NOT_SEARCHABLE[field]}")
+    if field == contract.TEXT:
+        raise bad_yql(
+            f"Cannot search for terms in '{field}': it is in the summary only; search 'contents'"
+        )
+    if field == contract.DOC_TOKEN_IDS:
+        raise QueryFault(17, f"Cannot search for terms in '{field}': It is a tensor field")
     raise bad_yql(f"Field '{field}' does not exist.")
 
 

@@ -1,4 +1,9 @@
-"""The grammar of YQL, as far as the engine understands it, and the words of a syntax error."""
+"""The grammar of YQL, and the words of a syntax error.
+
+Expressions are read whole, with Vespa's precedences and its names for the operators; what of them
+means something here is for `yql` to say, so that an expression with no meaning is refused by the
+name of its operator and never read as another one.
+"""
 
 import functools
 from typing import Any
@@ -9,62 +14,105 @@ from ranker.errors import require
 __all__ = ["parse"]
 
 GRAMMAR = r"""
-start: "select"i fields "from"i sources "where"i expr order? limit? offset? timeout? grouping? ";"?
-fields: STAR | NAME ("," NAME)*
-sources: "sources"i? (STAR | source ("," source)*)
-source: NAME ("." NAME)*
-order: "order"i "by"i sort ("," sort)*
-sort: annotation? NAME DIRECTION?
-limit: "limit"i INTEGER
-offset: "offset"i INTEGER
-timeout: "timeout"i INTEGER
+start: _SELECT fields sources? where? order? limit? offset? timeout? grouping? ";"?
+fields: STAR | path ("," path)*
+sources: _FROM (path | _SOURCES STAR | _SOURCES path ("," path)*)
+where: _WHERE expr
+order: _ORDER sort ("," sort)*
+sort: annotation? path DIRECTION?
+limit: _LIMIT INTEGER
+offset: _OFFSET INTEGER
+timeout: _TIMEOUT INTEGER
 grouping: "|" /.+/s
 
-?expr: both ("or"i both)*             -> either
-?both: unit ("and"i unit)*            -> both
-?unit: "(" expr ")"
-     | annotation unit                -> annotated
-     | "!" unit                       -> negation
-     | "true"i                        -> everything
-     | "false"i                       -> nothing
-     | NAME "(" [argument ("," argument)*] ")"   -> call
-     | NAME "contains"i word          -> contains
-     | NAME "matches"i word           -> matches
-     | NAME SIGN value                -> compare
-     | NAME "in"i "(" [value ("," value)*] ")"   -> one_of
-?word: "(" word ")"
-     | annotation word                -> annotated
-     | NAME "(" [argument ("," argument)*] ")"   -> function
-     | value
-?argument: expr | value | NAME        -> name
-         | MAP                        -> map
-?value: STRING -> string | FLOAT -> number | INTEGER -> number | INFINITE -> number
-      | "@" NAME -> reference
-annotation: "{" [pair ("," pair)*] "}" | "[" "{" [pair ("," pair)*] "}" "]"
+?expr: either
+     | annotation either                     -> annotated
+     | map
+     | _NULL                                 -> null
+?either: both | both (_OR both)+             -> or
+?both: equality | equality (_AND equality)+  -> and
+?equality: relational
+         | relational "=" relational         -> eq
+         | relational "!=" relational        -> neq
+         | relational _CONTAINS relational   -> contains
+         | relational _MATCHES relational    -> matches
+         | relational _LIKE relational       -> like
+         | relational _NOT _MATCHES relational -> not_matches
+         | relational _NOT _LIKE relational  -> not_like
+         | relational _IN _literals          -> in
+         | relational _NOT _IN _literals     -> not_in
+         | relational _IS _NULL              -> is_null
+         | relational _IS _NOT _NULL         -> is_not_null
+_literals: "(" literal ("," literal)* ")"
+?relational: additive
+           | additive "<" additive           -> lt
+           | additive ">" additive           -> gt
+           | additive "<=" additive          -> lteq
+           | additive ">=" additive          -> gteq
+?additive: product
+         | product "+" additive              -> add
+         | product "-" additive              -> sub
+?product: unary
+        | unary "*" product                  -> mult
+        | unary "/" product                  -> div
+        | unary "%" product                  -> mod
+?unary: primary
+      | "!" primary                          -> not
+      | "-" primary                          -> negate
+?primary: "(" expr ")"
+        | path "(" [expr ("," expr)*] ")"    -> call
+        | path                               -> read_field
+        | literal
+?literal: STRING -> string | LONG -> long | INTEGER -> integer | FLOAT -> double
+        | TRUTH -> boolean | "@" NAME -> varref
+annotation: _map | "[" _map "]"
+map: _map
+_map: "{" [pair ("," pair)*] "}"
 pair: (NAME | STRING) ":" setting
-?setting: STRING -> string | FLOAT -> number | INTEGER -> number | TRUTH -> truth
-        | "@" NAME -> reference | annotation
+?setting: literal | map | list
+list: "[" [setting ("," setting)*] "]"
+path: NAME ("." NAME)*
 
-DIRECTION: "asc"i | "desc"i
-SIGN: "<=" | ">=" | "!=" | "<" | ">" | "="
+_ORDER.3: "order by"i
+DIRECTION.2: /(asc|desc)(?![A-Za-z0-9_-])/i
 STAR: "*"
-MAP: /\{\s*"[^{}]*\}/
-TRUTH.2: /(true|false)\b/i
-INFINITE.2: /-?Infinity\b/
-NAME: /[A-Za-z_][\w]*/i
-FLOAT: /[+-]?\d+\.\d+([eE][+-]?\d+)?/
-INTEGER: /[+-]?\d+L?/
-STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/s
-%ignore /\s+/
+TRUTH.2: /(true|false)(?![A-Za-z0-9_-])/i
+NAME: /(?!(from|and|or|in|contains|timeout|as|asc)(?![A-Za-z0-9_-]))[A-Za-z_][A-Za-z0-9_-]*/i
+FLOAT.3: /-?([0-9]+\.[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)/
+LONG.2: /-?[0-9]+L/i
+INTEGER: /-?[0-9]+/
+STRING: "\"" (_ESCAPE | /[^"\\]/s)* "\"" | "'" (_ESCAPE | /[^'\\]/s)* "'"
+_ESCAPE: /\\([btnfr"'\\\/]|u[0-9a-fA-F]{4})/
+%ignore /[ \t\r\n]+/
+%ignore /(\/\/|#)[^\r\n]*/
+%ignore /\/\*.*?\*\//s
 """
+
+KEYWORDS = (
+    "select from sources where limit offset timeout or and not in is null contains matches like"
+)
+GRAMMAR += "\n".join(f"_{word.upper()}.2: /{word}(?![A-Za-z0-9_-])/i" for word in KEYWORDS.split())
+
+
+REMEMBERED = 4096
+"""Longest statement that is kept with its tree: most clients repeat a short one."""
 
 
 def parse(text: str) -> Any:
-    """Lark's tree of a YQL statement.
+    """Lark's tree of a YQL statement, which must not be changed.
 
     Raises:
         QueryFault: code 4, it is not YQL.
     """
+    return _remembered(text) if len(text) <= REMEMBERED else _parsed(text)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(text: str) -> Any:
+    return _parsed(text)
+
+
+def _parsed(text: str) -> Any:
     lark = require("lark", extra="engine")
     try:
         return _parser().parse(text)

@@ -1,6 +1,8 @@
 """The HTTP side: routes of Vespa's container that clients use, as an ASGI application."""
 
 import asyncio
+import functools
+import html
 import itertools
 import logging
 import time
@@ -25,16 +27,30 @@ from ranker.engine.parameters import json_parameters, merged
 from ranker.engine.paths import PREFIX, target_of
 from ranker.engine.render import answer_json, dumps, faults_json
 from ranker.engine.search import Search
+from ranker.engine.uris import METHODS, BadUri, check_escapes, read_uri
 from ranker.package import Package
 
 __all__ = ["application"]
 
 logger = logging.getLogger(__name__)
 
-ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"]
+BAD_REQUEST = 17
+
+_ONLY_GET = (
+    "This API, BindingsOverviewHandler, only supports HTTP GET. You are probably looking for "
+    "another API/path."
+)
 
 
-def application(package: Package, search: Search, documents: Documents, pool: Executor) -> ASGIApp:
+def application(
+    package: Package,
+    search: Search,
+    documents: Documents,
+    pool: Executor,
+    *,
+    generation: int = 1,
+    counts: Counter[str] | None = None,
+) -> ASGIApp:
     """The ASGI application.
 
     Args:
@@ -42,13 +58,25 @@ def application(package: Package, search: Search, documents: Documents, pool: Ex
         search: answers queries.
         documents: the document API.
         pool: threads on which queries run, so that the event loop stays free.
+        generation: which deployment this is, for clients that ask.
+        counts: counters to go on with; a deployment does not begin them anew.
     """
-    api = _Api(package, search, documents, pool)
-    pages = _pages(package, api)
+    api = _Api(package, search, documents, pool, Counter() if counts is None else counts)
+    pages = _pages(package, api, generation)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await pages(scope, receive, send)
+            return
+        try:
+            path = read_uri(scope)
+        except BadUri as error:
+            await _html_page(400, str(error))(scope, receive, send)
+            return
         # A feed is thousands of requests a second: its path goes past router and middleware.
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["method"] not in METHODS:
+            await Response(status_code=405)(scope, receive, send)
+        elif path.startswith(PREFIX):
             response = await api.document(scope, receive)
             await response(scope, receive, send)
         else:
@@ -57,40 +85,48 @@ def application(package: Package, search: Search, documents: Documents, pool: Ex
     return app
 
 
-def _pages(package: Package, api: "_Api") -> Starlette:
+def _pages(package: Package, api: "_Api", generation: int) -> Starlette:
+    overview = functools.partial(status.overview, generation=generation)
     json_pages = {
-        "/": status.overview,
-        "/ApplicationStatus": status.overview,
+        "/ApplicationStatus": overview,
         "/state/v1": status.resources,
         "/state/v1/": status.resources,
         "/state/v1/health": status.health,
         "/state/v1/metrics": api.metrics,
         "/state/v1/version": status.version,
-        "/metrics/v2/values": api.metrics_v2,
         "/ranker/v1/manifest": lambda request: package.manifest.to_dict(),
     }
-    read = ["GET", "HEAD"]
+    only_get = _json_response({"error": _ONLY_GET}, 405)
+    only_get_metrics = PlainTextResponse("Only GET is supported", status_code=405)
+    routes = {
+        "/search": api.query,
+        "/search/{rest:path}": api.query,
+        "/": _only_read(_json_page(overview), only_get),
+        "/metrics/v2/values": _only_read(_json_page(api.metrics_v2), only_get_metrics),
+        "/status.html": _status_page,
+        "/ranker/v1/tokenizer": api.tokenizer,
+        **{path: _json_page(make) for path, make in json_pages.items()},
+    }
     return Starlette(
-        routes=[
-            Route("/search", api.query, methods=ALL_METHODS),
-            Route("/search/{rest:path}", api.query, methods=ALL_METHODS),
-            Route("/status.html", _status_page, methods=read),
-            Route("/ranker/v1/tokenizer", api.tokenizer, methods=read),
-            *(Route(path, _json_page(make), methods=read) for path, make in json_pages.items()),
-        ],
+        routes=[Route(path, page, methods=sorted(METHODS)) for path, page in routes.items()],
         exception_handlers={404: _no_binding},
     )
 
 
 class _Api:
     def __init__(
-        self, package: Package, search: Search, documents: Documents, pool: Executor
+        self,
+        package: Package,
+        search: Search,
+        documents: Documents,
+        pool: Executor,
+        counts: Counter[str],
     ) -> None:
         self._package = package
         self._search = search
         self._documents = documents
         self._pool = pool
-        self._counts: Counter[str] = Counter()
+        self._counts = counts
 
     async def query(self, request: Request) -> ASGIApp:
         """`/search/`."""
@@ -102,7 +138,9 @@ class _Api:
             body = await loop.run_in_executor(self._pool, self._answer, parameters, start)
             return _json_response(body, 200)
         except QueryFault as fault:
-            faults = [fault]
+            faults = [_named(fault, request)]
+        except BadUri as error:
+            return _html_page(400, str(error))
         except TooLarge as error:
             return _json_response({"message": str(error)}, 413)
         except BadBody as error:
@@ -115,7 +153,7 @@ class _Api:
 
     async def document(self, scope: Scope, receive: Receive) -> ASGIApp:
         """`/document/v1/`."""
-        path, method = _raw_path(scope), scope["method"]
+        path, method = scope["path"], scope["method"]
         try:
             target = target_of(path)
             body = await read_body(scope, receive) if method in ("POST", "PUT") else b""
@@ -165,15 +203,20 @@ async def _search_parameters(request: Request) -> dict[str, str]:
     if request.method == "POST" and kind == "application/json":
         body = json_parameters(await read_body(request.scope, request.receive))
     elif request.method == "POST" and kind == "application/x-www-form-urlencoded":
-        text = (await read_body(request.scope, request.receive)).decode("utf-8", "replace")
+        form = await read_body(request.scope, request.receive)
+        check_escapes("form", form)
+        text = form.decode("utf-8", "replace")
         body = dict(urllib.parse.parse_qsl(text, keep_blank_values=True))
     return merged(body, request.query_params.multi_items())
 
 
-def _raw_path(scope: Scope) -> str:
-    """The path as it was sent, still encoded."""
-    raw = scope.get("raw_path") or scope["path"].encode()
-    return str(raw.decode("ascii", "replace")).partition("?")[0]
+def _named(fault: QueryFault, request: Request) -> QueryFault:
+    """A bad request with its URI in the words, as Vespa has it."""
+    if fault.code != BAD_REQUEST:
+        return fault
+    query = request.scope["query_string"].decode("latin-1")
+    uri = request.scope["path"] + (f"?{query}" if query else "")
+    return QueryFault(fault.code, f"Invalid request [{uri}]: {fault.message}")
 
 
 def _document_response(scope: Scope, reply: Reply) -> ASGIApp:
@@ -237,14 +280,30 @@ def _json_response(body: dict[str, Any] | bytes, code: int) -> ASGIApp:
     return response
 
 
+def _only_read(page: Any, refusal: ASGIApp) -> Any:
+    """A page for GET and HEAD; every other method gets the refusal."""
+
+    async def checked(request: Request) -> Any:
+        return await page(request) if request.method in ("GET", "HEAD") else refusal
+
+    return checked
+
+
 async def _status_page(request: Request) -> Response:
     return Response("<title>OK</title>\n", media_type="text/html")
 
 
 async def _no_binding(request: Request, error: Exception) -> Response:
-    return PlainTextResponse(
-        f"Error 404 No binding for URI '{request.url}': the embedded engine of ranker "
-        f"{__version__} answers at /search/, /document/v1/, /state/v1/, /ApplicationStatus, "
-        "/status.html, /metrics/v2/values and /ranker/v1/\n",
-        status_code=404,
+    return _html_page(
+        404,
+        f"No binding for URI '{request.url}': the embedded engine of ranker {__version__} answers "
+        "at /search/, /document/v1/, /state/v1/, /ApplicationStatus, /status.html, "
+        "/metrics/v2/values and /ranker/v1/",
     )
+
+
+def _html_page(code: int, message: str) -> Response:
+    """What the HTTP server itself says, before a handler is found."""
+    shown = html.escape(message)
+    text = f"<html><head><title>Error {code} {shown}</title></head><body>{shown}</body></html>\n"
+    return Response(text, status_code=code, media_type="text/html")

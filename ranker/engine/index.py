@@ -39,7 +39,7 @@ __all__ = ["Index", "Snapshot"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the index; another one is rebuilt."""
 
 HEAP_BYTES = 50_000_000

@@ -5,18 +5,18 @@ what comes back, in one transaction with many others.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ranker import contract
+from ranker.engine.bodies import json_token
 from ranker.engine.conditions import Condition, parse_condition
 from ranker.engine.entry import FIELDS, Entry, field_value, make_entry
 from ranker.engine.faults import DocumentFault
+from ranker.engine.updates import Change, parse_changes
 from ranker.manifest import Manifest
 
 __all__ = ["Operation", "Put", "Remove", "Update", "parse_put", "parse_remove", "parse_update"]
-
-UPDATES = ("assign", "increment", "decrement", "multiply", "divide", "add", "remove", "modify")
 
 
 class Operation(Protocol):
@@ -63,21 +63,28 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Assign fields of a document; one that is not there stays so, unless `create`."""
+    """Change fields of a document; one that is not there stays so, unless `create`."""
 
     id: str
-    values: Mapping[str, Any]
+    changes: tuple[Change, ...]
     condition: Condition | None = None
     create: bool = False
-    reads: bool = True
+    reads: bool = field(default=True, init=False)
 
     def apply(self, current: Entry | None) -> Entry | None:
-        """The document with the fields assigned."""
+        """The document after the changes, which follow one another."""
         _check(self.condition, self.id, current, create=self.create)
         if current is None and not self.create:
             return None
-        before = current.values() if current else {}
-        entry = make_entry({**before, **self.values})
+        values = current.values() if current else {}
+        for change in self.changes:
+            try:
+                values[change.field] = change.apply(values.get(change.field))
+            except ValueError as error:
+                raise DocumentFault(
+                    400, f"In document '{self.id}': Error in '{change.field}': {error}"
+                ) from error
+        entry = make_entry(values)
         _check_contract(entry, self.id)
         return entry
 
@@ -129,30 +136,17 @@ def parse_put(
 def parse_update(
     id_: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Update:
-    """The update of a JSON body; of the update operations, `assign` is known.
+    """The update of a JSON body.
 
     Raises:
-        DocumentFault: 400, with Vespa's words.
+        DocumentFault: 400 or 500, with Vespa's words.
     """
-    values = {}
-    for name, change in _fields(body).items():
-        where = f"Error in '{name}': "
-        if name not in FIELDS:
-            raise DocumentFault(
-                400, f"{where}No field named '{name}' in document type '{manifest.schema}'"
-            )
-        if not isinstance(change, dict):
-            got = type(change).__name__
-            raise DocumentFault(400, f"Expected start of JSON object, got {got} in '{name}'")
-        for verb, value in change.items():
-            if verb != "assign":
-                known = "is not supported by the embedded engine" if verb in UPDATES else ""
-                raise DocumentFault(400, f"{where}Operation '{verb}' {known or 'not implemented.'}")
-            try:
-                values[name] = field_value(name, value, manifest.spec)
-            except ValueError as error:
-                raise DocumentFault(400, f"{where}{error}") from error
-    return Update(id_, values, *_test(condition, create, body, manifest))
+    changes = [
+        change
+        for name, value in _fields(body).items()
+        for change in parse_changes(name, value, manifest)
+    ]
+    return Update(id_, tuple(changes), *_test(condition, create, body, manifest))
 
 
 def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remove:
@@ -166,11 +160,11 @@ def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remo
 
 def _fields(body: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict):
-        raise DocumentFault(400, f"expected start of root object, got {type(body).__name__}")
+        raise DocumentFault(400, f"expected start of root object, got {json_token(body)}")
     if "fields" not in body:
         raise DocumentFault(400, 'document is missing the required "fields" field')
     if not isinstance(body["fields"], dict):
-        got = type(body["fields"]).__name__
+        got = json_token(body["fields"])
         raise DocumentFault(400, f"expected start of JSON object, but got {got}")
     return body["fields"]
 
@@ -181,10 +175,12 @@ def _test(
     """Condition and create flag, of the URL or of the body."""
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):
-        raise DocumentFault(400, f"expected string value for condition, got {text!r}")
+        raise DocumentFault(400, f"expected string value for condition, got {json_token(text)}")
     flag = body.get("create", False)
     if not isinstance(flag, bool):
-        raise DocumentFault(400, f"failed parsing document: create must be a boolean, got {flag!r}")
+        raise DocumentFault(
+            400, f"failed parsing document: Current token ({json_token(flag)}) not of boolean type"
+        )
     return (parse_condition(text, manifest.schema) if text else None), create or flag
 
 

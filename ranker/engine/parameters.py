@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ranker.engine.bodies import json_text, json_token
 from ranker.engine.faults import illegal_query
 
 __all__ = ["canonical", "json_parameters", "merged"]
@@ -73,15 +74,16 @@ def json_parameters(body: bytes) -> dict[str, str]:
     Raises:
         QueryFault: code 3, the body is not a JSON object.
     """
-    if not body:
+    if not body.strip():
         raise illegal_query("Expected start of object, got 'null'")
     try:
-        value = _loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        value = _loads(json_text(body))
+    except ValueError as error:
         raise illegal_query(f"Json parse error.: {error}") from error
+    except RecursionError as error:
+        raise illegal_query("Json parse error.: it is nested too deeply") from error
     if not isinstance(value, dict):
-        kind = "START_ARRAY" if isinstance(value, list) else "VALUE"
-        raise illegal_query(f"Expected start of object, got '{kind}'")
+        raise illegal_query(f"Expected start of object, got '{json_token(value)}'")
     found: dict[str, str] = {}
     _flatten("", value, found)
     return found
@@ -89,11 +91,18 @@ def json_parameters(body: bytes) -> dict[str, str]:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        return _DECODER.decode(text)
     except json.JSONDecodeError:
         if "'" not in text:
             raise
-        return json.loads(_QUOTED.sub(_double_quoted, text), strict=False)
+        return _DECODER.decode(_QUOTED.sub(_double_quoted, text))
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"Non-standard token '{name}'")
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_not_json)
 
 
 def _double_quoted(quoted: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from ranker.encode import legal_text
 from ranker.engine.faults import DocumentFault
 from ranker.engine.request import CLUSTER, seconds
 
-__all__ = ["PREFIX", "Target", "checked_parameters", "target_of"]
+__all__ = ["PREFIX", "Target", "checked_parameters", "integer_of", "target_of"]
 
 PREFIX = "/document/v1/"
 LONGEST_ID = 65536
@@ -26,7 +26,18 @@ _PATHS = "".join(
         "{namespace}/{documentType}/number/{number}/{*}",
     )
 )
-_CHECKED = ("condition", "create", "route", "cluster", "fieldSet", "timeout", "selection")
+_READ = {
+    "GET": ("cluster", "fieldSet", "timeout", "tracelevel"),
+    "POST": ("condition", "create", "route", "timeout", "tracelevel"),
+    "PUT": ("condition", "create", "route", "timeout", "tracelevel"),
+    "DELETE": ("condition", "route", "timeout", "tracelevel"),
+}
+"""The parameters that an operation on one document looks at; it leaves any other aside."""
+
+_READ_BY_MANY = (
+    "bucketSpace cluster concurrency continuation fieldSet route selection sliceId slices timeout "
+    "tracelevel wantedDocumentCount"
+).split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +86,9 @@ def target_of(path: str) -> Target:
     kind = texts[2] if len(texts) > 2 else ""
     if kind == "docid":
         location, rest = "", texts[3:]
-    elif kind in ("number", "group") and len(texts) > 3:
-        if kind == "number" and not re.fullmatch(r"-?\d+", texts[3]):
-            raise DocumentFault(
-                400, f"Failed parsing '{texts[3]}': For input string: \"{texts[3]}\""
-            )
+    elif kind in ("number", "group") and len(texts) > 3 and texts[3]:
+        if kind == "number":
+            integer_of(texts[3], bits=63)
         location, rest = f"{kind[0]}={texts[3]}", texts[4:]
     else:
         raise DocumentFault(404, f"Nothing at '{path}'. Available paths are:{_PATHS}")
@@ -87,8 +96,8 @@ def target_of(path: str) -> Target:
     return _checked(target)
 
 
-def checked_parameters(pairs: Mapping[str, str], schema: str) -> float:
-    """Check the parameters that every path takes.
+def checked_parameters(method: str, target: Target, pairs: Mapping[str, str]) -> float:
+    """Check the parameters that an operation of this kind looks at.
 
     Returns:
         The timeout in seconds.
@@ -96,18 +105,31 @@ def checked_parameters(pairs: Mapping[str, str], schema: str) -> float:
     Raises:
         DocumentFault: 400, one has a value that cannot be.
     """
-    for name in _CHECKED:
+    read = _READ_BY_MANY if target.user_id is None else _READ[method]
+    for name in read:
         if pairs.get(name) == "":
             raise DocumentFault(400, f"Expected non-empty value for request property '{name}'")
     cluster = pairs.get("cluster", CLUSTER)
-    if cluster != CLUSTER:
+    if "cluster" in read and cluster != CLUSTER:
         raise DocumentFault(
             400, f"Your Vespa deployment has no content cluster '{cluster}', only '{CLUSTER}'"
         )
+    integer_of(pairs.get("tracelevel", "0"))
     try:
         return seconds(pairs.get("timeout", "180"))
     except ValueError as error:
         raise DocumentFault(400, f"Failed parsing '{pairs['timeout']}': {error}") from error
+
+
+def integer_of(text: str, *, bits: int = 31) -> int:
+    """A parameter's value as a signed integer with so many bits before the sign's.
+
+    Raises:
+        DocumentFault: 400, it is none.
+    """
+    if not re.fullmatch(r"[+-]?\d+", text) or not -(1 << bits) <= int(text) < 1 << bits:
+        raise DocumentFault(400, f"Failed parsing '{text}': For input string: \"{text}\"")
+    return int(text)
 
 
 def _decoded(part: str) -> str:
@@ -117,6 +139,10 @@ def _decoded(part: str) -> str:
 def _checked(target: Target) -> Target:
     if target.user_id is None:
         return target
+    # A colon in namespace or type moves what follows into the place of the key-value pair.
+    pair = target.id.split(":", 4)[3]
+    if pair != target.location.partition(":")[0]:
+        raise DocumentFault(400, f"Illegal key-value pair '{pair}'")
     clean = legal_text(target.id)
     if clean != target.id:
         bad = next(old for old, new in zip(target.id, clean, strict=True) if old != new)

@@ -9,6 +9,7 @@ from typing import Any
 from ranker import contract
 from ranker.engine.entry import Entry
 from ranker.engine.faults import QueryFault
+from ranker.engine.groups import Group
 from ranker.engine.request import CLUSTER
 from ranker.engine.search import Answer, Found
 
@@ -45,15 +46,22 @@ def answer_json(answer: Answer, *, schema: str, elapsed_s: float) -> dict[str, A
             "resultsFull": 1,
         },
     }
-    if answer.found:
-        root["children"] = [_hit(found, answer, schema) for found in answer.found]
+    children = [] if answer.groups is None else [_groups(answer.groups)]
+    children += [_hit(found, answer, schema) for found in answer.found]
+    if children:
+        root["children"] = children
     return {**body, "root": root}
 
 
 def faults_json(faults: Sequence[QueryFault]) -> dict[str, Any]:
     """The body of a search that was refused or failed."""
     errors = [
-        {"code": fault.code, "summary": fault.summary, "source": CLUSTER, "message": fault.message}
+        {
+            "code": fault.code,
+            "summary": fault.summary,
+            **({"source": CLUSTER} if fault.in_cluster else {}),
+            "message": fault.message,
+        }
         for fault in faults
     ]
     root = {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": 0}, "errors": errors}
@@ -90,6 +98,23 @@ def _hit(found: Found, answer: Answer, schema: str) -> dict[str, Any]:
         fields = {name: value for name, value in fields.items() if name in asked}
     hit_id = found.id if "documentid" in fields else _node_id(found.id)
     return {"id": hit_id, "relevance": found.relevance, "source": CLUSTER, "fields": fields}
+
+
+def _groups(groups: Sequence[Group]) -> dict[str, Any]:
+    """The result of a grouping by `doc_id`."""
+    listed = [
+        {
+            "id": f"group:string:{group.value}",
+            "relevance": group.relevance,
+            "value": group.value,
+            "fields": {"count()": group.count},
+        }
+        for group in groups
+    ]
+    name = contract.ID
+    one: dict[str, Any] = {"id": f"grouplist:{name}", "relevance": 1.0, "label": name}
+    root = {"id": "group:root:0", "relevance": 1.0, "continuation": {"this": ""}}
+    return {**root, "children": [{**one, "children": listed}]} if listed else root
 
 
 def _summary(entry: Entry) -> dict[str, Any]:

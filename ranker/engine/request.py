@@ -5,15 +5,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ranker import contract
-from ranker.engine.faults import QueryFault, bad_query, illegal_query
+from ranker.engine.faults import QueryFault, bad_in_cluster, bad_query, illegal_query
 from ranker.engine.fields import kind_of
+from ranker.engine.properties import check_properties, flag, integer
 from ranker.engine.tensors import TensorError, query_cells, type_name
 from ranker.engine.userquery import TYPES
 from ranker.engine.yql import Context, Statement, parse_yql, user_query
 from ranker.errors import UsageError
 from ranker.manifest import Manifest, Profile
 
-__all__ = ["CLUSTER", "DEFAULT", "MOST_HITS", "MOST_OFFSET", "Request", "parse_request", "seconds"]
+__all__ = [
+    "CLUSTER",
+    "DEFAULT",
+    "MOST_HITS",
+    "MOST_OFFSET",
+    "UNRANKED",
+    "Request",
+    "parse_request",
+    "seconds",
+]
 
 CLUSTER = "content"
 """Id of the content cluster in the package's services.xml."""
@@ -25,30 +35,18 @@ LARGEST_RERANK = 10_000
 DEFAULT = Profile(name="default", phase="first", bm25_weight=1.0, logit_weight=0.0)
 """The profile of a request that names none.  In Vespa it ranks by nativeRank, here by BM25."""
 
+UNRANKED = Profile(name="unranked", phase="first", bm25_weight=0.0, logit_weight=0.0)
+"""Every schema of Vespa has it."""
+
 _LIMITS = "See https://docs.vespa.ai/en/reference/api/query.html#native-execution-parameters"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|ms|ks)?")
 _UNITS = {"s": 1.0, "ms": 0.001, "ks": 1000.0, None: 1.0}
 
-_KNOWN = {
-    "ranking": (
-        "profile rerankCount secondPhase.rerankCount secondPhase.totalRerankCount "
-        "globalPhase.rerankCount"
-    ),
-    "model": "queryString type language locale encoding defaultIndex restrict sources searchPath",
-    "presentation": "format summary timing bolding format.tensors reportCoverage",
-    "trace": "level timestamps explainLevel profileDepth query",
-    "select": "",
-}
-_WITHOUT_EFFECT = re.compile(r"ranking\.(queryCache|freshness|softtimeout\..*|matching\..*)")
-"""Knobs of Vespa's speed, which this engine does not have; its results are the exact ones."""
-
-_REFUSED = re.compile(
-    r"(model\.filter|ranking\.(sorting|location|properties\..*|features\..*|listFeatures"
-    r"|keepRankCount|rankScoreDropLimit|secondPhase\.rankScoreDropLimit|globalPhase\.rankScoreDropLimit"
-    r"|matchPhase\..*|diversity\..*|significance.*|elementGap\..*)|select(\..*)?|recall"
-    r"|collapse.*|pos\..*|queryProfile|searchChain|streaming\..*|presentation\.summaryFields)"
-)
-"""What changes a result in Vespa, and is not done here."""
+_FORMATS = ("json", "default", "cbor")
+_TENSORS = ("long", "short", "long-value", "short-value")
+_NODES = r"(\*|\[?\d+(,\d+)*>?)?"
+_SEARCH_PATH = re.compile(rf"{_NODES}(/{_NODES})?(;{_NODES}(/{_NODES})?)*")
+"""Nodes and group; with one node, all that are possible mean the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +81,18 @@ def parse_request(parameters: Mapping[str, str], manifest: Manifest) -> Request:
     Raises:
         QueryFault: code 3 or 4, with Vespa's words where Vespa refuses too.
     """
-    _check_names(parameters)
+    check_properties(parameters)
+    _check_presentation(parameters)
     timeout_s = _timeout(parameters, manifest)
-    hits, offset = _page(parameters)
-    profile = _profile(parameters, manifest)
+    page = _page(parameters)
     inputs = _inputs(parameters, manifest)
     statement = _statement(parameters, manifest)
     if statement.tree is None:
-        raise illegal_query("No query")
-    if statement.hits is not None:
-        hits = _within(statement.hits, MOST_HITS, "{0} hits returned, but max hits allowed is {1}.")
-    if statement.offset is not None:
-        message = "offset {0}, but the max offset allowed is {1}."
-        offset = _within(statement.offset, MOST_OFFSET, message)
+        raise QueryFault(3, "No query", in_cluster=True)
+    hits, offset = _own_page(statement, page)
+    profile = _profile(parameters, manifest)
     if profile.phase == "global" and statement.order:
-        raise illegal_query("Sorting is not supported with global phase")
+        raise QueryFault(3, "Sorting is not supported with global phase", in_cluster=True)
     return Request(
         statement=statement,
         profile=profile,
@@ -106,8 +101,8 @@ def parse_request(parameters: Mapping[str, str], manifest: Manifest) -> Request:
         offset=offset,
         timeout_s=timeout_s if statement.timeout_s is None else statement.timeout_s,
         summary=_summary(parameters),
-        timing=_flag(parameters, "presentation.timing"),
-        trace_level=_integer(parameters, "trace.level", 0),
+        timing=flag(parameters, "presentation.timing"),
+        trace_level=integer(parameters, "trace.level", 0, least=-(2**31)),
     )
 
 
@@ -123,20 +118,6 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _check_names(parameters: Mapping[str, str]) -> None:
-    for name, value in parameters.items():
-        group, _, rest = name.partition(".")
-        if _REFUSED.fullmatch(name) and value not in ("", "default", "{}"):
-            raise bad_query(f"'{name}' is not supported by the embedded engine (got '{value}')")
-        if group not in _KNOWN or not rest or _WITHOUT_EFFECT.fullmatch(name):
-            continue
-        if rest not in _KNOWN[group].split() and not _REFUSED.fullmatch(name):
-            raise illegal_query(
-                f"Could not set '{name}' to '{value}': '{rest}' is not a valid property in "
-                f"'{group}'. Known here are: {_KNOWN[group]}"
-            )
-
-
 def _timeout(parameters: Mapping[str, str], manifest: Manifest) -> float:
     if "timeout" not in parameters:
         return manifest.timeout_s
@@ -147,8 +128,8 @@ def _timeout(parameters: Mapping[str, str], manifest: Manifest) -> float:
 
 
 def _page(parameters: Mapping[str, str]) -> tuple[int, int]:
-    hits = _integer(parameters, "hits", 10)
-    offset = _integer(parameters, "offset", 0)
+    hits = integer(parameters, "hits", 10)
+    offset = integer(parameters, "offset", 0)
     if hits > MOST_HITS:
         raise illegal_query(f"{hits} hits requested, configured limit: {MOST_HITS}. {_LIMITS}")
     if offset > MOST_OFFSET:
@@ -158,9 +139,21 @@ def _page(parameters: Mapping[str, str]) -> tuple[int, int]:
     return hits, offset
 
 
-def _within(value: int, most: int, message: str) -> int:
+def _own_page(statement: Statement, page: tuple[int, int]) -> tuple[int, int]:
+    """Hits and offset, those of the statement if it has any."""
+    hits, offset = page
+    if statement.offset is not None:
+        message = "offset {0}, but the max offset allowed is {1}."
+        offset = _within("offset", statement.offset, MOST_OFFSET, message)
+    if statement.hits is not None:
+        message = "{0} hits returned, but max hits allowed is {1}."
+        hits = _within("hits", statement.hits, MOST_HITS, message)
+    return hits, offset
+
+
+def _within(name: str, value: int, most: int, message: str) -> int:
     if value < 0:
-        raise QueryFault(17, f"Illegal YQL query: 'hits' must be a positive number, not {value}")
+        raise QueryFault(17, f"Illegal YQL query: '{name}' must be a positive number, not {value}")
     if value > most:
         raise bad_query("Requested " + message.format(value, most))
     return value
@@ -168,13 +161,15 @@ def _within(value: int, most: int, message: str) -> int:
 
 def _profile(parameters: Mapping[str, str], manifest: Manifest) -> Profile:
     name = parameters.get("ranking.profile") or DEFAULT.name
-    if name == DEFAULT.name and name not in [profile.name for profile in manifest.profiles]:
-        return DEFAULT
+    if name not in [profile.name for profile in manifest.profiles]:
+        for builtin in (DEFAULT, UNRANKED):
+            if name == builtin.name:
+                return builtin
     try:
         profile = manifest.profile(name)
     except UsageError as error:
         known = ", ".join(profile.name for profile in manifest.profiles)
-        raise bad_query(
+        raise bad_in_cluster(
             f"schema '{manifest.schema}' does not contain requested rank profile '{name}' "
             f"(it has {known})"
         ) from error
@@ -192,7 +187,7 @@ def _with_rerank_count(profile: Profile, parameters: Mapping[str, str]) -> Profi
         "global": ("ranking.globalPhase.rerankCount",),
     }
     names = (*own["second"], *own["global"])
-    counts = {name: _integer(parameters, name, -1) for name in names if name in parameters}
+    counts = {name: integer(parameters, name, -1) for name in names if name in parameters}
     for name in own.get(profile.phase, ()):
         if name in counts:
             if counts[name] > LARGEST_RERANK:
@@ -245,10 +240,22 @@ def _check_model(parameters: Mapping[str, str], manifest: Manifest) -> None:
             f"'model.language' is '{language}': the embedded engine stems English only; "
             "leave it out, or use en"
         )
-    if parameters.get("presentation.format", "json") not in ("json", "default", "cbor"):
-        raise bad_query(
-            f"'presentation.format' is '{parameters['presentation.format']}': "
-            "the embedded engine answers in json"
+    path = parameters.get("model.searchPath", "")
+    if not _SEARCH_PATH.fullmatch(path):
+        raise QueryFault(3, f"Invalid search path '{path}'", in_cluster=True)
+
+
+def _check_presentation(parameters: Mapping[str, str]) -> None:
+    name = parameters.get("presentation.format", "json")
+    if name not in _FORMATS:
+        raise illegal_query(
+            f"No renderer with id or alias '{name}'. Available renderers are: [JsonRenderer]."
+        )
+    tensors = parameters.get("presentation.format.tensors", "short")
+    if tensors not in _TENSORS:
+        raise illegal_query(
+            "Could not set 'presentation.format.tensors': Value must be 'long', 'short', "
+            f"'long-value', or 'short-value', not '{tensors}'"
         )
 
 
@@ -274,7 +281,8 @@ def _inputs(parameters: Mapping[str, str], manifest: Manifest) -> dict[str, list
         except ValueError as error:
             raise illegal_query(
                 f"Could not set 'ranking.features.query({contract.QUERY_TOKEN_SPEC})' to "
-                f"'{parameters[spec]}': '{parameters[spec]}' is not a double"
+                f"'{parameters[spec]}': Could not parse '{parameters[spec]}' as a tensor of type "
+                "tensor(): Expected a number"
             ) from error
     return found
 
@@ -291,21 +299,21 @@ def _query_ids(
     how = "tokenize the query with this application's tokenizer (`ranker query` does)"
     given = inputs.get(contract.QUERY_TOKEN_SPEC)
     if given is not None and given[0] != spec.fingerprint_number:
-        raise bad_query(
+        raise bad_in_cluster(
             f"the query's token contract, input.query({contract.QUERY_TOKEN_SPEC}), is "
             f"{given[0]:.0f}, {ours}; {how}"
         )
     cells = inputs.get(contract.QUERY_TOKEN_IDS, [])
     for cell in cells:
         if cell != int(cell) or not 0 <= cell < spec.vocabulary_size:
-            raise bad_query(
+            raise bad_in_cluster(
                 f"input.query({contract.QUERY_TOKEN_IDS}) holds {cell:g}: expected token ids "
                 f"from 0 to {spec.vocabulary_size - 1}; {how}"
             )
     ids = [int(cell) for cell in cells[: sum(cell > 0 for cell in cells)]]
     if not ids:
         what = "is all zero" if cells else "is missing"
-        raise bad_query(
+        raise bad_in_cluster(
             f"input.query({contract.QUERY_TOKEN_IDS}) {what}: rank profile '{profile.name}' needs "
             f"the query's token ids under the application's token contract, and {ours}; {how}"
         )
@@ -315,24 +323,5 @@ def _query_ids(
 def _summary(parameters: Mapping[str, str]) -> str:
     name = parameters.get("presentation.summary") or "default"
     if name not in ("default", contract.IDS_SUMMARY):
-        raise bad_query(f"invalid presentation.summary={name}")
+        raise bad_in_cluster(f"invalid presentation.summary={name}")
     return name
-
-
-def _integer(parameters: Mapping[str, str], name: str, default: int) -> int:
-    text = parameters.get(name)
-    if text is None:
-        return default
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise illegal_query(f"Could not set '{name}': '{text}' is not a valid integer") from error
-    if value < 0:
-        raise illegal_query(
-            f"Could not set '{name}': '{name}' must be a positive number, not {value}"
-        )
-    return value
-
-
-def _flag(parameters: Mapping[str, str], name: str) -> bool:
-    return parameters.get(name, "").lower() in ("true", "1")

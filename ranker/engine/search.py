@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ranker import contract
+from ranker.encode import pair_inputs
 from ranker.engine.entry import Entry, token_ids
+from ranker.engine.groups import Group, Member, groups_of, members
 from ranker.engine.index import Index, Snapshot
 from ranker.engine.matching import FirstPhase, Matched, first_phase, sorted_rows
 from ranker.engine.ranking import Ranked, rerank
-from ranker.engine.request import DEFAULT, Request, parse_request
+from ranker.engine.request import DEFAULT, UNRANKED, Request, parse_request
 from ranker.engine.store import Reader
 from ranker.engine.timer import Timer
 from ranker.manifest import Manifest
@@ -18,6 +21,9 @@ from ranker.score import Scorer
 __all__ = ["Answer", "Found", "Search"]
 
 logger = logging.getLogger(__name__)
+
+TRACE_INPUTS = 6
+"""From this trace level on, the trace shows what the model gets for each hit of the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,8 @@ class Answer:
         total: documents that match.
         documents: documents that were searched.
         query_s, fill_s: seconds for finding and ranking, and for reading the hits.
-        notes: what the trace says.
+        groups: what the statement's grouping asks for; None where it has none.
+        notes: what the trace says: texts, and objects with the model's inputs.
     """
 
     request: Request
@@ -58,7 +65,8 @@ class Answer:
     documents: int
     query_s: float
     fill_s: float
-    notes: list[str] = field(default_factory=list)
+    groups: list[Group] | None = None
+    notes: list[Any] = field(default_factory=list)
 
 
 class Search:
@@ -93,16 +101,21 @@ class Search:
         """
         request = parse_request(parameters, self.manifest)
         timer = Timer(request.timeout_s, start=start)
-        timer.check()
-        notes: list[str] = []
+        # A time that the statement itself gives is known only after the search has begun, in Vespa.
+        timer.check(in_cluster=request.statement.timeout_s is not None)
+        notes: list[Any] = []
         snapshot = self._index.snapshot()
         first = self._first_phase(request, snapshot, timer)
-        ranked = self._ranked(request, first, timer, notes)
+        found_members = self._members(request, snapshot, timer)
+        ranked = self._ranked(request, _with_members(first, found_members), timer, notes)
         page = ranked[request.offset : request.offset + request.hits]
         if request.statement.order:
-            page = ranked
+            page = ranked[: len(first.matched)]
+        grouping = request.statement.grouping
         query_s = timer.elapsed_s
         found = self._fill(request, page, timer)
+        if request.trace_level >= TRACE_INPUTS and request.profile.needs_tokens:
+            notes += self._model_inputs(request, page)
         if request.profile.name == DEFAULT.name:
             notes.append("no rank profile is named: ranked by bm25(contents)")
         return Answer(
@@ -112,6 +125,7 @@ class Search:
             documents=snapshot.totals.documents,
             query_s=query_s,
             fill_s=timer.elapsed_s - query_s,
+            groups=groups_of(found_members, ranked, grouping) if grouping else None,
             notes=notes,
         )
 
@@ -127,13 +141,19 @@ class Search:
         needed = max(end, reranked)
         return first_phase(tree, snapshot, self._reader, needed=needed, timer=timer)
 
+    def _members(self, request: Request, snapshot: Snapshot, timer: Timer) -> list[Member]:
+        tree, grouping = request.statement.tree, request.statement.grouping
+        assert tree is not None
+        return members(tree, grouping, snapshot, self._reader, timer) if grouping else []
+
     def _ranked(
-        self, request: Request, first: FirstPhase, timer: Timer, notes: list[str]
+        self, request: Request, first: FirstPhase, timer: Timer, notes: list[Any]
     ) -> list[Ranked]:
         profile = request.profile
         if request.statement.order:
             # A sorted result shows the first phase's score; nothing is reranked for it.
-            return [Ranked(one, one.contents) for one in first.matched]
+            weight = profile.bm25_weight if profile.phase == "first" else 1.0
+            return [Ranked(one, weight * one.contents) for one in first.matched]
 
         def logits(chunk: Sequence[Matched]) -> list[float]:
             return self._logits(request.query_ids, chunk, notes)
@@ -142,7 +162,7 @@ class Search:
         return rerank(first.matched, profile, count, logits, timer)
 
     def _logits(
-        self, query_ids: list[int], chunk: Sequence[Matched], notes: list[str]
+        self, query_ids: list[int], chunk: Sequence[Matched], notes: list[Any]
     ) -> list[float]:
         tokens = self._reader.tokens([one.row for one in chunk])
         ids = [token_ids(tokens.get(one.row), self.manifest.spec) for one in chunk]
@@ -171,6 +191,18 @@ class Search:
             found.append(Found(id_, entry, ranked.relevance, features, logit_of.get(row)))
         return found
 
+    def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:
+        """Input ids, mask and segment ids of each hit, padded to the full length, with its id."""
+        spec, rows = self.manifest.spec, [ranked.matched.row for ranked in page]
+        tokens, entries = self._reader.tokens(rows), self._reader.entries(rows)
+        rows = [row for row in rows if row in entries]
+        ids = [token_ids(tokens.get(row), spec) for row in rows]
+        inputs = pair_inputs(spec, [request.query_ids] * len(rows), ids, length=spec.length)
+        return [
+            {"document": entries[row][0], **{name: inputs[name][at].tolist() for name in inputs}}
+            for at, row in enumerate(rows)
+        ]
+
     def _page_logits(self, request: Request, page: Sequence[Ranked]) -> dict[int, float]:
         """Logits of a page's hits; those below the reranked ones are computed here."""
         if request.profile.phase != "second":
@@ -181,8 +213,15 @@ class Search:
         return known | {one.row: logit for one, logit in zip(rest, scored, strict=True)}
 
 
+def _with_members(first: FirstPhase, found: Sequence[Member]) -> FirstPhase:
+    """The documents of groups behind the best ones, so that they get their final scores too."""
+    known = {one.row for one in first.matched}
+    rest = [member.matched for member in found if member.matched.row not in known]
+    return FirstPhase([*first.matched, *rest], first.total)
+
+
 def _match_features(matched: Matched, request: Request) -> dict[str, float] | None:
-    if request.profile.name == DEFAULT.name:
+    if request.profile in (DEFAULT, UNRANKED):
         return None
     features = {
         f"bm25({contract.CONTENTS})": matched.contents,

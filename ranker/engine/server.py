@@ -8,25 +8,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ranker.engine.commits import Commits
-from ranker.engine.documents import Documents
-from ranker.engine.index import Index
-from ranker.engine.search import Search
-from ranker.engine.store import Reader, Store
+from ranker.engine.admission import admit
 from ranker.errors import ArtifactError, EndpointError, UsageError, require
 from ranker.package import Package
-from ranker.score import Scorer
 
 __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
-
-DOCUMENTS = "documents.sqlite"
 
 GRACE_S = 10.0
 """Seconds for the requests that are being answered when the engine is told to stop."""
@@ -40,38 +32,46 @@ CLOSE_S = 0.2
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
-THREADS = 8
-"""Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
-
 
 def serve(
-    app: Path,
+    app: Path | None,
     *,
     data: Path,
     port: int = 8080,
     host: str = "127.0.0.1",
+    config_port: int | None = None,
+    deploy: bool = False,
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve an application package until SIGTERM or SIGINT.
+    """Serve an application until SIGTERM or SIGINT.
 
     Args:
-        app: the package's folder.
-        data: folder for the documents, made if it is missing.
+        app: the package's folder.  Without one, or with the one of the last start, what was
+            deployed last into the data folder is served, or nothing until something is deployed.
+        data: folder for documents and deployed packages, made if it is missing.
         port: TCP port, for HTTP/1.1 and HTTP/2 with prior knowledge.
         host: address to listen on.
-        on_start: called when all is open, just before the port is.
+        config_port: another port that answers the same; Vespa's clients deploy to 19071 where
+            they are not told of a port.
+        deploy: whether to serve `app` even where another package was deployed after it.
+        on_start: called when all is open, just before the ports are.
 
     Raises:
         UsageError: there is no such port.
-        EndpointError: the port is in use, or the address is not this machine's.
+        EndpointError: a port is in use, or the address is not this machine's.
         ArtifactError: the package or the data folder cannot be used, or another engine uses it.
         SpecMismatch: model and package have different token contracts.
     """
-    check_port(host, port)
+    ports = [port] if config_port is None else [port, config_port]
+    if len(set(ports)) < len(ports):
+        raise UsageError(f"expected two different ports, got {port} twice")
+    for one in ports:
+        check_port(host, one)
     sys.setswitchinterval(SWITCH_S)
-    package = Package.open(app)
-    with _own_signals(), _locked(data), _running(package, data) as asgi:
-        asyncio.run(_serve(asgi, host, port, on_start))
+    package = None if app is None else admit(app)
+    running = _running(package, data, port, config_port, deploy)
+    with _own_signals(), _locked(data), running as asgi:
+        asyncio.run(_serve(asgi, host, ports, on_start))
         _ignore_signals()
 
 
@@ -95,36 +95,65 @@ def check_port(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _running(package: Package, data: Path) -> Iterator[Any]:
+def _running(
+    package: Package | None, data: Path, port: int, config_port: int | None, deploy: bool
+) -> Iterator[Any]:
     """The ASGI application over an open data folder; all is closed in order at the end."""
-    http = require("ranker.engine.http", extra="engine")
-    manifest = package.manifest
-    with contextlib.ExitStack() as stack:
-        scorer = Scorer(package.model, manifest.spec)
-        stack.callback(scorer.close)
-        store = Store(data / DOCUMENTS, manifest)
-        reader = Reader(data / DOCUMENTS)
-        index = Index(data / "index", reader, store.totals, store.forget_later)
-        stack.callback(index.close)
-        commits = Commits(store, index.follow)
-        stack.callback(commits.close)
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
-        stack.callback(pool.shutdown)
-        search = Search(manifest, index, reader, scorer)
-        documents = Documents(manifest, commits, reader, pool)
-        logger.info("%d documents in %s", store.totals.documents, data)
-        yield http.application(package, search, documents, pool)
+    containers = require("ranker.engine.container", extra="engine")
+    deploying = require("ranker.engine.deployments", extra="engine")
+    config = require("ranker.engine.config_server", extra="engine")
+    empty = require("ranker.engine.empty", extra="engine").empty(config_port)
+    container = containers.Container(data, empty)
+    try:
+        deployments = deploying.Deployments(container, data / "applications")
+        deployments.start(package, deploy=deploy)
+        pages = config.ConfigServer(deployments, port=port).asgi()
+
+        async def asgi(scope: Any, receive: Any, send: Any) -> None:
+            deploys = scope["type"] == "http" and scope["path"].startswith(config.PREFIX)
+            await (pages if deploys else container)(scope, receive, send)
+
+        yield asgi
+    finally:
+        container.close()
 
 
 _HEADERS = [(b"content-type", b"application/json")]
 
 
-async def _serve(asgi: Any, host: str, port: int, on_start: Callable[[], None]) -> None:
+async def _serve(asgi: Any, host: str, ports: Sequence[int], on_start: Callable[[], None]) -> None:
+    counted = _Counted(asgi)
+    servers = [_server(counted, host, port) for port in ports]
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in _STOP:
+        loop.add_signal_handler(number, asked.set)
+    on_start()
+    serving = [loop.create_task(server.serve()) for server in servers]
+    logger.info("serving at %s", ", ".join(f"http://{host}:{port}" for port in ports))
+    await asyncio.wait(
+        [*serving, loop.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED
+    )
+    for task, port in zip(serving, ports, strict=True):
+        if task.done() and (error := task.exception()) is not None:
+            raise EndpointError(f"cannot serve at {host}:{port}: {error}") from error
+    await counted.stop()
+    for server in servers:
+        server.stop()
+    # A server waits for clients to close their connections, which an idle client never does.
+    await asyncio.wait(serving, timeout=CLOSE_S)
+    loop.set_exception_handler(lambda *_: None)  # its own futures complain when it is cut off
+    for task in serving:
+        task.cancel()
+    await asyncio.wait(serving)
+    logger.info("stopped")
+
+
+def _server(asgi: Any, host: str, port: int) -> Any:
     granian = require("granian.server.embed", extra="engine")
     constants = require("granian.constants", extra="engine")
-    counted = _Counted(asgi)
-    server = granian.Server(
-        counted,
+    return granian.Server(
+        asgi,
         address=host,
         port=port,
         interface=constants.Interfaces.ASGINL,
@@ -135,26 +164,6 @@ async def _serve(asgi: Any, host: str, port: int, on_start: Callable[[], None]) 
         # half a minute for an idle one to close.
         backlog=2048,
     )
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in _STOP:
-        loop.add_signal_handler(number, asked.set)
-    on_start()
-    serving = loop.create_task(server.serve())
-    logger.info("serving at http://%s:%d", host, port)
-    await asyncio.wait(
-        [serving, loop.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED
-    )
-    if serving.done() and (error := serving.exception()) is not None:
-        raise EndpointError(f"cannot serve at {host}:{port}: {error}") from error
-    await counted.stop()
-    server.stop()
-    # The server waits for clients to close their connections, which an idle client never does.
-    await asyncio.wait([serving], timeout=CLOSE_S)
-    loop.set_exception_handler(lambda *_: None)  # its own futures complain when it is cut off
-    serving.cancel()
-    await asyncio.wait([serving])
-    logger.info("stopped")
 
 
 class _Counted:

@@ -1,5 +1,6 @@
 """What the engine says of itself: the pages that clients and monitors of Vespa ask for."""
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,21 +24,36 @@ _HANDLERS = {
         "http://*/ApplicationStatus"
     ],
     "com.yahoo.container.jdisc.state.StateHandler": ["http://*/state/v1", "http://*/state/v1/*"],
+    "com.yahoo.vespa.config.server.http.v2.ApplicationApiHandler": [
+        "http://*/application/v2/tenant/*/prepareandactivate"
+    ],
 }
+_OF_AN_APPLICATION = ("SearchHandler", "DocumentV1ApiHandler")
 
 
-def overview(request: object) -> dict[str, Any]:
-    """`/` and `/ApplicationStatus`; the CLI looks for the document API's handler in it."""
+def overview(request: object, *, generation: int = 1, application: bool = True) -> dict[str, Any]:
+    """`/` and `/ApplicationStatus`; the CLI looks for the document API's handler in it.
+
+    Args:
+        request: not looked at.
+        generation: of the application that is served.
+        application: whether there is one.
+    """
+    handlers = {
+        name: bindings
+        for name, bindings in _HANDLERS.items()
+        if application or not name.endswith(_OF_AN_APPLICATION)
+    }
     return {
         "application": {
             "vespa": {"version": VESPA_VERSION},
-            "meta": {"name": "ranker", "user": "ranker", "path": "", "generation": 1},
+            "meta": {"name": "ranker", "user": "ranker", "path": "", "generation": generation},
             "user": {"version": __version__},
         },
         "abstractComponents": [],
         "handlers": [
             {"id": name, "class": name, "bundle": "ranker", "serverBindings": bindings}
-            for name, bindings in _HANDLERS.items()
+            for name, bindings in handlers.items()
         ],
     }
 
@@ -56,7 +72,7 @@ def health(request: object) -> dict[str, Any]:
 
 def version(request: object) -> dict[str, Any]:
     """`/state/v1/version`."""
-    return {"version": VESPA_VERSION, "ranker": __version__}
+    return {"version": VESPA_VERSION, "ranker": __version__, "pid": os.getpid()}
 
 
 def metrics(values: Mapping[str, float]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ __all__ = ["Batch", "Change", "RankedRow", "Reader", "Store", "Totals"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Of the file and of the terms in it; another one is refused."""
+FORMAT = 2
+"""Of the file and of the terms in it; another one is refused.  2: KStem instead of Snowball."""
 
 # What ranking reads comes first: SQLite walks a long row's pages only as far as the last column
 # that is asked for.
@@ -126,24 +126,89 @@ class Store:
 
     Args:
         path: the SQLite file, made if it is missing.
-        manifest: whose documents these are.
+        manifest: whose documents these are; without one, `adopt` says it later.
 
     Raises:
         ArtifactError: the file is not one of the engine, or belongs to another contract.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         self.path = path
         try:
             self._connection = _connect(path)
-            _prepare(self._connection, path, manifest)
+            self._meta = _prepare(self._connection, path)
         except sqlite3.DatabaseError as error:
             raise ArtifactError(
                 f"{path} cannot be used ({error}); expected the documents of an embedded engine"
             ) from error
         self.totals = Totals(*self._connection.execute("SELECT * FROM totals").fetchone())
+        if manifest is not None:
+            self.adopt(manifest)
         self._followed = 0
         self._batch = Batch([], [], self.totals)
+
+    @property
+    def session(self) -> int | None:
+        """Number of the application that was activated last; None for none."""
+        found = self._meta.get("session")
+        return None if found is None else int(found)
+
+    @property
+    def given(self) -> str | None:
+        """Hash of the application that the engine was started with last; None for none."""
+        return self._meta.get("given")
+
+    def same_contract(self, manifest: Manifest) -> bool:
+        """Whether an application's documents are those of this file."""
+        return all(self._meta.get(key) == value for key, value in _identity(manifest).items())
+
+    def require_fits(self, manifest: Manifest) -> None:
+        """Refuse an application that cannot use the documents that are there.
+
+        Raises:
+            ArtifactError: they were tokenized under another contract, or are of another schema.
+        """
+        for key, wanted in _identity(manifest).items():
+            found = self._meta.get(key)
+            if found not in (None, wanted) and self.totals.documents:
+                what = "the token contract" if key == "fingerprint" else f"the {key}"
+                raise ArtifactError(
+                    f"the data folder {self.path.parent} holds {self.totals.documents} documents "
+                    f"and belongs to {what} {found}, this application has {wanted}; remove the "
+                    "documents first or use another --data folder, then feed again"
+                )
+
+    def adopt(
+        self, manifest: Manifest, session: int | None = None, given: str | None = None
+    ) -> None:
+        """Make this the file of an application, in one transaction; not while one is open.
+
+        Args:
+            manifest: the application.
+            session: its number, to be found at the next start.
+            given: hash of the application that the engine is started with.
+
+        Raises:
+            ArtifactError: the documents are not its own, or the disk refuses.
+        """
+        self.require_fits(manifest)
+        wanted = dict(_identity(manifest))
+        notes = {"session": session, "given": given}
+        wanted.update({key: str(value) for key, value in notes.items() if value is not None})
+        if wanted.items() <= self._meta.items():
+            return
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", wanted.items()
+            )
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo()
+            raise ArtifactError(
+                f"{self.path} cannot be written ({error}); make room where the engine has its data"
+            ) from error
+        self._meta.update(wanted)
 
     def apply(self, operations: Sequence[Operation]) -> Batch:
         """`execute` and `commit` in one."""
@@ -346,25 +411,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, manifest: Manifest) -> None:
-    """Make the tables of a new file; refuse one of another application."""
-    wanted = {
-        "format": str(FORMAT),
-        "schema": manifest.schema,
-        "fingerprint": manifest.spec.fingerprint,
-    }
+def _prepare(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
+    """Make the tables of a new file; refuse another format. What the file says of itself."""
     if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", wanted.items())
-        return
-    found = dict(connection.execute("SELECT key, value FROM meta"))
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            what = "the token contract" if key == "fingerprint" else f"the {key}"
-            raise ArtifactError(
-                f"the data folder {path.parent} belongs to {what} {found.get(key)}, this "
-                f"application has {value}; name another --data folder and feed again"
-            )
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;"
+        )
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    if meta.get("format") != str(FORMAT):
+        raise ArtifactError(
+            f"the data folder {path.parent} belongs to the format {meta.get('format')}, this "
+            f"version of ranker has {FORMAT}; name another --data folder and feed again"
+        )
+    return meta
+
+
+def _identity(manifest: Manifest) -> dict[str, str]:
+    """What documents and application must have in common."""
+    return {"schema": manifest.schema, "fingerprint": manifest.spec.fingerprint}
 
 
 def _row_of(totals: Totals) -> tuple[int, ...]:

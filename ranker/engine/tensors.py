@@ -93,6 +93,10 @@ def _query_value(text: str, cells: int) -> list[float]:
     if text.startswith("{{"):
         return _literal(text, cells)
     if not text.startswith(("[", "{")):
+        if not re.fullmatch("[0-9a-fA-F]*", text):
+            raise TensorError(
+                "Expected a number, hex string, or a string starting by {, [ or tensor(...)"
+            )
         return _hex(text, cells, "Expected {0} hex digits, but got {2}")
     try:
         value = json.loads(text)

@@ -33,12 +33,15 @@ class Timer:
         """Seconds since the start."""
         return self._clock() - self._start
 
-    def check(self) -> None:
+    def check(self, *, in_cluster: bool = True) -> None:
         """Go on if there is time left.
+
+        Args:
+            in_cluster: whether the search has begun.
 
         Raises:
             QueryFault: code 12.
         """
         elapsed_s = self.elapsed_s
         if elapsed_s >= self._timeout_s:
-            raise timed_out(elapsed_s)
+            raise timed_out(elapsed_s, in_cluster=in_cluster)

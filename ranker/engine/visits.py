@@ -2,23 +2,27 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ranker import contract
 from ranker.engine.conditions import Condition, parse_condition
 from ranker.engine.entry import FIELDS, Entry, rendered_fields
 from ranker.engine.faults import DocumentFault
-from ranker.engine.paths import Target
+from ranker.engine.paths import Target, integer_of
+from ranker.engine.request import seconds
 from ranker.engine.store import Reader
 from ranker.manifest import Manifest
 
-__all__ = ["Page", "Visit", "fields_of", "parse_visit"]
+__all__ = ["Page", "Visit", "fields_of", "parse_sweep", "parse_visit"]
 
 MOST_DOCUMENTS = 1024
 """On a page, as Vespa's own limit is."""
 
-_UNSUPPORTED = ("fromTimestamp", "toTimestamp", "includeRemoves", "timeChunk")
+TIME_CHUNK = "60"
+"""Seconds after which an operation on many documents answers with what it has done so far."""
+
+_UNSUPPORTED = ("fromTimestamp", "toTimestamp", "includeRemoves")
 
 Fields = Callable[[Entry], dict[str, Any]]
 
@@ -73,6 +77,10 @@ class Visit:
                 return Page(documents, _token(after))
         return Page(documents, None)
 
+    def following(self, page: Page) -> "Visit":
+        """The visit of what comes after a page that is not the last."""
+        return replace(self, after=_row(page.continuation))
+
     def stream(self, reader: Reader) -> Iterator[dict[str, Any]]:
         """All documents from here on."""
         after = self.after
@@ -86,6 +94,31 @@ class Visit:
         if row % self.slices != self.slice_id or not self.target.holds(id_):
             return False
         return self.selected is None or self.selected(id_, entry)
+
+
+def parse_sweep(
+    target: Target, pairs: Mapping[str, str], manifest: Manifest
+) -> tuple[Visit, float]:
+    """The visit behind an operation on many documents, which sees their ids only.
+
+    Returns:
+        The visit, and its time in seconds.
+
+    Raises:
+        DocumentFault: 400, a parameter is missing, has no place here, or cannot be so.
+    """
+    for name in ("concurrency", "fieldSet", "route", "wantedDocumentCount"):
+        if name in pairs:
+            raise DocumentFault(400, f"May not specify '{name}' at '{target.path}'")
+    for name in ("selection", "cluster"):
+        if name not in pairs:
+            raise DocumentFault(400, f"Must specify '{name}' at '{target.path}'")
+    visit = parse_visit(target, {**pairs, "fieldSet": "[id]"}, manifest)
+    text = pairs.get("timeChunk", TIME_CHUNK)
+    try:
+        return replace(visit, wanted=MOST_DOCUMENTS), seconds(text)
+    except ValueError as error:
+        raise DocumentFault(400, f"Failed parsing '{text}': {error}") from error
 
 
 def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) -> Visit:
@@ -104,11 +137,11 @@ def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) ->
             "/document/v1/ level",
         )
     if ("slices" in pairs) != ("sliceId" in pairs):
-        raise DocumentFault(400, "Must set both 'slices' and 'sliceId', or none of them")
+        raise DocumentFault(400, "None or both of 'slices' and 'sliceId' must be set")
     slices = _positive(pairs, "slices", 1)
     slice_id = _number(pairs, "sliceId", 0)
     if not 0 <= slice_id < slices:
-        raise DocumentFault(400, f"sliceId must be in [0, {slices}), got {slice_id}")
+        raise DocumentFault(400, f"sliceId must be in [0, {slices}), but was {slice_id}")
     _positive(pairs, "concurrency", 1)
     space = pairs.get("bucketSpace", "default")
     if space not in ("default", "global"):
@@ -161,17 +194,11 @@ def _row(token: str | None) -> int:
 
 
 def _number(pairs: Mapping[str, str], name: str, default: int) -> int:
-    text = pairs.get(name, str(default))
-    try:
-        return int(text)
-    except ValueError as error:
-        raise DocumentFault(
-            400, f"Failed parsing '{text}': For input string: \"{text}\""
-        ) from error
+    return integer_of(pairs.get(name, str(default)))
 
 
 def _positive(pairs: Mapping[str, str], name: str, default: int) -> int:
     value = _number(pairs, name, default)
     if value < 1:
-        raise DocumentFault(400, f"{name} must be positive")
+        raise DocumentFault(400, f"{name} must be positive, but was {value}")
     return value

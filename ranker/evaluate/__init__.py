@@ -1,7 +1,7 @@
 """Rank profiles over judged queries: run files, latencies, measures, and how sure they are."""
 
 from ranker.evaluate.artifact import Evaluation
-from ranker.evaluate.comparison import Comparison, compare, holm, intervals
 from ranker.evaluate.evaluation import evaluate
+from ranker.significance import Comparison, compare, holm, intervals
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate", "holm", "intervals"]

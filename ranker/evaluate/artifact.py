@@ -11,6 +11,7 @@ from ranker.bundle import check_hashes
 from ranker.errors import ArtifactError
 from ranker.evaluate.searching import Answer
 from ranker.files import read_json, write_text
+from ranker.measures import trec_run
 
 __all__ = ["FORMAT", "Evaluation", "write_latencies", "write_run"]
 
@@ -111,13 +112,8 @@ class Evaluation:
 
 def write_run(path: Path, answers: Iterable[Answer], *, profile: str) -> None:
     """Write the answers of one profile as a TREC run file."""
-    lines = [
-        f"{answer.query_id} Q0 {doc_id} {rank} {score!r} ranker-{profile}\n"
-        for answer in answers
-        if answer.profile == profile
-        for rank, (doc_id, score) in enumerate(answer.hits, start=1)
-    ]
-    write_text(path, "".join(lines))
+    rows = ((answer.query_id, answer.hits) for answer in answers if answer.profile == profile)
+    write_text(path, trec_run(rows, tag=f"ranker-{profile}"))
 
 
 def write_latencies(path: Path, answers: Sequence[Answer]) -> None:

@@ -14,12 +14,12 @@ from ranker.client import Client
 from ranker.dataset import Dataset
 from ranker.errors import EvaluationError, UsageError
 from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
-from ranker.evaluate.comparison import LEVEL, RESAMPLES
 from ranker.evaluate.figures import GAIN, comparisons, counts, profile_figures, shown_hits
 from ranker.evaluate.searching import Answer, OnProgress, search_all
 from ranker.files import check_replaceable, new_folder, write_json
 from ranker.manifest import Manifest
 from ranker.measures import DEFAULT, per_query
+from ranker.significance import LEVEL, RESAMPLES
 
 __all__ = ["evaluate"]
 

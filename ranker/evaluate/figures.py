@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ranker.dataset import Dataset
 from ranker.encode import legal_text
-from ranker.evaluate.comparison import compare, holm, intervals
 from ranker.evaluate.searching import Answer
 from ranker.measures import per_query
+from ranker.significance import compare_all, intervals
 
 __all__ = ["GAIN", "comparisons", "counts", "profile_figures", "shown_hits"]
 
@@ -75,21 +74,9 @@ def comparisons(
     Only the first measure is tested: the others say nearly the same thing, and testing them all
     would make Holm's correction blind.
     """
-    base = figures[baseline]["per_query"][measure]
-    profiles = [profile for profile in figures if profile != baseline]
-    found = [compare(base, figures[profile]["per_query"][measure]) for profile in profiles]
-    corrected = holm([comparison.p for comparison in found])
-    return [
-        {
-            "baseline": baseline,
-            "profile": profile,
-            "measure": measure,
-            **asdict(comparison),
-            "interval": list(comparison.interval),
-            "p_holm": p_holm,
-        }
-        for profile, comparison, p_holm in zip(profiles, found, corrected, strict=True)
-    ]
+    values = {profile: row["per_query"][measure] for profile, row in figures.items()}
+    pairs = [(baseline, profile) for profile in figures if profile != baseline]
+    return compare_all(values, pairs, measure=measure)
 
 
 def shown_hits(dataset: Dataset, answers: Iterable[Answer]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranker.client import Client, Hit
-from ranker.contract import IDS_SUMMARY
 from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageError
 from ranker.records import Query
 
@@ -118,7 +117,7 @@ def _warm_up(client: Client, query: Query, profiles: Sequence[str], *, hits: int
     """One search per profile that is not counted: it pays for loading and compiling."""
     for profile in profiles:
         try:
-            client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
+            client.search(query.text, profile=profile, hits=hits, summary=_summary(client))
         except (ResponseError, UsageError) as error:
             # It comes again when the query is counted, and is accounted for there.
             logger.info("warm-up of profile %s failed: %s", profile, error)
@@ -134,7 +133,7 @@ def _try(client: Client, query: Query, profile: str, *, hits: int) -> Answer | _
 
 
 def _ask(client: Client, query: Query, profile: str, *, hits: int) -> Answer:
-    result = client.search(query.text, profile=profile, hits=hits, summary=IDS_SUMMARY)
+    result = client.search(query.text, profile=profile, hits=hits, summary=_summary(client))
     return Answer(
         query_id=query.query_id,
         profile=profile,
@@ -142,6 +141,11 @@ def _ask(client: Client, query: Query, profile: str, *, hits: int) -> Answer:
         latency_ms=result.latency_s * 1000,
         server_ms=None if result.server_s is None else result.server_s * 1000,
     )
+
+
+def _summary(client: Client) -> str | None:
+    """The summary class with ids only, or the default one where the schema has none."""
+    return client.app.manifest.ids_summary
 
 
 def _ranked(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ranker import contract
 from ranker.client import App
 from ranker.encode import legal_text, stored
 from ranker.errors import ArtifactError, DataError
@@ -15,7 +16,18 @@ from ranker.files import write_failure
 from ranker.manifest import Manifest
 from ranker.records import Document
 
-__all__ = ["legal_document", "operations", "put_operation", "tokenized", "write_operations"]
+__all__ = [
+    "SchemaDocument",
+    "Source",
+    "legal_document",
+    "operation_of",
+    "operations",
+    "put_operation",
+    "tokenized",
+    "write_operations",
+]
+
+_SELECTED = re.compile(r"n=[0-9]+|g=[^:]+")
 
 BATCH = 128
 """Documents in one call of the tokenizer: larger ones were not faster, and make bursts."""
@@ -24,7 +36,23 @@ LONGEST_ID = 65536
 """Characters of a document id, namespace and type included (`vespa-facts` §4)."""
 
 
-def put_operation(document: Document, ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SchemaDocument:
+    """A document under the names of the schema, as `vespa visit` writes it and `vespa feed` reads.
+
+    Attributes:
+        doc_id: Vespa's id of it, as `id:NAMESPACE:SCHEMA::ID`.
+        fields: its fields; those that the model does not need are fed as they are.
+    """
+
+    doc_id: str
+    fields: dict[str, Any]
+
+
+Source = Document | SchemaDocument
+
+
+def put_operation(document: Source, ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
     """The operation that puts a document.
 
     Args:
@@ -38,33 +66,44 @@ def put_operation(document: Document, ids: Sequence[int], manifest: Manifest) ->
     Raises:
         DataError: the document's id cannot be one in Vespa.
     """
-    spec = manifest.spec
     clean = legal_document(document)
-    return {
-        "put": f"id:{manifest.namespace}:{manifest.schema}::{_checked_id(document.doc_id)}",
-        "fields": {
-            contract.ID: clean.doc_id,
-            contract.TITLE: clean.title,
-            contract.TEXT: clean.text,
-            # A list of numbers: 247 bytes for a title, where hex digits take 760; reading and
-            # writing it costs 3 microseconds more.
-            contract.DOC_TOKEN_IDS: {"values": stored(ids, spec.document_tokens)},
-            contract.TOKEN_SPEC: spec.fingerprint_number,
-        },
-    }
+    if isinstance(clean, SchemaDocument):
+        put, fields = _checked_schema_id(clean.doc_id, manifest), clean.fields
+    else:
+        put = f"id:{manifest.namespace}:{manifest.schema}::{_checked_id(clean.doc_id)}"
+        own_id = {} if manifest.id_field is None else {manifest.id_field: clean.doc_id}
+        fields = {**own_id, **manifest.texts_of(clean)}
+    return {"put": put, "fields": {**fields, **_token_fields(ids, manifest)}}
 
 
-def operations(documents: Iterable[Document], app: App) -> Iterator[dict[str, Any]]:
+def operation_of(document: Source, rows: Sequence[Sequence[int]], app: App) -> dict[str, Any]:
+    """The operation that puts a document, with the token ids of every model of the schema.
+
+    Args:
+        document: as for `put_operation`.
+        rows: ids for the app's model, then for each of `app.others`.
+        app: the application.
+
+    Raises:
+        DataError: the document's id cannot be one in Vespa.
+    """
+    made = put_operation(document, rows[0], app.manifest)
+    for other, ids in zip(app.others, rows[1:], strict=True):
+        made["fields"].update(_token_fields(ids, other.manifest))
+    return made
+
+
+def operations(documents: Iterable[Source], app: App) -> Iterator[dict[str, Any]]:
     """Put operations of a stream of documents, tokenized in batches; memory of one batch.
 
     Raises:
         DataError: a document's id cannot be one in Vespa.
     """
-    for document, ids in tokenized(documents, app):
-        yield put_operation(document, ids, app.manifest)
+    for document, rows in tokenized(documents, app):
+        yield operation_of(document, rows, app)
 
 
-def write_operations(documents: Iterable[Document], app: App, path: Path) -> int:
+def write_operations(documents: Iterable[Source], app: App, path: Path) -> int:
     """Write put operations as JSON lines, for `vespa feed`; the file is whole or absent.
 
     Returns:
@@ -91,15 +130,40 @@ def write_operations(documents: Iterable[Document], app: App, path: Path) -> int
     return count
 
 
-def tokenized(documents: Iterable[Document], app: App) -> Iterator[tuple[Document, list[int]]]:
-    """Documents with their token ids, in order."""
+def tokenized(
+    documents: Iterable[Source], app: App
+) -> Iterator[tuple[Source, tuple[list[int], ...]]]:
+    """Documents in order, with token ids for the app's model and for each of `app.others`."""
     for batch in _batches(documents):
-        yield from zip(batch, app.encoder.documents_ids(batch), strict=True)
+        rows = [
+            part.encoder.documents_ids([_seen(one, part, app) for one in batch])
+            for part in (app, *app.others)
+        ]
+        yield from zip(batch, zip(*rows, strict=True), strict=True)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _seen(document: Source, part: App, app: App) -> Document:
+    """What a model sees of a document."""
+    if isinstance(document, SchemaDocument):
+        return part.manifest.document_of(document.doc_id, document.fields)
+    if part is app:
+        return document
+    return part.manifest.document_of(document.doc_id, app.manifest.texts_of(document))
+
+
+def _token_fields(ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
+    spec = manifest.spec
+    return {
+        # A list of numbers: 247 bytes for a title, where hex digits take 760; reading and
+        # writing it costs 3 microseconds more.
+        manifest.token_field: {"values": stored(ids, spec.document_tokens)},
+        manifest.spec_field: spec.fingerprint_number,
+    }
+
+
+def _batches(documents: Iterable[Source]) -> Iterator[list[Source]]:
     """Lists of at most BATCH; where the source breaks off, what it gave comes before its error."""
-    source, batch = iter(documents), list[Document]()
+    source, batch = iter(documents), list[Source]()
     while True:
         try:
             batch.extend(islice(source, BATCH))
@@ -112,12 +176,32 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         batch = []
 
 
-def legal_document(document: Document) -> Document:
+def legal_document(document: Source) -> Source:
     """The document without code points that Vespa refuses; the same object if it has none."""
+    if isinstance(document, SchemaDocument):
+        texts = {name: value for name, value in document.fields.items() if isinstance(value, str)}
+        clean = {name: legal_text(value) for name, value in texts.items()}
+        if clean == texts:
+            return document
+        return SchemaDocument(document.doc_id, {**document.fields, **clean})
     title, text = legal_text(document.title), legal_text(document.text)
     if title == document.title and text == document.text:
         return document
     return Document(document.doc_id, title, text)
+
+
+def _checked_schema_id(doc_id: str, manifest: Manifest) -> str:
+    parts = doc_id.split(":", 4)
+    if len(parts) < 5 or parts[0] != "id" or not parts[1]:
+        raise DataError(f"expected a document id like id:NAMESPACE:SCHEMA::ID, got {doc_id!r}")
+    if parts[2] != manifest.schema:
+        raise DataError(
+            f"the document {doc_id!r} is of type {parts[2]}; the model is for {manifest.schema}"
+        )
+    if parts[3] and not _SELECTED.fullmatch(parts[3]):
+        raise DataError(f"the document id {doc_id!r} has {parts[3]!r}, expected n=NUMBER or g=NAME")
+    _checked_id(parts[4])
+    return doc_id
 
 
 def _checked_id(doc_id: str) -> str:

@@ -19,7 +19,6 @@ import httpr
 
 from ranker.endpoint import Endpoint
 from ranker.errors import UsageError
-from ranker.manifest import Manifest
 
 __all__ = ["Outcome", "Sender"]
 
@@ -65,15 +64,14 @@ class Sender:
 
     Args:
         endpoint: where.
-        manifest: the application's: document type and namespace.
         timeout_s: longest silence of the server, seconds.
 
     Raises:
         UsageError: the client certificate cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint, manifest: Manifest, *, timeout_s: float) -> None:
-        self._base = f"{endpoint.url}/document/v1/{manifest.namespace}/{manifest.schema}/docid/"
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
+        self._base = f"{endpoint.url}/document/v1/"
         self._http = _client(endpoint, timeout_s)
 
     def __enter__(self) -> "Sender":
@@ -88,9 +86,14 @@ class Sender:
         self._http.close()
 
     def send(self, doc_id: str, body: bytes) -> Outcome:
-        """Put one document; never raises for what a server or a network does."""
+        """Put one document; never raises for what a server or a network does.
+
+        Args:
+            doc_id: as `id:NAMESPACE:SCHEMA::ID`.
+            body: with the fields.
+        """
         try:
-            url = self._base + quote(doc_id, safe="")
+            url = self._base + _path(doc_id)
             response = self._http.post(url, content=body, headers=HEADERS)
             status = int(response.status_code)
             if 200 <= status < 300:
@@ -99,6 +102,17 @@ class Sender:
             return Outcome(status, _message(response.content), _seconds(retry_after))
         except httpr.RequestError as error:
             return Outcome(None, f"no answer: {type(error).__name__}: {_cause(error)}")
+
+
+def _path(doc_id: str) -> str:
+    """The path of a document id, which may have a number or a group before its last part."""
+    _, namespace, kind, selected, user = doc_id.split(":", 4)
+    key, _, value = selected.partition("=")
+    where = f"{_SELECTED[key]}/{quote(value, safe='')}" if key else "docid"
+    return f"{quote(namespace, safe='')}/{kind}/{where}/{quote(user, safe='')}"
+
+
+_SELECTED = {"n": "number", "g": "group"}
 
 
 def _client(endpoint: Endpoint, timeout_s: float) -> Any:

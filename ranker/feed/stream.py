@@ -17,12 +17,11 @@ from pathlib import Path
 from ranker.client import App
 from ranker.endpoint import Endpoint, Http
 from ranker.errors import DataError, RankerError, ResponseError, UsageError
-from ranker.feed.operation import legal_document, put_operation, tokenized
+from ranker.feed.operation import Source, legal_document, operation_of, tokenized
 from ranker.feed.report import Failure, FeedReport, Ledger
 from ranker.feed.sender import Outcome, Sender
 from ranker.feed.window import Window, pause
 from ranker.manifest import Manifest
-from ranker.records import Document
 
 __all__ = ["Progress", "feed"]
 
@@ -41,11 +40,12 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Job:
     doc_id: str
+    put: str
     body: bytes
 
 
 def feed(
-    documents: Iterable[Document],
+    documents: Iterable[Source],
     app: App,
     url: str,
     *,
@@ -91,7 +91,7 @@ def feed(
         raise UsageError(f"retry_s must be 0 or more seconds and finite, got {retry_s:g}")
     endpoint = Endpoint.of(url, cert=cert, key=key)
     check_endpoint(endpoint, app.manifest)
-    with Sender(endpoint, app.manifest, timeout_s=timeout_s) as sender:
+    with Sender(endpoint, timeout_s=timeout_s) as sender:
         feeder = _Feeder(
             sender, url=endpoint.url, connections=connections, retry_s=retry_s, most=max_failures
         )
@@ -122,17 +122,18 @@ def check_endpoint(endpoint: Endpoint, manifest: Manifest) -> None:
         )
 
 
-def _jobs(documents: Iterable[Document], app: App, ledger: Ledger) -> Iterator[_Job]:
+def _jobs(documents: Iterable[Source], app: App, ledger: Ledger) -> Iterator[_Job]:
     """Ready requests; documents without a usable id go straight to the ledger."""
-    for document, ids in tokenized(documents, app):
+    for document, rows in tokenized(documents, app):
         clean = legal_document(document)
         ledger.add(document.doc_id, cleaned=clean is not document)
         try:
-            fields = put_operation(clean, ids, app.manifest)["fields"]
+            operation = operation_of(clean, rows, app)
         except DataError as error:
             ledger.fail(Failure(document.doc_id, None, str(error)))
             continue
-        yield _Job(document.doc_id, json.dumps({"fields": fields}).encode())
+        body = json.dumps({"fields": operation["fields"]}).encode()
+        yield _Job(document.doc_id, operation["put"], body)
 
 
 class _Ticker:
@@ -246,7 +247,7 @@ class _Feeder:
                 self._window.leave(ticket, ok=False, overload=False)
                 return self._give_up(job, outcome, attempt)
             attempt += 1
-            outcome = self._sender.send(job.doc_id, job.body)
+            outcome = self._sender.send(job.put, job.body)
             self._window.leave(ticket, ok=outcome.ok, overload=outcome.overload)
             if outcome.ok:
                 return self.ledger.acknowledge(attempts=attempt)

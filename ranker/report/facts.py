@@ -17,6 +17,12 @@ __all__ = ["bundle_view", "evaluation_facts", "training_view"]
 View = dict[str, Any]
 Fact = tuple[str, str]
 
+_GATE = {
+    "passed": "passed: better than bm25 in cross-validation",
+    "not_better": "not better than bm25 in cross-validation",
+    "unknown": "unknown: there was no cross-validation",
+}
+
 
 def evaluation_facts(evaluation: Evaluation) -> list[View]:
     """Groups of facts: each has a title, and terms with their descriptions."""
@@ -78,6 +84,7 @@ def bundle_view(bundle: Bundle, parity: Mapping[str, Any], *, ident: str) -> Vie
             ("Contract", _contract(bundle.spec)),
             ("Blend", f"bm25 + {bundle.blend_weight:g} · logit"),
             ("Recommended", bundle.recommended_profile),
+            ("Ship gate", _GATE[bundle.verdict] + "; exported with --force" * bundle.forced),
             ("Made by", f"ranker {bundle.about.get('ranker_version', '–')}"),
             ("Folder", str(bundle.path)),
         ],

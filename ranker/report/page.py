@@ -1,20 +1,17 @@
 """Put the page together and write it, with its JSON beside it."""
 
-import datetime
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.encode import legal_text
-from ranker.errors import ArtifactError, UsageError, require
-from ranker.files import read_json, write_text
+from ranker.files import read_json
 from ranker.report import words
 from ranker.report.evaluated import evaluation_view
 from ranker.report.facts import bundle_view, training_view
 from ranker.report.folders import Sources, model_sha256, read_folders
+from ranker.report.shell import rendered, require_page_name, write_page
 
 __all__ = ["page"]
 
@@ -34,29 +31,11 @@ def page(folders: Sequence[Path], out: Path) -> Path:
         ArtifactError: a folder is none of the three, or `out` cannot be written.
         MissingExtra: jinja2 is not installed.
     """
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"expected a file name that ends in .html, got {out}")
-    if out.is_dir():
-        raise ArtifactError(f"cannot write the page {out}: a folder of that name exists")
+    require_page_name(out)
     sources = read_folders(folders)
-    html = _rendered(_view(sources))
-    summary = json.dumps(_summary(sources), indent=2, sort_keys=True, ensure_ascii=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out.with_suffix(".json"), legal_text(summary) + "\n")
-    write_text(out, legal_text(html))
+    template = resources.files("ranker.report").joinpath("page.html").read_text("utf-8")
+    write_page(out, rendered(template, _view(sources)), _summary(sources))
     return out
-
-
-def _rendered(view: dict[str, Any]) -> str:
-    """The page; every value is escaped but the pictures and the style, which are made here."""
-    jinja2 = require("jinja2", extra="evaluate")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    files = resources.files("ranker.report")
-    template = environment.from_string(files.joinpath("page.html").read_text("utf-8"))
-    html: str = template.render(style=files.joinpath("page.css").read_text("utf-8"), **view)
-    return html
 
 
 def _view(sources: Sources) -> dict[str, Any]:
@@ -78,8 +57,6 @@ def _view(sources: Sources) -> dict[str, Any]:
         "trainings": trainings,
         "bundles": bundles,
         "strangers": _strangers(sources),
-        "version": __version__,
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 

@@ -67,7 +67,7 @@ def formula(profile: Mapping[str, Any]) -> str:
         parts.append(_times(profile["bm25_weight"], "bm25"))
     if profile["logit_weight"]:
         parts.append(_times(profile["logit_weight"], "logit"))
-    score = " + ".join(parts)
+    score = " + ".join(parts) or "as the application ranks by itself"
     if profile["phase"] == "first":
         return score
     return f"{score}, {profile['phase']} phase, best {profile['rerank_count']}"
@@ -121,6 +121,12 @@ def training_headline(training: Mapping[str, Any]) -> str:
     held = training["held_out"]
     name = training["recommended_profile"]
     queries = _queries(held["queries"])
+    if training.get("cv"):
+        queries += ", each ranked by a model that did not see it"
+        if name == "bm25":
+            return f"Training recommends bm25: nothing it made was reliably better on {queries}"
+        gain = signed(held[name] - held["bm25"])
+        return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries}"
     if name == "bm25":
         return f"Training recommends bm25: nothing it made was better on {queries} held out"
     gain = signed(held[name] - held["bm25"])
@@ -135,10 +141,10 @@ def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -
     else:
         held = training["held_out"]
         means = ", ".join(f"{p} {number(held[p])}" for p in _PROFILES if p in held)
-        chosen = (
-            f"chosen on {_queries(held['queries'])} held out of training, "
-            f"not on the ones of this page (nDCG@10 there: {means})"
-        )
+        where = f"on {_queries(held['queries'])} held out of training, not on the ones of this page"
+        if training.get("cv"):
+            where = f"by cross-validation on {_queries(held['queries'])}"
+        chosen = f"chosen {where} (nDCG@10 there: {means})"
     return f"The application recommends {name}, {chosen}. {_holds(evaluation, name)}"
 
 
@@ -168,7 +174,8 @@ def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[s
     here, there = evaluation.figures["dataset"], training.get("data", {})
     measured = set(evaluation.per_query(evaluation.baseline, evaluation.measures[0]))
     held_out = set(training.get("held_out_query_ids", ()))
-    if here["name"] != there.get("name") or not measured & held_out:
+    known = held_out | set((training.get("cv") or {}).get("fold_of_query", ()))
+    if here["name"] != there.get("name") or not measured & known:
         return []
     if measured <= held_out:
         return [

@@ -1,6 +1,8 @@
 """Fine-tuning a cross-encoder: an optional stage on the corpus, then one on judged queries."""
 
 from ranker.train.arguments import TrainArguments
-from ranker.train.stages import train
+from ranker.train.evidence import Provenance, provenance
+from ranker.train.repeat import repeat
+from ranker.train.run import train
 
-__all__ = ["TrainArguments", "train"]
+__all__ = ["Provenance", "TrainArguments", "provenance", "repeat", "train"]

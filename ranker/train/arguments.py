@@ -39,6 +39,7 @@ class TrainArguments:
         held_out: share of the judged queries that training does not see.
         evaluations: how often nDCG@10 is measured in an epoch.
         patience: evaluations without a better nDCG@10 before training stops.
+        cv: folds of the cross-validation; 0 for none.
         precision: auto takes bfloat16 where the machine has it in hardware.
         seed: of everything that is drawn.
     """
@@ -66,6 +67,7 @@ class TrainArguments:
     held_out: float = 0.2
     evaluations: int = 1
     patience: int = 2
+    cv: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
 
@@ -109,6 +111,7 @@ _RULES = [
     ],
     ("lr_warmup", "from 0 to below 1", lambda value: 0 <= value < 1),
     ("dropout", "from 0 to below 1", lambda value: 0 <= value < 1),
+    ("cv", "0 or at least 2", lambda value: value == 0 or value >= 2),
     ("held_out", "between 0 and 1", lambda value: 0 < value < 1),
     ("schedule", "linear or cosine", _one_of("linear", "cosine")),
     ("freeze", "none, embeddings or base", _one_of("none", "embeddings", "base")),

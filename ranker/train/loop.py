@@ -30,12 +30,27 @@ OnProgress = Callable[[str, int, int, float | None, float | None], None]
 """Called with stage, steps done, steps in all, last loss, last nDCG@10."""
 
 
+class _Finished(Exception):  # noqa: N818 - not an error
+    """The save that a stage goes on from was made at its end: nothing is left to train."""
+
+
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: losses and evaluations, each with its step, and the best evaluation."""
+    """What a stage did.
 
+    Attributes:
+        stage: its name.
+        history: losses, each with its step.
+        evaluations: nDCG@10, each with its step.
+        steps: how many were planned.
+        best_step: step of the weights that it ended with.
+        stopped_early: whether it ended before the last step.
+    """
+
+    stage: str
     history: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
+    steps: int
     best_step: int
     stopped_early: bool
 
@@ -43,23 +58,33 @@ class StageResult:
 def run_stage(
     forward: Any,
     batches: Batches,
-    held_out: HeldOutQueries,
+    held_out: HeldOutQueries | None,
     *,
     stage: str,
     learning_rate: float,
-    evaluate_every: int,
-    keep_best: bool,
+    evaluate_every: int = 1,
+    schedule: int | None = None,
     arguments: TrainArguments,
     work: Path,
     on_progress: OnProgress,
 ) -> StageResult:
     """Train a module of `forward_of` in place over all batches.
 
-    With `keep_best` nDCG@10 is measured, the stage stops when it gets no better and ends with
-    the weights of the best evaluation; else it ends with the last weights.
+    With held-out queries nDCG@10 on them is measured, the stage stops when it gets no better and
+    ends with the weights of the best evaluation; without, it ends with the last weights.
+    An interrupted stage goes on from its last save, and ends as it would have.
 
-    An interrupted stage goes on from its last save in `work`; the result is that of a run
-    without interruption.
+    Args:
+        forward: the module.
+        batches: what to learn from, a step each.
+        held_out: queries to stop by; None for all the steps.
+        stage: its name, for the records and for progress.
+        learning_rate: its peak.
+        evaluate_every: steps between two evaluations.
+        schedule: steps in which the learning rate falls to 0, if not those of `batches`.
+        arguments: the run's.
+        work: folder of the saves.
+        on_progress: told of each.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; everything so far is saved.
@@ -73,20 +98,31 @@ def run_stage(
         held_out,
         settings={
             **_settings(arguments, work),
-            "max_steps": len(batches),
+            "max_steps": schedule or len(batches),
             "learning_rate": learning_rate,
+            "eval_strategy": "no" if held_out is None else "steps",
             "eval_steps": evaluate_every,
-            "eval_strategy": "steps" if keep_best else "no",
-            # A stage that goes on has its first evaluation already.
-            "eval_on_start": keep_best and not saves,
+            "eval_on_start": held_out is not None and not saves,  # one that goes on has it
         },
         loss=arguments.loss,
-        patience=arguments.patience if keep_best else len(batches),
+        patience=arguments.patience,
         tell=lambda step, loss, ndcg: on_progress(stage, step, len(batches), loss, ndcg),
     )
+    _run(trainer, saves, work)
+    if held_out is not None:
+        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+    else:
+        torch.save(forward.state_dict(), work / BEST)
+    return _result(trainer.state, stage, steps=len(batches))
+
+
+def _run(trainer: Any, saves: list[Path], work: Path) -> None:
+    """Train from the latest save to the end, or to Ctrl-C."""
     with _stop_at_a_step(trainer.stop):
         try:
             trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
+        except _Finished:
+            pass
         except Exception as error:
             reason = write_failure(error)
             if reason is None:
@@ -94,25 +130,25 @@ def run_stage(
             raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
     if trainer.stop.is_set():
         raise KeyboardInterrupt
-    best_step = trainer.state.global_step
-    if keep_best:
-        best_step = _best(trainer.state.log_history)["step"]
-        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
-    else:
-        torch.save(forward.state_dict(), work / BEST)
+
+
+def _result(state: Any, stage: str, *, steps: int) -> StageResult:
+    """What the Trainer's records say about a stage of so many steps."""
+    rows = state.log_history
+    evaluations = [row for row in rows if NDCG in row]
     return StageResult(
+        stage=stage,
         history=[
             {"stage": stage, "step": row["step"], "loss": row["loss"], "seconds": row["seconds"]}
-            for row in trainer.state.log_history
+            for row in rows
             if "loss" in row
         ],
         evaluations=[
-            {"stage": stage, "step": row["step"], "ndcg@10": row[NDCG]}
-            for row in trainer.state.log_history
-            if NDCG in row
+            {"stage": stage, "step": row["step"], "ndcg@10": row[NDCG]} for row in evaluations
         ],
-        best_step=best_step,
-        stopped_early=trainer.state.global_step < len(batches),
+        steps=steps,
+        best_step=_best(rows)["step"] if evaluations else state.global_step,
+        stopped_early=state.global_step < steps,
     )
 
 
@@ -159,7 +195,7 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
 def _trainer(
     model: Any,
     batches: Batches,
-    held_out: HeldOutQueries,
+    held_out: HeldOutQueries | None,
     *,
     settings: dict[str, Any],
     loss: str,
@@ -192,6 +228,7 @@ def _trainer(
             return ranking_loss(logits, relevance, mask)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            assert held_out is not None
             metrics = {NDCG: held_out.ndcg(self.model)}
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(
@@ -224,7 +261,14 @@ def _watcher(
     work = Path(trainer.args.output_dir)
     began = time.monotonic()
 
+    steps = len(trainer.train_dataset)
+
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows = [row for row in state.log_history if NDCG in row]
+            if state.global_step >= steps or (rows and _without_gain(rows) >= patience):
+                raise _Finished
+
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             rows = [row for row in state.log_history if NDCG in row]
             tell(state.global_step, None, rows[-1][NDCG])
@@ -248,6 +292,8 @@ def _watcher(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if trainer.stop.is_set():
                 control.should_save = control.should_training_stop = True
+            if state.global_step >= steps:  # before its schedule ends
+                control.should_training_stop = True
 
     return Watcher()
 

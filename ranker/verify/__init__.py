@@ -1,19 +1,21 @@
 """Is a package right?  Vespa's own Java code as judge, and what can be told without it.
 
-`verify` runs four checks: the package in Vespa's validators, token ids and scores in Vespa's
-evaluator, feed operations in Vespa's reader, queries in Vespa's real container.  The Java side is
-in `java/`; it is built once into the user's cache.
+`verify` runs four checks: the package in Vespa's validators; token ids and scores in torch, ONNX,
+the embedded engine and Vespa's evaluator; feed operations in Vespa's reader; queries in Vespa's
+real container.  The Java side is in `java/`; it is built once into the user's cache.
 """
 
 from ranker.verify.build import VESPA_VERSION, class_path
-from ranker.verify.checks import verify
+from ranker.verify.checks import CHECKS, Progress, verify
 from ranker.verify.judge import Judge, container, working_copy
 from ranker.verify.result import CheckResult
 
 __all__ = [
+    "CHECKS",
     "VESPA_VERSION",
     "CheckResult",
     "Judge",
+    "Progress",
     "class_path",
     "container",
     "verify",

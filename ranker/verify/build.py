@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ranker.errors import MissingTool, VerifyError
 
-__all__ = ["VESPA_VERSION", "cache_folder", "class_path", "java", "maven"]
+__all__ = ["VESPA_VERSION", "cache_folder", "class_path", "is_built", "java", "maven"]
 
 VESPA_VERSION = "8.700.24"
 """The Vespa release that the tests run with."""
@@ -77,13 +77,22 @@ def class_path(version: str = VESPA_VERSION) -> str:
         VerifyError: the build failed.
     """
     java()
-    folder = cache_folder() / f"judge-{_version(version)}-{_sources_hash()}"
+    folder = _folder(version)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
                 _build(folder, version)
     return os.pathsep.join([str(folder / "judge.jar"), str(folder / "jars" / "*")])
+
+
+def is_built(version: str = VESPA_VERSION) -> bool:
+    """Whether this user has the judge of this Vespa version; a build takes half a minute."""
+    return _folder(version).is_dir()
+
+
+def _folder(version: str) -> Path:
+    return cache_folder() / f"judge-{_version(version)}-{_sources_hash()}"
 
 
 def _build(folder: Path, version: str) -> None:

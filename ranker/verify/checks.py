@@ -1,26 +1,60 @@
 """The four checks in order, with one judge: package, parity, feed, queries."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from ranker.bundle import Checkpoint
 from ranker.client import App
 from ranker.dataset import load
 from ranker.errors import ArtifactError, UsageError, VerifyError
+from ranker.installation import RECORDS
 from ranker.package import Package
-from ranker.verify.build import VESPA_VERSION
+from ranker.verify.build import VESPA_VERSION, is_built
 from ranker.verify.court import Court, open_court
 from ranker.verify.judge import container
+from ranker.verify.origin import find_checkpoint
 from ranker.verify.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
 from ranker.verify.parity import check_parity
 from ranker.verify.result import CheckResult
 from ranker.verify.traffic import check_feed, check_queries
 from ranker.verify.validity import check_package
 
-__all__ = ["verify"]
+__all__ = ["CHECKS", "Progress", "verify"]
+
+CHECKS = ("package", "parity", "feed", "queries")
 
 MOST_QUESTIONS = 60
 """Questions put to the container, each to every rank profile."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One model of the application, and the pairs to compare it on.
+
+    Attributes:
+        package: the model.
+        pairs: texts.
+        checkpoint: what it was exported from, or None.
+        label: added to the names of its checks, where there are several models.
+    """
+
+    package: Package
+    pairs: list[TextPair]
+    checkpoint: Checkpoint | None
+    label: str
+
+    def app(self) -> App:
+        """The application as a client of this model sees it."""
+        path = self.package.path
+        if not self.package.own:
+            path = path / RECORDS / f"{self.package.manifest.application}.json"
+        return App.open(path)
 
 
 def verify(
@@ -28,85 +62,149 @@ def verify(
     *,
     data: str | Path | None = None,
     pairs: int = 200,
+    checkpoint: Path | None = None,
     strict: bool = False,
     version: str = VESPA_VERSION,
     on_check: Callable[[CheckResult], None] | None = None,
+    on_progress: Progress = lambda what, done, total: None,
 ) -> list[CheckResult]:
     """Check an application package, with Vespa's own code where there is a JDK.
 
-    The checks are `package`, `parity`, `feed` and `queries`; where the first one fails, the
-    others are not begun.
+    The checks are those of `CHECKS`; where one fails, the later ones are not begun.  All but the
+    first come once for each model in the application.
 
     Args:
-        app: folder of the package.
+        app: folder of the package, or the record of one model in it.
         data: judged data to take the texts from; texts made to be nasty by default.
         pairs: query-document pairs to compare.
+        checkpoint: folder of the checkpoint to compare with; by default the package's own, where
+            it is found beside it.
         strict: whether what could not be checked is a problem.
         version: the Vespa release that the package is meant for.
         on_check: called with each result when it is there.
+        on_progress: called while something takes long.
 
     Raises:
-        UsageError: there is nothing to compare.
-        ArtifactError: `app` is no application package.
+        UsageError: there is nothing to compare, or one checkpoint for several models.
+        ArtifactError: `app` is no application package, or `checkpoint` no checkpoint.
         DataError: `data` cannot be read.
-        VerifyError: the judge could not be built, or stopped.
+        VerifyError: the Vespa release is unknown, or the judge stopped.
     """
     if pairs < 1:
         raise UsageError(f"pairs must be 1 or more, got {pairs}")
-    results = []
-    for result in _results(app, data=data, pairs=pairs, version=version):
-        results.append(_strict(result) if strict else result)
-        if on_check is not None:
-            on_check(results[-1])
-    return results
-
-
-def _results(
-    app: Path, *, data: str | Path | None, pairs: int, version: str
-) -> Iterator[CheckResult]:
     try:
-        package = Package.open(app)
+        packages = Package.every(app)
     except ArtifactError as error:
         if not (app / Package.MARKER).is_file():
             raise
-        yield CheckResult(name="package", problems=(str(error),))
-        return
-    texts = _pairs(package, data, pairs)
-    with open_court(app, version=version) as court:
-        valid = check_package(package, court=court, version=version)
-        yield valid
-        if valid.problems:
-            return
-        client = App(package.manifest, package.encoder())
-        yield _judged("parity", lambda: check_parity(package, texts, court=court))
-        documents = list({pair.document.doc_id: pair.document for pair in texts}.values())
-        yield _judged("feed", lambda: check_feed(client, documents, court=court))
-    yield _judged("queries", lambda: _queries(app, client, texts, version, court))
+        results = iter([CheckResult(name="package", problems=(str(error),))])
+    else:
+        results = _results(_models(packages, data, pairs, checkpoint), version, on_progress)
+    told = []
+    for result in results:
+        told.append(_strict(result) if strict else result)
+        if on_check is not None:
+            on_check(told[-1])
+        if told[-1].problems:
+            break
+    return told
 
 
-def _queries(
-    app: Path, client: App, texts: Sequence[TextPair], version: str, court: Court
-) -> CheckResult:
-    questions = list(dict.fromkeys(pair.query for pair in texts))[:MOST_QUESTIONS]
+def _models(
+    packages: list[Package], data: str | Path | None, pairs: int, checkpoint: Path | None
+) -> list[_Model]:
+    named = None if checkpoint is None else Checkpoint.open(checkpoint)
+    if named is not None and len(packages) > 1:
+        record = f"{packages[0].path}/{RECORDS}/{packages[0].manifest.application}.json"
+        raise UsageError(
+            f"a checkpoint belongs to one model, {packages[0].path} holds {len(packages)}; "
+            f"name one by its record, as {record}"
+        )
+    return [
+        _Model(
+            package,
+            _pairs(package, data, pairs),
+            named or find_checkpoint(package),
+            label="" if len(packages) == 1 else f" ({package.manifest.application})",
+        )
+        for package in packages
+    ]
+
+
+def _results(models: list[_Model], version: str, progress: Progress) -> Iterator[CheckResult]:
+    packages = [model.package for model in models]
+    path = packages[0].path
+    building = "start of the judge" if is_built(version) else "first build of Vespa's code"
+    progress(building, 0, 1)
+    with open_court(path, version=version) as court:
+        progress(building, 1, 1)
+        yield check_package(packages, court=court, version=version)
+        for model in models:
+            yield _parity(model, court, progress)
+        for model in models:
+            yield _feed(model, court, progress)
+    try:
+        with _front_door(path, court, version) as url:
+            for model in models:
+                yield _queries(model, court, url, progress)
+    except VerifyError as error:
+        yield CheckResult(name="queries", problems=(str(error),))
+
+
+def _parity(model: _Model, court: Court, progress: Progress) -> CheckResult:
+    name = f"parity{model.label}"
+    result = check_parity(
+        model.package,
+        model.pairs,
+        court=court,
+        checkpoint=model.checkpoint,
+        on_progress=lambda done: progress(name, done, len(model.pairs)),
+    )
+    return dataclasses.replace(result, name=name)
+
+
+def _feed(model: _Model, court: Court, progress: Progress) -> CheckResult:
+    name = f"feed{model.label}"
+    documents = list({pair.document.doc_id: pair.document for pair in model.pairs}.values())
+    try:
+        result = check_feed(
+            model.app(),
+            documents,
+            court=court,
+            on_progress=lambda done: progress(name, done, len(documents)),
+        )
+    except VerifyError as error:  # Vespa refuses to read at all
+        result = CheckResult(name=name, problems=(str(error),))
+    return dataclasses.replace(result, name=name)
+
+
+def _queries(model: _Model, court: Court, url: str | None, progress: Progress) -> CheckResult:
+    name = f"queries{model.label}"
+    questions = list(dict.fromkeys(pair.query for pair in model.pairs))[:MOST_QUESTIONS]
+    result = check_queries(
+        model.app(),
+        questions,
+        url=url,
+        skipped=court.skipped("the requests in Vespa's real container"),
+        on_progress=lambda done, total: progress(name, done, total),
+    )
+    return dataclasses.replace(result, name=name)
+
+
+@contextlib.contextmanager
+def _front_door(path: Path, court: Court, version: str) -> Iterator[str | None]:
+    """The real container's URL; None where there is no JDK."""
     if court.bench is None:
-        skipped = court.skipped("the requests in Vespa's real container")
-        return check_queries(client, questions, url=None, skipped=skipped)
-    with container(app, version=version) as url:
-        return check_queries(client, questions, url=url)
+        yield None
+        return
+    with container(path, version=version) as url:
+        yield url
 
 
 def _pairs(package: Package, data: str | Path | None, count: int) -> list[TextPair]:
     if data is not None:
         return judged_pairs(load(data), count)
     return nasty_pairs(count, specials=special_tokens(package.tokenizer_json))
-
-
-def _judged(name: str, check: Callable[[], CheckResult]) -> CheckResult:
-    """The check's result; where Vespa refuses to compute at all, that is its problem."""
-    try:
-        return check()
-    except VerifyError as error:
-        return CheckResult(name=name, problems=(str(error),))
 
 
 def _strict(result: CheckResult) -> CheckResult:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranker.errors import MissingTool
+from ranker.errors import VerifyError
 from ranker.verify.judge import Judge, working_copy
 
 __all__ = ["Bench", "Court", "open_court"]
@@ -33,14 +33,10 @@ class Court:
 
 @contextlib.contextmanager
 def open_court(app: Path, *, version: str) -> Iterator[Court]:
-    """A court for a package; without a JDK or Maven one that has no bench.
-
-    Raises:
-        VerifyError: the judge could not be built.
-    """
+    """A court for a package; one without a bench where there is no JDK or the build fails."""
     try:
         judge = Judge(version=version)
-    except MissingTool as error:
+    except VerifyError as error:
         yield Court(None, str(error))
         return
     with judge, working_copy(app) as copy:

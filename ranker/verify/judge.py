@@ -49,12 +49,12 @@ class Operation:
     Attributes:
         error: why it was refused, or None.
         fields: names of the fields that were set.
-        cells: for each tensor field, how many cells are not 0.
+        cells: for each tensor field, the values of all its cells.
     """
 
     error: str | None
     fields: tuple[str, ...]
-    cells: dict[str, int]
+    cells: dict[str, list[float]]
 
 
 class Judge:
@@ -99,7 +99,13 @@ class Judge:
         return Validation(tuple(answer["errors"]), tuple(answer["warnings"]))
 
     def evaluate(
-        self, app: Path, *, profile: str, functions: Sequence[str], bindings: Sequence[Binding]
+        self,
+        app: Path,
+        *,
+        profile: str,
+        functions: Sequence[str],
+        bindings: Sequence[Binding],
+        schema: str = "",
     ) -> list[list[npt.NDArray[np.float64]]]:
         """Values of functions of a rank profile, a row for each binding.
 
@@ -108,6 +114,7 @@ class Judge:
             profile: the rank profile.
             functions: names of functions without arguments, or `secondphase`, `globalphase`.
             bindings: features; those that a function does not take are left out.
+            schema: the schema with the rank profile; the first one by default.
 
         Returns:
             For each binding and function the cells of the result, one for a scalar.
@@ -118,6 +125,7 @@ class Judge:
         request = {
             "op": "evaluate",
             "app": str(app),
+            "schema": schema,
             "profile": profile,
             "functions": list(functions),
             "bindings": [dict(binding) for binding in bindings],
@@ -131,6 +139,32 @@ class Judge:
         """Let Vespa's feed reader read puts, `{"put": id, "fields": {...}}` each."""
         request = {"op": "feed", "app": str(app), "operations": list(operations)}
         return [_operation(answer) for answer in self._ask(request)]
+
+    def terms(self, texts: Sequence[str]) -> list[list[str]]:
+        """The index terms that Vespa's default linguistics makes of English texts."""
+        answer: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
+        return answer
+
+    def index(self, app: Path, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """The index terms of documents, field to text, by the application's own indexing.
+
+        Returns:
+            For each document field to terms; a field that is not indexed has none.
+        """
+        request = {"op": "index", "app": str(app), "documents": [dict(one) for one in documents]}
+        answer: list[dict[str, Any]] = self._ask(request)
+        return answer
+
+    def query_trees(self, requests: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """What the served container makes of search requests, after stemming.
+
+        Returns:
+            For each request `tree`, an item with `item` (its kind), `field`, and `term` or
+            `children`; or `error`, why it was refused.
+        """
+        request = {"op": "trees", "requests": [dict(one) for one in requests]}
+        answer: list[dict[str, Any]] = self._ask(request)
+        return answer
 
     def serve(self, app: Path) -> None:
         """Start the real container on the port that services.xml names; see `container`."""

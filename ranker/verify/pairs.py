@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from ranker.dataset import Dataset
 from ranker.records import Document
 
-__all__ = ["NASTY_TEXTS", "TextPair", "judged_pairs", "nasty_pairs", "special_tokens"]
+__all__ = [
+    "NASTY_TEXTS",
+    "NATURAL_TEXTS",
+    "TextPair",
+    "judged_pairs",
+    "nasty_pairs",
+    "special_tokens",
+]
 
 SEED = 20261121
 
@@ -41,6 +48,24 @@ NASTY_TEXTS = (
     'title:fox +must -not "a phrase" (x OR y) AND z* rank() @query_text',
 )
 
+NATURAL_TEXTS = (
+    "how do I read a large file line by line",
+    "what causes the high tide at new moon",
+    "best way to keep bread fresh for a week",
+    "Is a second dose needed after the first infection?",
+    "wing flutter at transonic speeds in a wind tunnel",
+    "The committee met on 3 May 2019 and agreed on most of the points.",
+    "Photosynthesis turns light, water and carbon dioxide into sugar and oxygen.",
+    "She sold the house by the river and moved to the city with her two dogs.",
+    "A hash table finds a value by its key in constant time on average.",
+    "Patients who received the drug recovered two days earlier than the others.",
+    "The bridge was closed for repairs, so we took the ferry across the bay.",
+    "Rust forms when iron meets water and air; paint keeps both away.",
+)
+
+FEW_QUESTIONS = 8
+"""Pairs to a question among the drawn ones, as a question has several documents."""
+
 
 @dataclass(frozen=True)
 class TextPair:
@@ -59,16 +84,20 @@ def special_tokens(tokenizer_json: str) -> list[str]:
 def nasty_pairs(count: int, *, specials: Sequence[str] = (), seed: int = SEED) -> list[TextPair]:
     """Pairs of texts that break tokenizers, parsers and protocols; equal for an equal seed.
 
-    Every nasty text comes as query and as document, then mixtures with random characters.
+    Every nasty text comes as query and as document, then mixtures of nasty texts, natural ones
+    and random characters.
     """
     chance = random.Random(seed)
     texts = [*NASTY_TEXTS, *([" ".join(specials)] if specials else [])]
     pairs = []
+    query = ""
     for number in range(count):
         if number < len(texts):
             query, text, title = texts[number], texts[-1 - number], ""
         else:
-            query, text, title = (_mixture(chance, texts) for _ in range(3))
+            text, title = _mixture(chance, texts), _mixture(chance, texts)
+            if number % FEW_QUESTIONS == 0:
+                query = _mixture(chance, texts, least=1)
         pairs.append(TextPair(query, Document(_doc_id(number), title, text)))
     return pairs
 
@@ -87,12 +116,22 @@ def judged_pairs(dataset: Dataset, count: int, *, seed: int = SEED) -> list[Text
     ]
 
 
-def _mixture(chance: random.Random, texts: Sequence[str]) -> str:
-    parts = [
-        chance.choice(texts) if chance.random() < 0.6 else _random_word(chance)
-        for _ in range(chance.randint(0, 4))
-    ]
+def _mixture(chance: random.Random, texts: Sequence[str], *, least: int = 0) -> str:
+    parts = [_draw(chance, texts) for _ in range(chance.randint(least, 4))]
     return chance.choice(("", " ")).join(parts)
+
+
+def _draw(chance: random.Random, texts: Sequence[str]) -> str:
+    """A nasty text, a natural one, some words of natural ones, or random characters."""
+    match chance.randrange(4):
+        case 0:
+            return chance.choice(texts)
+        case 1:
+            return chance.choice(NATURAL_TEXTS)
+        case 2:
+            words = " ".join(NATURAL_TEXTS).split()
+            return " ".join(chance.choice(words) for _ in range(chance.randint(1, 30)))
+    return _random_word(chance)
 
 
 def _random_word(chance: random.Random) -> str:

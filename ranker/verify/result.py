@@ -1,5 +1,6 @@
 """What a check found."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,8 @@ class CheckResult:
     """The outcome of one check.
 
     Attributes:
-        name: `package`, `parity`, `feed` or `queries`.
+        name: `package`, `parity`, `feed` or `queries`; with several models in one application
+            the model's name behind it, in brackets.
         problems: what does not hold, one line each; none if the check passed.
         warnings: what holds but may surprise, one line each.
         skipped: parts that could not be checked, with the reason, one line each.
@@ -46,9 +48,14 @@ class CheckResult:
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "skipped": list(self.skipped),
-            "figures": dict(self.figures),
+            "figures": {name: _finite(value) for name, value in self.figures.items()},
             "difference": self.difference,
         }
+
+
+def _finite(value: float) -> float | None:
+    """The number; None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
 
 
 def first_of(problems: Sequence[str]) -> tuple[str, ...]:

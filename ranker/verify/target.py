@@ -73,7 +73,8 @@ def model_problems(model: Path, vespa_version: str) -> list[str]:
 
 
 def _format_problems(loaded: Any, name: str, runtime: OnnxRuntime, vespa_version: str) -> list[str]:
-    opset = max(item.version for item in loaded.opset_import if item.domain in ("", "ai.onnx"))
+    ours = [item.version for item in loaded.opset_import if item.domain in ("", "ai.onnx")]
+    opset = max(ours, default=0)
     problems = []
     for what, found, largest in (
         ("IR version", loaded.ir_version, runtime.largest_ir),

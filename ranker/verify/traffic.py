@@ -4,7 +4,7 @@ Vespa takes some wrong ones without a word (too few cells are filled with 0, an 
 left aside); those are caught here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from ranker import contract
 from ranker.client import App, query_body
 from ranker.encode import stored
 from ranker.errors import RankerError, UsageError
-from ranker.feed import put_operation
+from ranker.feed.operation import operations
 from ranker.manifest import Manifest
 from ranker.records import Document
 from ranker.spec import TokenSpec
@@ -29,25 +29,45 @@ NO_CONTENT_NODE = 10
 TOKENS_INPUT = f"input.query({contract.QUERY_TOKEN_IDS})"
 SPEC_INPUT = f"input.query({contract.QUERY_TOKEN_SPEC})"
 HTTP_TIMEOUT_S = 60.0
+QUESTION = 256
+"""Operations in one question to the judge."""
 
 
-def check_feed(app: App, documents: Sequence[Document], *, court: Court) -> CheckResult:
-    """Read the operations that `ranker feed` would send with Vespa's own feed reader."""
-    rows = app.encoder.documents_ids(documents)
+def check_feed(
+    app: App,
+    documents: Sequence[Document],
+    *,
+    court: Court,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> CheckResult:
+    """Read the operations that `ranker feed` would send with Vespa's own feed reader.
+
+    Args:
+        app: the application.
+        documents: to feed.
+        court: Vespa's feed reader.
+        on_progress: called with the number of operations done.
+    """
     problems: list[str] = []
     made: list[dict[str, Any]] = []
-    for document, ids in zip(documents, rows, strict=True):
+    for document in documents:
         try:
-            operation = put_operation(document, ids, app.manifest)
+            (operation,) = operations([document], app)
         except RankerError as error:
             problems.append(str(error))
             continue
-        problems += operation_problems(operation, ids, app.manifest)
+        for one in (app, *app.others):
+            ids = one.encoder.document_ids(document)
+            problems += operation_problems(operation, ids, one.manifest)
         made.append(operation)
-    if court.bench is not None:
-        answers = court.bench.judge.feed(court.bench.app, made)
-        for operation, answer in zip(made, answers, strict=True):
+    bench = court.bench
+    for at in range(0, len(made) if bench else 0, QUESTION):
+        assert bench is not None
+        some = made[at : at + QUESTION]
+        answers = bench.judge.feed(bench.app, some)
+        for operation, answer in zip(some, answers, strict=True):
             problems += _read_problems(operation, answer)
+        on_progress(at + len(some))
     return CheckResult(
         name="feed",
         problems=first_of(problems),
@@ -57,7 +77,12 @@ def check_feed(app: App, documents: Sequence[Document], *, court: Court) -> Chec
 
 
 def check_queries(
-    app: App, texts: Sequence[str], *, url: str | None, skipped: Sequence[str] = ()
+    app: App,
+    texts: Sequence[str],
+    *,
+    url: str | None,
+    skipped: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Put the requests that `ranker query` would send to Vespa's real container.
 
@@ -66,18 +91,24 @@ def check_queries(
         texts: questions; one without any word is refused by the client and counted.
         url: the container, or None where it is not to be had.
         skipped: why not, for the result.
+        on_progress: called with the number of requests done, and of all.
     """
     bodies, refused = _bodies(app, texts)
     problems = [line for text, body in bodies for line in body_problems(text, body, app)]
     if url is not None:
         with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S) as http:
-            for text, body in bodies:
+            for done, (text, body) in enumerate(bodies, start=1):
                 problems += _answer_problems(http, text, body)
+                on_progress(done, len(bodies))
     return CheckResult(
         name="queries",
         problems=first_of(problems),
         skipped=tuple(skipped),
-        figures={"requests": len(bodies), "refused_by_client": refused},
+        figures={
+            "requests": len(bodies),
+            "answered_by_vespa": len(bodies) if url else 0,
+            "refused_by_client": refused,
+        },
     )
 
 
@@ -89,19 +120,19 @@ def operation_problems(
     Args:
         operation: a put.
         ids: the document's token ids.
-        manifest: the application's.
+        manifest: the application's; it names the fields.
     """
     spec, fields, name = manifest.spec, operation["fields"], operation["put"]
     return [
         f"{name}: {line}"
         for line in (
             *_tensor_problems(
-                contract.DOC_TOKEN_IDS,
-                fields.get(contract.DOC_TOKEN_IDS),
+                manifest.token_field,
+                fields.get(manifest.token_field),
                 ids,
                 spec.document_tokens,
             ),
-            *_number_problems(contract.TOKEN_SPEC, fields.get(contract.TOKEN_SPEC), spec),
+            *_number_problems(manifest.spec_field, fields.get(manifest.spec_field), spec),
         )
     ]
 
@@ -151,10 +182,10 @@ def _read_problems(operation: Mapping[str, Any], answer: Operation) -> Iterator[
     missing = [field for field, value in fields.items() if value and field not in answer.fields]
     if missing:
         yield f"{name}: Vespa read no value of {', '.join(missing)}"
-    wanted = sum(value != 0 for value in fields[contract.DOC_TOKEN_IDS]["values"])
-    found = answer.cells.get(contract.DOC_TOKEN_IDS, 0)
-    if found != wanted:
-        yield f"{name}: Vespa read {found} tokens, expected {wanted}"
+    for field, value in fields.items():
+        if isinstance(value, Mapping) and value["values"] != answer.cells.get(field):
+            read = answer.cells.get(field, [])
+            yield f"{name}: Vespa read {field} as {read[:8]}..., sent was {value['values'][:8]}..."
 
 
 def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, Any]]], int]:

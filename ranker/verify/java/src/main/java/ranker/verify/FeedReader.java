@@ -15,7 +15,6 @@ import com.yahoo.document.json.JsonReader;
 import com.yahoo.document.json.ParsedDocumentOperation;
 import com.yahoo.vespa.model.VespaModel;
 import java.io.ByteArrayInputStream;
-import java.util.Iterator;
 
 /** Vespa's own reader of feed operations, with the document types of one application. */
 final class FeedReader {
@@ -35,7 +34,7 @@ final class FeedReader {
 
     /**
      * Reads puts, {"put": id, "fields": {...}} each. An operation gives {"fields": [names set],
-     * "cells": {tensor field: cells that are not 0}} or {"error": [messages]}.
+     * "cells": {tensor field: [values of all its cells]}} or {"error": [messages]}.
      */
     JsonNode read(JsonNode operations) {
         ArrayNode answers = Main.JSON.createArrayNode();
@@ -68,17 +67,10 @@ final class FeedReader {
             var entry = at.next();
             fields.add(entry.getKey().getName());
             if (entry.getValue() instanceof TensorFieldValue tensor) {
-                cells.put(entry.getKey().getName(), notZero(tensor));
+                ArrayNode values = cells.putArray(entry.getKey().getName());
+                tensor.getTensor().orElseThrow().valueIterator().forEachRemaining(values::add);
             }
         }
         return answer;
-    }
-
-    private static long notZero(TensorFieldValue value) {
-        long count = 0;
-        for (Iterator<Double> at = value.getTensor().orElseThrow().valueIterator(); at.hasNext(); ) {
-            count += at.next() != 0.0 ? 1 : 0;
-        }
-        return count;
     }
 }

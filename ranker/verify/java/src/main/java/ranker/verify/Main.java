@@ -56,8 +56,11 @@ public final class Main {
     private JsonNode ask(JsonNode request) throws Exception {
         return switch (request.path("op").asText()) {
             case "validate" -> Package.validate(folder(request));
-            case "evaluate" -> open(request).evaluator().evaluate(request);
+            case "evaluate" -> open(request).evaluator(request.path("schema").asText()).evaluate(request);
             case "feed" -> open(request).feedReader().read(request.path("operations"));
+            case "terms" -> Terms.english(request.required("texts"));
+            case "index" -> open(request).terms().index(request.required("documents"));
+            case "trees" -> Queries.trees(container, request.required("requests"));
             case "http" -> start(request);
             case "stop" -> stop();
             default -> throw new IllegalArgumentException("unknown op " + request.path("op"));

@@ -18,6 +18,7 @@ import com.yahoo.vespa.model.VespaModel;
 import com.yahoo.vespa.model.application.validation.Validation;
 import java.io.File;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.logging.Level;
@@ -30,8 +31,9 @@ final class Package {
 
     private final File folder;
     private final VespaModel model;
-    private Evaluator evaluator;
+    private final Map<String, Evaluator> evaluators = new HashMap<>();
     private FeedReader feedReader;
+    private Terms terms;
 
     private Package(File folder, VespaModel model) {
         this.folder = folder;
@@ -60,11 +62,9 @@ final class Package {
         return answer;
     }
 
-    Evaluator evaluator() {
-        if (evaluator == null) {
-            evaluator = new Evaluator(folder, model);
-        }
-        return evaluator;
+    /** The evaluator of a schema's rank profiles; an empty name is the first schema. */
+    Evaluator evaluator(String schema) {
+        return evaluators.computeIfAbsent(schema, name -> new Evaluator(folder, model, name));
     }
 
     FeedReader feedReader() {
@@ -72,6 +72,13 @@ final class Package {
             feedReader = new FeedReader(model);
         }
         return feedReader;
+    }
+
+    Terms terms() throws Exception {
+        if (terms == null) {
+            terms = new Terms(model);
+        }
+        return terms;
     }
 
     /** Reads the package and resolves all types: errors of schemas and rank profiles appear here. */

@@ -7,18 +7,35 @@ several tests are corrected as in Holm, 1979.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ranker.errors import UsageError
 
-__all__ = ["LEVEL", "RESAMPLES", "Comparison", "compare", "holm", "intervals"]
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "SIGNIFICANT",
+    "Comparison",
+    "compare",
+    "compare_all",
+    "holm",
+    "intervals",
+    "is_better",
+    "queries_needed",
+]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+SIGNIFICANT = 0.05
+POWER = 0.8
+"""Chance to see a difference that is there, for which `queries_needed` plans."""
 TIE = 1e-9
 """Differences up to this are ties: they come from the order of a sum, not from the ranking."""
 _EXACT = 13
@@ -85,6 +102,61 @@ def compare(
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
     )
+
+
+def compare_all(
+    values: Mapping[str, Mapping[str, float]], pairs: Sequence[tuple[str, str]], *, measure: str
+) -> list[dict[str, Any]]:
+    """Compare pairs of runs; the p-values are corrected for all of the pairs together.
+
+    Args:
+        values: a measure by query id, by name of the run.
+        pairs: names of the baseline and of the one compared with it.
+        measure: its name, for the rows.
+
+    Returns:
+        A row for each pair: `baseline`, `profile`, `measure`, the fields of `Comparison`, and
+        `p_holm`.
+    """
+    found = [compare(values[baseline], values[name]) for baseline, name in pairs]
+    corrected = holm([comparison.p for comparison in found])
+    return [
+        {
+            "baseline": baseline,
+            "profile": name,
+            "measure": measure,
+            **asdict(comparison),
+            "interval": list(comparison.interval),
+            "p_holm": p_holm,
+        }
+        for (baseline, name), comparison, p_holm in zip(pairs, found, corrected, strict=True)
+    ]
+
+
+def is_better(row: Mapping[str, Any]) -> bool:
+    """Whether a row of `compare_all` says better: by its interval and by its corrected test."""
+    return bool(row["interval"][0] > 0 and row["p_holm"] < SIGNIFICANT)
+
+
+def queries_needed(
+    values_a: Mapping[str, float], values_b: Mapping[str, float], *, tests: int = 1
+) -> int | None:
+    """About how many queries it takes to see the difference found, if it is the true one.
+
+    The usual plan for a paired test by the normal approximation: with a power of 80 %, two-sided
+    at 5 %, divided by the number of tests (Sakai, Information Retrieval 2016).
+
+    Returns:
+        None where b is not better than a, so that no number of queries would show it.
+    """
+    differences = np.array([values_b[query_id] - values_a[query_id] for query_id in values_a])
+    mean = float(differences.mean())
+    if mean <= TIE:
+        return None
+    normal = NormalDist()
+    distance = normal.inv_cdf(1 - SIGNIFICANT / tests / 2) + normal.inv_cdf(POWER)
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    return max(len(differences), math.ceil((distance * spread / mean) ** 2))
 
 
 def intervals(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:

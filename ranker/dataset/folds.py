@@ -1,0 +1,54 @@
+"""Folds by query: each query is in one fold, near-duplicate queries in the same one."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import replace
+
+from ranker.dataset.collection import Dataset, content_sha256
+from ranker.dataset.held_out import families
+from ranker.errors import DataError
+
+__all__ = ["fold_of_queries", "with_queries"]
+
+
+def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str, int]:
+    """The fold of every judged query, from 0; the folds are of about equal size.
+
+    The largest families of near-duplicates are dealt first, each to the smallest fold, so that
+    the sizes differ by no more than the size of a family.  Which fold a query falls in depends
+    on the seed, the ids and the texts of the queries, not on their order.
+
+    Raises:
+        DataError: there are fewer different questions than folds, or too few to hold some out of
+            a fold's training as well.
+    """
+    groups = families({query_id: dataset.queries[query_id].text for query_id in dataset.qrels})
+    needed = max(folds, 3)
+    if len(groups) < needed:
+        raise DataError(
+            f"{dataset.name}: {folds} folds need at least {needed} different questions, got "
+            f"{len(groups)} ({len(dataset.qrels)} judged queries; near-duplicates count as one)"
+        )
+    drawn = {
+        group[0]: hashlib.sha256(f"fold {seed} {group[0]}".encode()).digest() for group in groups
+    }
+    sizes = [0] * folds
+    found: dict[str, int] = {}
+    for group in sorted(groups, key=lambda group: (-len(group), drawn[group[0]])):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(group)
+        found |= dict.fromkeys(group, fold)
+    return {query_id: found[query_id] for query_id in dataset.qrels}
+
+
+def with_queries(dataset: Dataset, query_ids: Collection[str], *, side: str) -> Dataset:
+    """The dataset with these judged queries only, and with all of its documents."""
+    qrels = {id_: row for id_, row in dataset.qrels.items() if id_ in query_ids}
+    queries = {query_id: dataset.queries[query_id] for query_id in qrels}
+    return replace(
+        dataset,
+        queries=queries,
+        qrels=qrels,
+        split=f"{dataset.split} {side}" if dataset.split else side,
+        sha256=content_sha256(dataset.documents, queries, qrels),
+    )

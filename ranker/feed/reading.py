@@ -1,0 +1,92 @@
+"""The documents that `ranker feed` is given: a collection, or Vespa's own document lines."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ranker.dataset import read_corpus
+from ranker.dataset.lines import STDIN, Lines
+from ranker.dataset.problems import BadRow, Place, Problems, found, parsed, shown
+from ranker.errors import DataError
+from ranker.feed.operation import SchemaDocument, Source
+
+__all__ = ["VESPA", "read_documents"]
+
+VESPA = "vespa"
+"""The format of `vespa visit` and `vespa feed`: `{"put": ID, "fields": {...}}` in each line."""
+
+_LINES = (".json", ".jsonl", ".ndjson", ".gz")
+
+
+def read_documents(
+    data: str | Path, *, format: str | None = None, skip_bad: bool = False
+) -> Iterator[Source]:
+    """Read documents as a stream, in memory that does not grow.
+
+    Args:
+        data: as for `read_corpus`; or a file of Vespa's own document lines, or "-" for those if
+            `format` says so.
+        format: a format of `read_corpus`, or VESPA; None to tell by path and content.
+        skip_bad: leave bad rows out and log them, instead of an error at the end of the file.
+
+    Raises:
+        DataError: as for `read_corpus`.
+        UsageError: an unknown format.
+    """
+    if format == VESPA or (format is None and _is_vespa(data)):
+        return _vespa_lines(data, Problems(skip=skip_bad))
+    return iter(read_corpus(data, format=format, skip_bad=skip_bad))
+
+
+def _is_vespa(data: str | Path) -> bool:
+    """Whether the first line is a document of Vespa's."""
+    path = Path(data)
+    if data == STDIN or path.suffix.lower() not in _LINES or not path.is_file():
+        return False
+    first = next(iter(Lines(path, Problems(skip=True))), "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and isinstance(row.get("fields"), dict) and _id_of(row) is not None
+
+
+def _vespa_lines(data: str | Path, problems: Problems) -> Iterator[SchemaDocument]:
+    count = 0
+    for _, document in parsed(_rows(data, problems), _document, problems):
+        if not problems.fatal:
+            count += 1
+            yield document
+    problems.check()
+    problems.warn()
+    if not count:
+        raise DataError(f"{data}: there are no documents ({problems.total} bad rows)")
+
+
+def _rows(data: str | Path, problems: Problems) -> Iterator[tuple[Place, str]]:
+    lines = Lines(data if data == STDIN else Path(data), problems)
+    for line in lines:
+        if line.strip() and lines.damaged != lines.number:
+            yield lines.place, line
+
+
+def _document(line: str) -> SchemaDocument:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise BadRow("not JSON", f"not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise BadRow("no document", f'expected {{"put": ..., "fields": ...}}, got {shown(row)}')
+    if "update" in row or "remove" in row:
+        raise BadRow("no put", "an update or a remove; send those with `vespa feed`")
+    doc_id, fields = _id_of(row), row.get("fields")
+    if doc_id is None or not isinstance(fields, dict):
+        raise BadRow("no document", f'expected "put" and "fields" ({found(row)})')
+    return SchemaDocument(doc_id, fields)
+
+
+def _id_of(row: dict[str, Any]) -> str | None:
+    """The id, under either name that Vespa takes."""
+    value = row.get("put", row.get("id"))
+    return value if isinstance(value, str) and value.startswith("id:") else None

@@ -1,0 +1,20 @@
+"""The judgement linter: what makes judged data worth less than it seems, with examples.
+
+`lint` looks, `LintReport` says; a module for each sort of check, each with its `KINDS` and its
+`find`.  Thresholds are chosen so that a clean collection gives few findings.
+"""
+
+from ranker.lint.collection import Collection, collection_of
+from ranker.lint.finding import Example, Finding, LintReport
+from ranker.lint.linter import lint
+from ranker.lint.reading import read_collection
+
+__all__ = [
+    "Collection",
+    "Example",
+    "Finding",
+    "LintReport",
+    "collection_of",
+    "lint",
+    "read_collection",
+]

@@ -1,0 +1,155 @@
+"""What all checks of one run share: the collection, how far to look, and BM25's ranking."""
+
+import functools
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ranker.encode import Encoder
+from ranker.errors import DataError
+from ranker.lexical import BM25Index
+from ranker.lint.collection import Collection
+from ranker.lint.finding import Example, Kind, Skipped, clip
+from ranker.records import Document
+
+__all__ = ["DEPTH", "QUICK_DOCUMENTS", "Inspection"]
+
+DEPTH = 100
+"""How far down BM25's ranking is looked at; what a reranker usually gets."""
+QUICK_DOCUMENTS = 20_000
+"""A quick run leaves out what takes long in a larger corpus."""
+_RANKED_CELLS = 400_000_000
+_FEWEST_RANKED = 200
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Inspection:
+    """One run of the linter.
+
+    Attributes:
+        collection: what is looked at.
+        relevant: lowest grade of an answer.
+        examples: most examples of a finding.
+        quick: leave out what takes long in a corpus of more than `QUICK_DOCUMENTS`.
+        encoder: texts to tokens; None without a base model.
+        no_encoder: why there is none.
+        unranked: why there is no ranking, once it was asked for.
+        skipped: checks that were not made, filled on the way.
+        figures: what was measured on the way, for plots and for later checks.
+    """
+
+    collection: Collection
+    relevant: int = 1
+    examples: int = 5
+    quick: bool = False
+    encoder: Encoder | None = None
+    no_encoder: str = "no base model was given"
+    unranked: str = ""
+    skipped: list[Skipped] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether slow checks are left out."""
+        return self.quick and len(self.collection.documents) > QUICK_DOCUMENTS
+
+    @functools.cached_property
+    def documents(self) -> list[Document]:
+        """The documents that are read one by one: all, or a sample in place of too many."""
+        everything = self.collection.documents.values()
+        return sample(everything, QUICK_DOCUMENTS) if self.too_large else list(everything)
+
+    @property
+    def called(self) -> str:
+        """What to call them."""
+        return "sampled documents" if self.too_large else "documents"
+
+    def skip(self, check: str, reason: str, kinds: Iterable[Kind]) -> None:
+        """Note that a check was not made, and which findings it might have made."""
+        self.skipped.append(Skipped(check, reason, tuple(kind.id for kind in kinds)))
+
+    def answers(self, query_id: str) -> list[str]:
+        """Documents judged relevant to a query."""
+        grades = self.collection.qrels[query_id]
+        return [doc_id for doc_id, grade in grades.items() if grade >= self.relevant]
+
+    def others(self, query_id: str) -> list[str]:
+        """Documents judged, but not relevant."""
+        grades = self.collection.qrels[query_id]
+        return [doc_id for doc_id, grade in grades.items() if grade < self.relevant]
+
+    @functools.cached_property
+    def judged_negatives(self) -> int:
+        """Judgements that say not relevant."""
+        return sum(len(self.others(query_id)) for query_id in self.collection.qrels)
+
+    @functools.cached_property
+    def ranked(self) -> dict[str, list[str]] | None:
+        """The best `DEPTH` documents of BM25 by judged query; None where that was left out.
+
+        In a large corpus a sample of the queries, always the same one.
+        """
+        if self.too_large:
+            self.unranked = f"quick run, {len(self.collection.documents):,} documents"
+            return None
+        try:
+            index = BM25Index(self.collection.documents.values())
+        except DataError as error:
+            self.unranked = str(error)
+            return None
+        most = max(_FEWEST_RANKED, _RANKED_CELLS // len(self.collection.documents))
+        return {
+            query_id: [doc_id for doc_id, _ in index.search(self.text(query_id), DEPTH)]
+            for query_id in sample(self.collection.qrels, most)
+        }
+
+    def text(self, query_id: str) -> str:
+        """Text of a query."""
+        return self.collection.queries[query_id].text
+
+    def query_example(self, query_id: str, note: str = "") -> Example:
+        """A query as an example."""
+        text = clip(self.text(query_id))
+        place = self.collection.query_place(query_id)
+        return Example((query_id,), f"{text}{f' — {note}' if note else ''}", place)
+
+    def document_example(self, doc_id: str, note: str = "") -> Example:
+        """A document as an example: how it begins, or a note in place of that."""
+        text = note or clip(headline(self.collection.documents[doc_id]))
+        return Example((doc_id,), text, self.collection.document_place(doc_id))
+
+
+def headline(document: Document) -> str:
+    """Title of a document, else how its text begins."""
+    return document.title or document.text or "(empty)"
+
+
+def sample(items: Iterable[Item], most: int) -> list[Item]:
+    """At most so many of the items, in their order, drawn the same way each time."""
+    everything = list(items)
+    if len(everything) <= most:
+        return everything
+    rows = sorted(random.Random(0).sample(range(len(everything)), most))
+    return [everything[row] for row in rows]
+
+
+def part(count: int, total: int) -> str:
+    """A share for a sentence: 3 of 50 (6 %)."""
+    return f"{count:,} of {total:,} ({percent(count / total if total else 0)})"
+
+
+def percent(share: float) -> str:
+    """A share in percent; never 0 % or 100 % where it is not."""
+    value = 100 * share
+    if 0 < value < 1 or 99 < value < 100:
+        shown = f"{value:.1f}"
+        return f"{'< 0.1' if shown == '0.0' else '> 99.9' if shown == '100.0' else shown} %"
+    return f"{value:.0f} %"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: 1 query, 2 queries."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

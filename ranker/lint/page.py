@@ -1,0 +1,116 @@
+"""The linter's page: what was found, pictures of the collection, what was looked for in vain."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ranker import __version__
+from ranker.lint.finding import Finding, LintReport
+from ranker.lint.inspection import percent
+from ranker.lint.plots import grades_plot, holes_plot, tokens_plot
+from ranker.report.shell import rendered, require_page_name, write_page
+
+__all__ = ["page"]
+
+View = dict[str, Any]
+
+
+def page(report: LintReport, out: Path) -> Path:
+    """Write one self-contained HTML page about a collection, and JSON of the same name beside it.
+
+    Args:
+        report: of `lint`.
+        out: the HTML file.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: `out` is not a name for a page.
+        ArtifactError: `out` cannot be written.
+        MissingExtra: jinja2 is not installed.
+    """
+    require_page_name(out)
+    template = resources.files("ranker.lint").joinpath("page.html").read_text("utf-8")
+    html = rendered(template, _view(report))
+    write_page(out, html, {"ranker_version": __version__, **report.to_dict()})
+    return out
+
+
+def _view(report: LintReport) -> View:
+    data = report.data
+    name = f"{data['name']}, {data['split']}" if data["split"] else data["name"]
+    return {
+        "headline": f"{name}: {report.counted()}",
+        "facts": _facts(report),
+        "findings": [_finding(finding) for finding in report.findings],
+        "plots": _plots(report.figures),
+        "clean": [(kind.id, kind.about) for kind in report.clean],
+        "skipped": [f"{one.check}: {one.reason}" for one in report.skipped],
+    }
+
+
+def _facts(report: LintReport) -> list[tuple[str, str]]:
+    data, figures = report.data, report.figures
+    splits = ", ".join(f"{name} ({count:,} queries)" for name, count in data["splits"].items())
+    facts = [
+        ("Documents", f"{data['documents']:,}"),
+        ("Judged queries", f"{data['queries']:,}"),
+        ("Judgements", f"{data['judgements']:,}"),
+        ("Splits", splits),
+    ]
+    if (first := figures.get("first_phase")) and first["ndcg@10"] is not None:
+        facts.append(("BM25", f"nDCG@10 {first['ndcg@10']:.3f} over {first['queries']:,} queries"))
+    if "half_width" in figures:
+        facts.append(
+            (
+                "Certainty",
+                f"differences of nDCG@10 to about ±{figures['half_width']:.3f} (expected)",
+            )
+        )
+    facts.append(("Took", f"{report.seconds:.1f} s"))
+    return [fact for fact in facts if fact[1]]
+
+
+def _finding(finding: Finding) -> View:
+    return {
+        "id": finding.id,
+        "severity": finding.severity,
+        "title": finding.title,
+        "why": finding.kind.why,
+        "advice": finding.kind.advice,
+        "examples": [
+            {"ids": " ".join(example.ids), "text": example.text, "place": example.place or ""}
+            for example in finding.examples
+        ],
+        "has_ids": any(example.ids for example in finding.examples),
+        "has_places": any(example.place for example in finding.examples),
+    }
+
+
+def _plots(figures: dict[str, Any]) -> list[View]:
+    """Pictures with their captions, as far as there are figures for them."""
+    plots = []
+    if grades := figures.get("grades"):
+        caption = "Judgements by grade; grey: not relevant."
+        plot = grades_plot(grades, relevant=figures["relevant"], ident="plot-grades")
+        plots.append(_plot("Grades", caption, plot))
+    if first := figures.get("first_phase"):
+        caption = "Share of the best documents of BM25 that nobody judged, by depth."
+        plot = holes_plot(first["holes_by_depth"], ident="plot-holes")
+        plots.append(_plot("Judgement holes", caption, plot))
+    if tokens := figures.get("document_tokens"):
+        caption = (
+            f"Documents by number of tokens: {percent(tokens['cut'])} are cut, "
+            f"{percent(tokens['lost'])} of all tokens are lost."
+        )
+        plot = tokens_plot(tokens, ident="plot-documents", what="Documents")
+        plots.append(_plot("Length of documents", caption, plot))
+    if tokens := figures.get("query_tokens"):
+        plot = tokens_plot(tokens, ident="plot-queries", what="Judged queries")
+        plots.append(_plot("Length of queries", "Judged queries by number of tokens.", plot))
+    return plots
+
+
+def _plot(title: str, caption: str, plot: str) -> View:
+    return {"title": title, "caption": caption, "plot": plot}

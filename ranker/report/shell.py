@@ -1,0 +1,70 @@
+"""The shell that every page stands in: its head, its style, its foot, and how it is written."""
+
+import datetime
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ranker import __version__
+from ranker.encode import legal_text
+from ranker.errors import ArtifactError, UsageError, require
+from ranker.files import write_text
+
+__all__ = ["rendered", "require_page_name", "write_page"]
+
+
+def require_page_name(out: Path) -> None:
+    """Check that a page can be written there, before the work for it is done.
+
+    Raises:
+        UsageError: it is not a name for a page.
+        ArtifactError: a folder has that name.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"expected a file name that ends in .html, got {out}")
+    if out.is_dir():
+        raise ArtifactError(f"cannot write the page {out}: a folder of that name exists")
+
+
+def rendered(template: str, view: dict[str, Any]) -> str:
+    """A page; every value is escaped but the pictures and the style, which are made here.
+
+    Args:
+        template: Jinja source that extends `shell.html`; `parts.html` has macros for it.
+        view: its values; `headline` is the page's title.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    jinja2 = require("jinja2", extra="evaluate")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html: str = environment.from_string(template).render(
+        style=_source("page.css"),
+        version=__version__,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **view,
+    )
+    return html
+
+
+def write_page(out: Path, html: str, summary: dict[str, Any]) -> None:
+    """Write a page, and JSON of the same name beside it.
+
+    Raises:
+        ArtifactError: one of them cannot be written.
+    """
+    text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out.with_suffix(".json"), legal_text(text) + "\n")
+    write_text(out, legal_text(html))
+
+
+def _source(name: str) -> str:
+    return resources.files("ranker.report").joinpath(name).read_text("utf-8")

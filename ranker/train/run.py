@@ -1,0 +1,197 @@
+"""A whole training run: warm-up, judged queries, what held-out queries or folds say, checkpoint."""
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ranker import __version__
+from ranker.blend import held_out_figures
+from ranker.bundle import Checkpoint, seal
+from ranker.dataset import Dataset, require_trainable, split_queries
+from ranker.encode import Encoder
+from ranker.errors import require
+from ranker.files import check_replaceable, new_folder, write_json, write_text
+from ranker.gate import unknown
+from ranker.model import open_base
+from ranker.train.arguments import TrainArguments
+from ranker.train.card import card
+from ranker.train.cross_validation import cross_validate
+from ranker.train.evidence import Provenance, base_evidence, environment
+from ranker.train.loop import OnProgress, StageResult
+from ranker.train.plot import folds_plot, loss_plot
+from ranker.train.stages import Stages
+from ranker.train.work import is_resumable, open_work, work_of
+
+__all__ = ["train"]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A trained model, what each stage did, and what is known of the model's worth.
+
+    `report` is what training.json says of it, `files` are texts that lie beside it.
+    """
+
+    model: Any
+    stages: list[StageResult]
+    report: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def train(
+    dataset: Dataset,
+    out: Path,
+    *,
+    arguments: TrainArguments,
+    source: Provenance | None = None,
+    fold_workers: int = 1,
+    on_progress: OnProgress = lambda *_: None,
+) -> Checkpoint:
+    """Train a cross-encoder on judged queries and write its checkpoint.
+
+    The run keeps its state in `.NAME.work` beside `out`, so that the same call after an
+    interruption goes on where it stopped.
+
+    Args:
+        dataset: judged queries.
+        out: folder of the checkpoint.
+        arguments: everything that decides the result, but data and machine.
+        source: where the data came from, for the evidence; `repeat` needs it.
+        fold_workers: folds of a cross-validation at once, as far as memory allows.  The threads
+            are shared among them, so that figures may differ in the last digits.
+        on_progress: told of each step and evaluation.
+
+    Raises:
+        DataError: the judgements cannot be learned from.
+        ArtifactError: `out` holds something else.
+        TrainError: training cannot go on.
+        KeyboardInterrupt: after Ctrl-C; call again to go on.
+    """
+    check_replaceable(out, Checkpoint.MARKER)
+    require_trainable(dataset)
+    began = time.monotonic()
+    base = open_base(arguments.base)
+    spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
+    encoder = Encoder(spec, base.tokenizer_json)
+    evidence = {"base": base_evidence(base), "versions": environment()}
+    work = work_of(out)
+    try:
+        decisive = [__version__, dataset.sha256, dataset.split, arguments.to_dict()]
+        open_work(work, [*decisive, evidence["base"]["files"]])
+        stages = Stages(base, dataset, encoder, arguments, on_progress)
+        if arguments.cv:
+            outcome = _with_folds(stages, dataset, work, fold_workers)
+        else:
+            outcome = _with_held_out(stages, dataset, work)
+        report = _report(dataset, stages, outcome) | evidence
+        report["source"] = source.to_dict() if source else None
+        report["fold_workers"] = fold_workers
+        report["seconds"] = round(time.monotonic() - began, 1)
+        _write(out, stages, outcome, report)
+    except BaseException:
+        if not is_resumable(work):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work)
+    return Checkpoint.open(out)
+
+
+def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
+    """Train on a part of the queries, stop by the others, and say what they say."""
+    arguments = stages.arguments
+    learned, held_out = split_queries(dataset, held_out=arguments.held_out, seed=arguments.seed)
+    model, forward = stages.start()
+    results = []
+    if arguments.warmup:
+        results.append(stages.warm_up(forward, work / "warmup"))
+    if arguments.epochs:
+        results.append(stages.learn(forward, learned, work / "judged", held_out=held_out))
+    queries = stages.queries(held_out)
+    figures = asdict(held_out_figures(queries.qrels, queries.bm25, queries.logits(forward)))
+    report = {
+        "blend_weight": figures.pop("blend_weight"),
+        "recommended_profile": figures.pop("recommended_profile"),
+        "held_out": figures,
+        "held_out_query_ids": sorted(held_out.qrels),
+        "gate": unknown(len(held_out.qrels)),
+        "cv": None,
+    }
+    return _Outcome(model, results, report)
+
+
+def _with_folds(stages: Stages, dataset: Dataset, work: Path, workers: int) -> _Outcome:
+    """Cross-validate, then train on all queries as many steps as the folds chose."""
+    found = cross_validate(stages, dataset, work, workers=workers)
+    model, forward = stages.start(found.weights)
+    results = [found.warmup] if found.warmup else []
+    if found.steps:
+        results.append(
+            stages.learn(
+                forward,
+                dataset,
+                work / "judged",
+                held_out=None,
+                steps=found.steps,
+                schedule=found.schedule,
+            )
+        )
+    means = {name: found.gate["runs"][name]["mean"] for name in ("bm25", "cross", "blend")}
+    report = {
+        "blend_weight": found.blend_weight,
+        "recommended_profile": found.gate["recommended_profile"],
+        "held_out": {"queries": len(dataset.qrels), **means},
+        "held_out_query_ids": [],
+        "gate": found.gate,
+        "cv": found.to_dict(),
+    }
+    files = {**found.files(), "folds.svg": folds_plot(found.records)}
+    return _Outcome(model, results, report, {f"cv/{name}": text for name, text in files.items()})
+
+
+def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, Any]:
+    """The content of training.json, but for what the run rests on."""
+    return {
+        **outcome.report,
+        "arguments": stages.arguments.to_dict(),
+        "precision": "bf16" if stages.bf16 else "fp32",
+        "history": [row for stage in outcome.stages for row in stage.history],
+        "evaluations": [row for stage in outcome.stages for row in stage.evaluations],
+        "stages": [
+            {
+                "stage": stage.stage,
+                "steps": stage.steps,
+                "best_step": stage.best_step,
+                "stopped_early": stage.stopped_early,
+            }
+            for stage in outcome.stages
+        ],
+        "documents_by_source": stages.sources,
+        "data": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "sha256": dataset.sha256,
+            "queries": len(dataset.qrels),
+            "judgements": sum(len(row) for row in dataset.qrels.values()),
+            "documents": len(dataset.documents),
+        },
+        "ranker_version": __version__,
+    }
+
+
+def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any]) -> None:
+    transformers = require("transformers", extra="train")
+    base, spec = stages.base, stages.encoder.spec
+    with new_folder(out, replace_marker=Checkpoint.MARKER) as folder:
+        outcome.model.save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(base.source).save_pretrained(folder)
+        write_text(folder / "tokenizer.json", base.tokenizer_json)
+        write_json(folder / "spec.json", spec.to_dict())
+        for name, text in outcome.files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_text(folder / name, text)
+        write_text(folder / "loss.svg", loss_plot(report))
+        write_text(folder / Checkpoint.CARD, card(report, name=out.name))
+        write_json(folder / Checkpoint.MARKER, report)
+        seal(folder)
