@@ -57,7 +57,8 @@ class Bundle:
 
     Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
     `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
-    was forced, where it came from), `README.md` (the model card), `hashes.json`.
+    was forced, the report of its training, or the origin of a cross-encoder that others trained),
+    `README.md` (the model card, of trained ones), `hashes.json`.
     """
 
     path: Path
@@ -105,6 +106,18 @@ class Bundle:
     def forced(self) -> bool:
         """Whether it was exported although it is not better than BM25."""
         return bool(self.about.get("forced", False))
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The report of `ranker train`; None of a cross-encoder that others trained."""
+        report: dict[str, Any] | None = self.about["training"]
+        return report
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Name, revision, licence, file hashes and activation, where others trained it."""
+        origin: dict[str, Any] | None = self.about.get("origin")
+        return origin
 
     def encoder(self) -> Encoder:
         """The encoder of this bundle's contract."""

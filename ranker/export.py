@@ -9,7 +9,7 @@ which every Vespa since 8.100 loads.
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def export(
     """Write the bundle of a checkpoint, if it passed the ship gate or has no verdict.
 
     Args:
-        checkpoint: what training left.
+        checkpoint: what training left, or a cross-encoder that others trained
+            (`ranker.train.interchange`).
         out: the bundle's folder.
         pairs: token ids of real query-document pairs to check with; made-up ones are always
             added.
@@ -62,11 +63,11 @@ def export(
     Raises:
         ExportError: the model is not better than BM25, cannot be exported, or is not equal to
             torch.
-        ArtifactError: `out` holds something else.
+        ArtifactError: `out` holds something else, or the weights have no head.
     """
     check_replaceable(out, Bundle.MARKER)
     forced = _pass_gate(checkpoint, force=force)
-    model = load_weights(checkpoint.path).eval()
+    model = load_weights(checkpoint.path, own_head=True).eval()
     with new_folder(out, replace_marker=Bundle.MARKER) as folder:
         graph, last_layer = _graph(model, checkpoint.spec, opset=opset)
         _save(graph, folder / "model.onnx", checkpoint.spec)
@@ -169,6 +170,9 @@ def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
         ExportError: the model is not better than BM25 and nobody forces it out.
     """
     verdict = verdict_of(checkpoint.training)
+    if "origin" in checkpoint.training:
+        logger.warning("%s", _untrained(checkpoint.training["origin"]))
+        return False
     if verdict == "unknown":
         logger.warning("%s", caution(checkpoint.training))
     if verdict != "not_better":
@@ -182,8 +186,19 @@ def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
     return True
 
 
+def _untrained(origin: Mapping[str, Any]) -> str:
+    """What is not known of a cross-encoder that others trained, and how to know it."""
+    return (
+        f"{origin['name']} was not trained by ranker: the blend's weight is 1.0, not learned, so "
+        "the recommended profile is cross, and whether it is better than BM25 is not known; "
+        "`ranker evaluate` measures it, `ranker train --base` learns from judged queries, and the "
+        "weight with it"
+    )
+
+
 def _about(checkpoint: Checkpoint, *, forced: bool) -> dict[str, Any]:
     training = checkpoint.training
+    origin = training.get("origin")
     return {
         "blend_weight": training["blend_weight"],
         "recommended_profile": training["recommended_profile"],
@@ -191,7 +206,8 @@ def _about(checkpoint: Checkpoint, *, forced: bool) -> dict[str, Any]:
         "forced": forced,
         "base": training["arguments"]["base"],
         "ranker_version": __version__,
-        "training": training,
+        "origin": origin,
+        "training": training if origin is None else None,
     }
 
 

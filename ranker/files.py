@@ -13,6 +13,7 @@ from typing import Any
 from ranker.errors import ArtifactError, RankerError
 
 __all__ = [
+    "cache_folder",
     "link_or_copy",
     "new_folder",
     "read_json",
@@ -21,6 +22,12 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `ranker/` in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ranker"
 
 
 def sha256(path: Path) -> str:

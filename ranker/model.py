@@ -100,16 +100,20 @@ def open_base(base: str) -> Base:
     return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
 
 
-def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
+def load_weights(
+    source: str | Path, *, dropout: float | None = None, own_head: bool = False
+) -> Any:
     """The encoder with a head of one logit; the head is new where the source has no such head.
 
     Args:
         source: folder or hub id.
         dropout: of the hidden states and the head, with none in attention, where it halves the
             speed of a CPU; None leaves what the source says.
+        own_head: refuse a source without a head of one logit.
 
     Raises:
-        ArtifactError: the weights cannot be read, or are not those of the configuration.
+        ArtifactError: the weights cannot be read, are not those of the configuration, or lack the
+            head that must be theirs.
     """
     transformers = require("transformers", extra="train")
     try:
@@ -129,6 +133,8 @@ def load_weights(source: str | Path, *, dropout: float | None = None) -> Any:
             f"the weights of {source} cannot be read: {_first_line(error)}"
         ) from error
     _require_encoder(model, loaded, source)
+    if own_head:
+        _require_head(loaded, source)
     return model
 
 
@@ -146,6 +152,18 @@ def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> 
             f"the weights of {source} do not fit its config.json ({model.config.model_type}): "
             f"{len(wrong)} of the encoder's are missing or of another shape, the first: "
             f"{wrong[0]} ({shapes[wrong[0]]}); name a base model whose files belong together"
+        )
+
+
+def _require_head(loaded: dict[str, Any], source: str | Path) -> None:
+    """Refuse weights without what turns the encoder's output into one logit."""
+    shapes = {key: f"{tuple(found)}" for key, found, _ in loaded["mismatched_keys"]}
+    lacking = sorted({*loaded["missing_keys"], *shapes})
+    if lacking:
+        raise ArtifactError(
+            f"{source} is no cross-encoder with one logit: {lacking[0]} is "
+            f"{shapes.get(lacking[0], 'missing')} in its weights; a plain encoder or a classifier "
+            "of several classes cannot score pairs"
         )
 
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 import vespacli
+from figures import record
 from vespa.application import Vespa
 
 from ranker.records import Document
 
-__all__ = ["Ledger", "VespaCli", "counted", "documents", "vespa_of"]
+__all__ = ["Ledger", "VespaCli", "counted", "documents", "ledger_of", "vespa_of"]
 
 VOCABULARY = "red green blue fox dog cat tree river apple pear plum world".split()
 """Words that no stemmer changes or joins."""
@@ -57,6 +58,23 @@ class Ledger:
         if session.testsfailed == failed:
             self.passed += self.made - self._seen
         self._seen = self.made
+
+
+def ledger_of(client: str) -> tuple[Any, Any]:
+    """The fixtures `ledger` and `count` of a module: its calls are counted and recorded."""
+
+    @pytest.fixture(scope="module", name="ledger")
+    def ledger() -> Iterator[Ledger]:
+        kept = Ledger(client)
+        yield kept
+        record("clients' calls", str(kept))
+
+    @pytest.fixture(autouse=True, name="count")
+    def count(ledger: Ledger, request: pytest.FixtureRequest) -> Iterator[None]:
+        with ledger.counting(request.session):
+            yield
+
+    return ledger, count
 
 
 class _Watched:

@@ -4,25 +4,14 @@ import json
 import random
 
 import pytest
-from clients_support import VOCABULARY, Ledger, VespaCli, documents
+from clients_support import VOCABULARY, VespaCli, documents, ledger_of
 from engine_support import encoder_of, free_port, make_app, put_fields, running_engine
-from figures import record
 
 DOCUMENTS = documents(40, seed=3, prefix="c")
 OPERATIONS = 10_000
 
 
-@pytest.fixture(scope="module")
-def ledger():
-    ledger = Ledger("vespa CLI")
-    yield ledger
-    record("clients' calls", str(ledger))
-
-
-@pytest.fixture(autouse=True)
-def count(ledger, request):
-    with ledger.counting(request.session):
-        yield
+ledger, count = ledger_of("vespa CLI")
 
 
 @pytest.fixture(scope="module")

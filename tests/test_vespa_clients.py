@@ -6,7 +6,7 @@ import random
 
 import httpx
 import pytest
-from clients_support import Ledger, counted, documents, vespa_of
+from clients_support import counted, documents, ledger_of, vespa_of
 from engine_support import (
     encoder_of,
     make_app,
@@ -14,7 +14,6 @@ from engine_support import (
     query_inputs,
     running_engine,
 )
-from figures import record
 from requests.exceptions import HTTPError
 from vespa.evaluation import VespaEvaluator, VespaMatchEvaluator
 from vespa.exceptions import VespaError
@@ -30,17 +29,7 @@ PLACE = {"schema": "doc", "namespace": "ranker"}
 ALL = "select * from doc where true"
 
 
-@pytest.fixture(scope="module")
-def ledger():
-    ledger = Ledger("pyvespa")
-    yield ledger
-    record("clients' calls", str(ledger))
-
-
-@pytest.fixture(autouse=True)
-def count(ledger, request):
-    with ledger.counting(request.session):
-        yield
+ledger, count = ledger_of("pyvespa")
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import vespa.querybuilder as qb
-from clients_support import VOCABULARY, Ledger, documents, vespa_of
+from clients_support import VOCABULARY, documents, ledger_of, vespa_of
 from engine_support import encoder_of, make_app, running_engine
-from figures import record
 from vespa.exceptions import VespaError
 
 TREES = 400
@@ -32,17 +31,7 @@ class Row:
     number: int | None
 
 
-@pytest.fixture(scope="module")
-def ledger():
-    ledger = Ledger("pyvespa's query builder")
-    yield ledger
-    record("clients' calls", str(ledger))
-
-
-@pytest.fixture(autouse=True)
-def count(ledger, request):
-    with ledger.counting(request.session):
-        yield
+ledger, count = ledger_of("pyvespa's query builder")
 
 
 @pytest.fixture(scope="module")

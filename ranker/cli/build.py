@@ -9,7 +9,7 @@ from ranker.cli.console import emit, note, save_options
 from ranker.cli.options import Format, Json
 from ranker.cli.plugin import Wanted, change_application
 from ranker.cli.verify import verify
-from ranker.errors import ArtifactError
+from ranker.errors import ArtifactError, UsageError
 
 __all__ = ["register"]
 
@@ -25,7 +25,12 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of `ranker train`.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Checkpoint of `ranker train`, or any cross-encoder: folder or Hugging Face id."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     data: Annotated[
         str | None, typer.Option(help="Judged data: check on its real pairs too.")
@@ -35,23 +40,36 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Export a model that is not better than BM25, too.")
     ] = False,
+    query_slots: Annotated[
+        int | None, typer.Option(help="Of a cross-encoder: positions of a query; 32 by default.")
+    ] = None,
+    document_slots: Annotated[
+        int | None, typer.Option(help="Of a cross-encoder: positions of a document; 96 by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a checkpoint into a checked ONNX bundle.
+    """Turn a checkpoint, or a cross-encoder that others trained, into a checked ONNX bundle.
 
     The bundle is written only if its logits equal torch's within 1e-4, on made-up pairs of every
     length and on the pairs of --data. A model that cross-validation did not find better than BM25
     is refused without --force.
+
+    Of transformers and sentence-transformers it takes every sequence classification with one
+    label, such as cross-encoder/ms-marco-MiniLM-L6-v2. What is served is its raw logit, on a
+    document's title and text joined by a blank. Nobody learned a weight for the blend then, so
+    that it is 1 and cross is recommended; `ranker train` learns it.
     """
-    from ranker.bundle import Checkpoint
     from ranker.export import export as run
     from ranker.files import read_json
 
-    opened = Checkpoint.open(checkpoint)
+    slots = {"query_slots": query_slots, "document_slots": document_slots}
+    slots = {name: value for name, value in slots.items() if value is not None}
+    opened = _opened(checkpoint, slots)
     pairs = _real_pairs(opened.encoder(), data, format) if data else []
     note(f"exporting and comparing with torch on {len(pairs) + 64} pairs ...")
     bundle = run(opened, out, pairs=pairs, opset=opset, force=force)
     options = {"checkpoint": checkpoint, "out": out, "opset": opset, "data": data, "force": force}
+    options |= slots
     save_options("export", options, out)
     check = read_json(out / "parity.json", what="bundle")
     worst = max(check["largest_difference"].values())
@@ -63,6 +81,7 @@ def export(
             "parity": check,
             "verdict": bundle.verdict,
             "forced": bundle.forced,
+            "origin": bundle.origin,
         },
         as_json=as_json,
         text=f"equal to torch within {worst:.1e} on {check['pairs']} pairs; "
@@ -158,6 +177,26 @@ def _package_whole(
         text=f"rank profiles: {profiles} (recommended: {written.manifest.recommended_profile})\n"
         f"application package: {out}",
     )
+
+
+def _opened(source: Path, slots: dict[str, Any]) -> Any:
+    """A checkpoint of ours, or one made of a cross-encoder that others trained."""
+    from ranker.bundle import Checkpoint
+    from ranker.train.interchange import is_cross_encoder, open_cross_encoder
+
+    if is_cross_encoder(source):
+        opened = open_cross_encoder(source, **slots)
+        origin = opened.training["origin"]
+        note(f"{origin['name']}: the raw logit is served; elsewhere it is {origin['activation']}")
+        return opened
+    opened = Checkpoint.open(source)
+    for name, value in slots.items():
+        if value != getattr(opened.spec, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: {source} was trained with "
+                f"{getattr(opened.spec, name)}, which stay; train it again for others"
+            )
+    return opened
 
 
 def _real_pairs(encoder: Any, data: str, format: str | None, most: int = 200) -> list[Any]:

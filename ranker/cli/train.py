@@ -29,13 +29,24 @@ Warmup = Annotated[
 WarmupSteps = Annotated[int, typer.Option(help="Steps of the first stage.")]
 WarmupLearningRate = Annotated[float, typer.Option(help="Its peak learning rate.")]
 Relevant = Annotated[int, typer.Option(help="Lowest grade of an answer.")]
-Loss = Annotated[str, typer.Option(help="bce, pairwise or listwise.")]
+Loss = Annotated[
+    str, typer.Option(help="bce, pairwise, listwise, lambda; of a teacher: margin-mse, distill.")
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(help="Cross-encoder whose scores are learned from: a folder or Hugging Face id."),
+]
 Epochs = Annotated[int, typer.Option(help="Passes over the judged positives.")]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Groups = Annotated[int, typer.Option(help="Queries in a step.")]
 Negatives = Annotated[int, typer.Option(help="Negatives for each positive.")]
 RandomNegatives = Annotated[int, typer.Option(help="Of these, drawn at random.")]
 Depth = Annotated[int, typer.Option(help="Hard negatives: the best DEPTH of BM25.")]
+SkipTop = Annotated[int, typer.Option(help="But none of the best N, where nobody judged them.")]
+Margin = Annotated[
+    float | None,
+    typer.Option(help="Nor unjudged ones above X times the positive's BM25 score, say 0.95."),
+]
 Folds = Annotated[
     int, typer.Option(help="Cross-validate in so many folds, for the verdict of the ship gate.")
 ]
@@ -85,12 +96,15 @@ def train(
     warmup_learning_rate: WarmupLearningRate = 1e-4,
     relevant: Relevant = 1,
     loss: Loss = "listwise",
+    teacher: Teacher = None,
     epochs: Epochs = 3,
     learning_rate: LearningRate = 5e-5,
     groups: Groups = 8,
     negatives: Negatives = 5,
     random_negatives: RandomNegatives = 0,
     depth: Depth = 60,
+    skip_top: SkipTop = 0,
+    margin: Margin = None,
     cv: Folds = 0,
     fold_workers: FoldWorkers = 1,
     held_out: HeldOut = 0.2,
@@ -116,7 +130,11 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name != "context"}
     checkpoint = _repeated(context, given) if from_report else _trained(given)
-    report = checkpoint.training
+    _tell(checkpoint.training, out, as_json=as_json)
+
+
+def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    """Save the options beside the checkpoint and say what it is worth."""
     options = {**report["arguments"], **report["source"], "fold_workers": report["fold_workers"]}
     options.pop("files")
     save_options("train", {**options, "out": out}, out)
@@ -216,6 +234,6 @@ def _training_bar(bars: Any) -> Any:
         if ndcg is not None:
             said["ndcg"] = f"nDCG@10 {ndcg:.4f}"
             note(f"{stage} step {step}/{steps}: {' '.join(said.values())} (held-out queries)")
-        bars.update(tasks[stage], completed=step, info=" ".join(said.values()))
+        bars.update(tasks[stage], completed=step, total=steps, info=" ".join(said.values()))
 
     return show

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ranker.dataset.fields import Judgement, other_content
 from ranker.dataset.problems import BadRow, Problems, shown
@@ -29,6 +29,7 @@ class Dataset:
         skipped: the first twenty bad rows that were left out, and a last line that counts the
             rest.
         skipped_total: how many bad rows were left out.
+        teacher_scores: a teacher's score by query id and document id, where a file had them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     sha256: str
     skipped: tuple[str, ...] = ()
     skipped_total: int = 0
+    teacher_scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Ledger:
@@ -48,6 +50,7 @@ class Ledger:
         self.documents: dict[str, Document] = {}
         self.queries: dict[str, Query] = {}
         self.qrels: dict[str, dict[str, int]] = {}
+        self.teacher_scores: dict[str, dict[str, float]] = {}
 
     def add_document(self, document: Document) -> None:
         """Take a document of a corpus.
@@ -95,7 +98,8 @@ class Ledger:
         """Take a judged row; its query and its document may have come before, with equal content.
 
         Raises:
-            BadRow: an id came before with another content, or the pair with another grade.
+            BadRow: an id came before with another content, or the pair with another grade or
+                score.
         """
         document = row.document
         if self.documents.get(document.doc_id, document) != document:
@@ -103,6 +107,15 @@ class Ledger:
         self.add_query(row.query)
         self.documents[document.doc_id] = document
         self.add_qrel(Qrel(row.query.query_id, document.doc_id, row.relevance))
+        if row.teacher_score is not None:
+            scores = self.teacher_scores.setdefault(row.query.query_id, {})
+            before = scores.setdefault(document.doc_id, row.teacher_score)
+            if before != row.teacher_score:
+                raise BadRow(
+                    "contradiction",
+                    f"teacher_score of query {shown(row.query.text)} and document "
+                    f"{document.doc_id} is {row.teacher_score:g} here and {before:g} before",
+                )
 
     def dataset(self, *, name: str, split: str | None, problems: Problems) -> Dataset:
         """What was taken, without the queries that nobody judged.
@@ -129,6 +142,7 @@ class Ledger:
             sha256=content_sha256(self.documents, queries, qrels),
             skipped=problems.listed(),
             skipped_total=problems.total,
+            teacher_scores=self.teacher_scores,
         )
 
 

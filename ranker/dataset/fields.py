@@ -34,7 +34,7 @@ DOCUMENT_IDS = ("_id", "doc_id", "docno", "id")
 TEXTS = ("text", "body", "contents", "abstract")
 QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id")
 QUERY_TEXTS = ("text", "query", "title")
-JUDGED = ("query", "title", "text", "label", "query_id", "doc_id")
+JUDGED = ("query", "title", "text", "label", "query_id", "doc_id", "teacher_score")
 KNOWN = frozenset({*DOCUMENT_IDS, *TEXTS, *QUERY_IDS, *QUERY_TEXTS, *JUDGED})
 """Every name that a column can have and be read."""
 
@@ -45,11 +45,12 @@ _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 
 
 class Judgement(NamedTuple):
-    """A judged row: the two records and how relevant the one is to the other."""
+    """A judged row: the two records, how relevant the one is to the other, a teacher's score."""
 
     query: Query
     document: Document
     relevance: int
+    teacher_score: float | None = None
 
 
 def document_of(row: Row) -> Document:
@@ -80,12 +81,13 @@ def query_of(row: Row) -> Query:
 
 
 def judgement_of(row: Row) -> Judgement:
-    """The judgement of a row `query, title, label`, with `text` and ids where there are any.
+    """The judgement of a row `query, title, label`; `text`, ids and `teacher_score` as there are.
 
     Ids that are absent are hashes of the content: equal in every file.
 
     Raises:
-        BadRow: a missing key, an empty query or document, a label that is no grade.
+        BadRow: a missing key, an empty query or document, a label that is no grade, a
+            `teacher_score` that is no finite number.
     """
     query_text = _query_text(row[_key(row, ("query",))])
     title, text = _text(row.get("title"), "title"), _text(row.get("text"), "text")
@@ -96,6 +98,7 @@ def judgement_of(row: Row) -> Judgement:
         Query(_given_id(row, "query_id") or _content_id("q", query_text), query_text),
         Document(_given_id(row, "doc_id") or _content_id("d", title, text), title, text),
         relevance,
+        _teacher_score(row.get("teacher_score")),
     )
 
 
@@ -165,6 +168,19 @@ def _number(value: Any) -> float | None:
         return _number(float(text))
     except ValueError:
         return None
+
+
+def _teacher_score(value: Any) -> float | None:
+    """The cell as a score, None where it is empty."""
+    if _absent(value):
+        return None
+    try:
+        score = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise BadRow("bad teacher_score", f"teacher_score {shown(value)} is no finite number")
+    return score
 
 
 def _query_text(value: Any) -> str:

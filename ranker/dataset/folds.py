@@ -1,14 +1,12 @@
 """Folds by query: each query is in one fold, near-duplicate queries in the same one."""
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import replace
 
-from ranker.dataset.collection import Dataset, content_sha256
+from ranker.dataset.collection import Dataset
 from ranker.dataset.held_out import families
 from ranker.errors import DataError
 
-__all__ = ["fold_of_queries", "with_queries"]
+__all__ = ["fold_of_queries"]
 
 
 def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str, int]:
@@ -39,16 +37,3 @@ def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str,
         sizes[fold] += len(group)
         found |= dict.fromkeys(group, fold)
     return {query_id: found[query_id] for query_id in dataset.qrels}
-
-
-def with_queries(dataset: Dataset, query_ids: Collection[str], *, side: str) -> Dataset:
-    """The dataset with these judged queries only, and with all of its documents."""
-    qrels = {id_: row for id_, row in dataset.qrels.items() if id_ in query_ids}
-    queries = {query_id: dataset.queries[query_id] for query_id in qrels}
-    return replace(
-        dataset,
-        queries=queries,
-        qrels=qrels,
-        split=f"{dataset.split} {side}" if dataset.split else side,
-        sha256=content_sha256(dataset.documents, queries, qrels),
-    )

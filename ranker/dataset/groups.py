@@ -2,19 +2,32 @@
 
 Judged groups come from qrels; warm-up groups from the corpus alone (title to body, a sentence to
 the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
+
+Unjudged documents that BM25 ranks high may be answers that nobody judged.  The guard against such
+false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
+arXiv:2407.15831: "top-k shifted by N" and "top-k with a percentage of the positive's score"), with
+BM25's ranks and scores in place of a teacher's.
 """
 
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
 from ranker.lexical import BM25Index
 from ranker.records import Document
 
-__all__ = ["Group", "Negatives", "count_negatives", "judged_groups", "warmup_groups"]
+__all__ = [
+    "Group",
+    "Negatives",
+    "count_negatives",
+    "judged_groups",
+    "scored_groups",
+    "warmup_groups",
+]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
@@ -23,13 +36,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 class Group:
     """A query with documents to rank; `relevance` has one grade for each of `documents`.
 
-    `sources` says where each document came from: positive, judged, hard or random.
+    `sources` says where each document came from: positive, judged, hard or random;
+    `teacher_scores` has a teacher's score for each, where there is a teacher; `left_out` counts
+    what the guard against false negatives kept away, by its rule.
     """
 
     query: str
     documents: tuple[Document, ...]
     relevance: tuple[int, ...]
     sources: tuple[str, ...]
+    teacher_scores: tuple[float, ...] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +57,36 @@ class Negatives:
         count: negatives in a group.
         random: how many of them are drawn from the whole corpus.
         depth: hard negatives are drawn from the best `depth` documents of BM25.
+        skip_top: so many of the best of them are no negatives unless they are judged.
+        margin: unjudged documents whose BM25 score is above this many times that of the positive
+            are no negatives; where the positive shares no word with the query, that is every
+            document that does.  None for no such limit.
     """
 
     count: int = 5
     random: int = 0
     depth: int = 60
+    skip_top: int = 0
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A judged query and what BM25 says of it: its best documents, and the score of any."""
+
+    text: str
+    judged: Mapping[str, int]
+    hits: Sequence[str]
+    score: Callable[[str], float]
+
+    def guarded(self, doc_id: str, positive: str, negatives: Negatives) -> str | None:
+        """The rule by which the guard keeps an unjudged document away, if it does."""
+        if doc_id in self.hits[: negatives.skip_top]:
+            return "skip_top"
+        limit = negatives.margin
+        if limit is not None and self.score(doc_id) > limit * self.score(positive):
+            return "margin"
+        return None
 
 
 def judged_groups(
@@ -58,24 +100,63 @@ def judged_groups(
     """One group for every document of grade `relevant` or higher, with newly drawn negatives.
 
     Documents judged lower come first (at most half of the negatives, with their own grade),
-    then unjudged documents that BM25 ranks high, then random ones.  A document judged as high
-    as the positive, or with the same text, is never a negative.
+    then unjudged documents that BM25 ranks high and the guard lets through, then random ones.
+    A document judged as high as the positive, or with the same text, is never a negative.
 
     Raises:
         DataError: no query has a document of that grade.
     """
     draw = random.Random(seed)
     groups = []
+    score_of = _scorer(index) if negatives.margin is not None else None
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
         hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
+        asked = _Asked(text, judged, hits, score_of(text) if score_of else lambda _: 0.0)
         for doc_id, grade in judged.items():
             if grade >= relevant:
-                groups.append(_judged_group(dataset, text, doc_id, judged, hits, negatives, draw))
+                groups.append(_judged_group(dataset.documents, asked, doc_id, negatives, draw))
     if not groups:
         raise DataError(
             f"{dataset.name}: no query has a document of grade {relevant} or higher, "
             "nothing to learn from"
+        )
+    draw.shuffle(groups)
+    return groups
+
+
+def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1) -> list[Group]:
+    """Groups of documents that the data has a teacher's score for, so without unjudged ones.
+
+    One for every document of grade `relevant` or higher, with at most `count` drawn from those of
+    its query that are judged lower; a document without such others is passed over.
+
+    Raises:
+        DataError: there is no such group.
+    """
+    draw = random.Random(seed)
+    groups = []
+    for query_id, judged in dataset.qrels.items():
+        scores = dataset.teacher_scores[query_id]
+        for doc_id, grade in judged.items():
+            lower = sorted(other for other in judged if judged[other] < grade)
+            if grade < relevant or not lower:
+                continue
+            ids = [doc_id, *draw.sample(lower, min(len(lower), count))]
+            groups.append(
+                Group(
+                    dataset.queries[query_id].text,
+                    tuple(dataset.documents[id_] for id_ in ids),
+                    tuple(judged[id_] for id_ in ids),
+                    ("positive", *["judged"] * (len(ids) - 1)),
+                    tuple(scores[id_] for id_ in ids),
+                )
+            )
+    if not groups:
+        raise DataError(
+            f"{dataset.name}: no query has a document of grade {relevant} or higher and another "
+            "judged lower, so the column teacher_score compares nothing; --teacher also scores "
+            "unjudged documents"
         )
     draw.shuffle(groups)
     return groups
@@ -117,43 +198,60 @@ def warmup_groups(
 
 
 def count_negatives(groups: Sequence[Group]) -> dict[str, int]:
-    """How many documents of each source the groups hold."""
+    """How many documents of each source the groups hold, and how many the guard left out."""
     counts: dict[str, int] = {}
     for group in groups:
         for source in group.sources:
             counts[source] = counts.get(source, 0) + 1
+        for rule, number in group.left_out.items():
+            source = f"left out by {rule}"
+            counts[source] = counts.get(source, 0) + number
     return dict(sorted(counts.items()))
 
 
+def _scorer(index: BM25Index) -> Callable[[str], Callable[[str], float]]:
+    """For a query, BM25's score of a document by its id."""
+    rows = {doc_id: row for row, doc_id in enumerate(index.doc_ids)}
+
+    def of_query(query: str) -> Callable[[str], float]:
+        scores = index.scores(query)
+        return lambda doc_id: float(scores[rows[doc_id]])
+
+    return of_query
+
+
 def _judged_group(
-    dataset: Dataset,
-    query: str,
+    documents: Mapping[str, Document],
+    asked: _Asked,
     positive: str,
-    judged: Mapping[str, int],
-    hits: Sequence[str],
     negatives: Negatives,
     draw: random.Random,
 ) -> Group:
+    judged = asked.judged
     grade = judged[positive]
     lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
     chosen = draw.sample(lower, min(len(lower), (negatives.count + 1) // 2))
     sources = ["positive", *["judged"] * len(chosen)]
-    document = dataset.documents[positive]
+    document = documents[positive]
+    unjudged = [doc_id for doc_id in asked.hits if doc_id not in judged]
+    rules = [asked.guarded(doc_id, positive, negatives) for doc_id in unjudged]
     others, kinds = _unjudged(
-        dataset.documents,
-        [doc_id for doc_id in hits if doc_id not in judged],
+        documents,
+        [doc_id for doc_id, rule in zip(unjudged, rules, strict=True) if rule is None],
         count=negatives.count - len(chosen),
         random_count=negatives.random,
         refused=set(judged),
+        allowed=lambda doc_id: asked.guarded(doc_id, positive, negatives) is None,
         positive=document,
         draw=draw,
     )
     chosen += others
     return Group(
-        query,
-        (document, *(dataset.documents[doc_id] for doc_id in chosen)),
+        asked.text,
+        (document, *(documents[doc_id] for doc_id in chosen)),
         (grade, *(judged.get(doc_id, 0) for doc_id in chosen)),
         (*sources, *kinds),
+        left_out=Counter(rule for rule in rules if rule),
     )
 
 
@@ -166,8 +264,9 @@ def _unjudged(
     refused: set[str],
     positive: Document,
     draw: random.Random,
+    allowed: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[str], list[str]]:
-    """Hard negatives, then random ones to fill up, none with the positive's text."""
+    """Hard negatives, then random ones that are allowed, none with the positive's text."""
 
     def differs(doc_id: str) -> bool:
         return documents[doc_id].text != positive.text or not positive.text
@@ -181,7 +280,7 @@ def _unjudged(
         if len(chosen) >= count:
             break
         doc_id = draw.choice(ids)
-        if doc_id not in taken and differs(doc_id):
+        if doc_id not in taken and differs(doc_id) and allowed(doc_id):
             taken.add(doc_id)
             chosen.append(doc_id)
             kinds.append("random")

@@ -3,13 +3,13 @@
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from ranker.dataset.collection import Dataset, content_sha256
 from ranker.errors import DataError, UsageError
 
-__all__ = ["families", "split_queries"]
+__all__ = ["families", "split_queries", "with_queries"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def split_queries(
     chosen = _chosen(groups, share=held_out * len(texts), seed=seed)
     logger.info("%s: %d of %d queries held out", dataset.name, len(chosen), len(texts))
     return (
-        _side(dataset, [id_ for id_ in dataset.queries if id_ not in chosen], "train"),
-        _side(dataset, [id_ for id_ in dataset.queries if id_ in chosen], "held-out"),
+        with_queries(dataset, dataset.qrels.keys() - chosen, side="train"),
+        with_queries(dataset, chosen, side="held-out"),
     )
 
 
@@ -116,11 +116,11 @@ def _chosen(groups: list[list[str]], *, share: float, seed: int) -> set[str]:
     return chosen or set(smallest)
 
 
-def _side(dataset: Dataset, query_ids: Iterable[str], side: str) -> Dataset:
-    queries = {
-        query_id: dataset.queries[query_id] for query_id in query_ids if query_id in dataset.qrels
-    }
-    qrels = {query_id: dataset.qrels[query_id] for query_id in queries}
+def with_queries(dataset: Dataset, query_ids: Collection[str], *, side: str) -> Dataset:
+    """The dataset with these judged queries only, and with all of its documents."""
+    kept = [id_ for id_ in dataset.queries if id_ in query_ids and id_ in dataset.qrels]
+    queries = {query_id: dataset.queries[query_id] for query_id in kept}
+    qrels = {query_id: dataset.qrels[query_id] for query_id in kept}
     return replace(
         dataset,
         queries=queries,

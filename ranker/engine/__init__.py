@@ -55,6 +55,8 @@ Different, on purpose
       then match more.
     - The HTTP server's own limit on headers is larger.  (`tests/test_front_door.py` puts hundreds
       of bad requests to both; all else that it compares is the same.)
+    - From `trace.level` 6 on, the trace shows what the model got for each hit: input ids, mask,
+      segment ids (`ranker verify` reads them).
     - A request that names no rank profile is ranked by bm25(contents): there is no nativeRank.
     - A result sorted by an attribute is not reranked, and shows first-phase scores.
     - The average length of a field is the true mean, not a moving one.  A phrase has the document

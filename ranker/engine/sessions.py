@@ -137,7 +137,7 @@ class Sessions:
         with _told(self._folder):
             folder.rename(self._folder / f"{number}{_NEW}")
             _sync(self._folder)
-        for old in waiting[: len(waiting) - MOST_WAITING + 1]:
+        for old in waiting[: max(len(waiting) + 1 - MOST_WAITING, 0)]:
             self.drop(old)
         return number
 

@@ -25,7 +25,7 @@ class Sources:
         """Every different training report, with the folder it was found in."""
         found: list[tuple[Path, dict[str, Any]]] = []
         candidates = [(item.path, item.training) for item in self.checkpoints]
-        candidates += [(item.path, item.about["training"]) for item in self.bundles]
+        candidates += [(item.path, item.training) for item in self.bundles if item.training]
         for path, training in candidates:
             if all(training != other for _, other in found):
                 found.append((path, training))
@@ -39,8 +39,7 @@ class Sources:
         """
         for bundle in self.bundles:
             if model_sha256(bundle) == evaluation.figures["model_sha256"]:
-                training: dict[str, Any] = bundle.about["training"]
-                return training
+                return bundle.training
         same = [
             checkpoint.training
             for checkpoint in self.checkpoints

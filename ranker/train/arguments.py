@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ranker.errors import UsageError
-from ranker.losses import loss_of
+from ranker.losses import TAUGHT, loss_of
 from ranker.model import DEFAULT_BASE
 
 __all__ = ["TrainArguments"]
@@ -20,13 +20,20 @@ class TrainArguments:
         query_slots: positions of the query part, CLS and SEP included.
         document_slots: positions of the document part, separators included.
         relevant: lowest grade of a document that answers its query.
-        loss: bce, pairwise or listwise.
+        loss: bce, pairwise, listwise, lambda; margin-mse and distill learn from a teacher's
+            scores, and the stage on the corpus, which has none, then learns with listwise.
+        teacher: for those, a cross-encoder with one logit that scores every pair: a folder or a
+            Hugging Face id.  None takes the scores of the data (`teacher_score`), so that groups
+            hold judged documents only.
         epochs: passes over the judged positives.
         learning_rate: peak of the judged stage.
         groups: groups of one query in a step.
         negatives: documents in a group that do not answer it.
         random_negatives: how many of them are drawn from the whole corpus.
         depth: hard negatives come from the best `depth` documents of BM25.
+        skip_top: unjudged documents among so many of the best are no negatives.
+        margin: nor are those with more than this many times the positive's BM25 score; None for
+            no such limit.
         warmup: whether a first stage learns from the corpus alone.
         warmup_steps: steps of that stage.
         warmup_learning_rate: its peak.
@@ -49,12 +56,15 @@ class TrainArguments:
     document_slots: int = 96
     relevant: int = 1
     loss: str = "listwise"
+    teacher: str | None = None
     epochs: int = 3
     learning_rate: float = 5e-5
     groups: int = 8
     negatives: int = 5
     random_negatives: int = 0
     depth: int = 60
+    skip_top: int = 0
+    margin: float | None = None
     warmup: bool = False
     warmup_steps: int = 300
     warmup_learning_rate: float = 1e-4
@@ -82,6 +92,11 @@ class TrainArguments:
             problems.append(
                 f"random_negatives {self.random_negatives} exceeds negatives {self.negatives}"
             )
+        if self.skip_top >= self.depth:
+            problems.append(f"skip_top {self.skip_top} leaves nothing of depth {self.depth}")
+        if self.teacher is not None and self.loss not in TAUGHT:
+            known = " or ".join(sorted(TAUGHT))
+            problems.append(f"the loss {self.loss} has no use for a teacher; choose {known}")
         if problems:
             raise UsageError("; ".join(problems))
 
@@ -102,7 +117,8 @@ _RULES = [
     *[(name, "at least 1", _at_least(1)) for name in ("groups", "negatives", "depth", "patience")],
     ("relevant", "at least 1", _at_least(1)),
     *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
-    *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives")],
+    *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives", "skip_top")],
+    ("margin", "above 0 and finite", lambda value: value is None or 0 < value < math.inf),
     ("weight_decay", "0 or more and finite", lambda value: 0 <= value < math.inf),
     ("seed", "from 0 to below 2**32", lambda value: 0 <= value < 2**32),
     *[

@@ -20,11 +20,11 @@ POOL = 16
 
 @dataclass(frozen=True, slots=True)
 class EncodedGroup:
-    """A group as token ids."""
+    """A group as token ids; `target` is what the loss takes: grades, or a teacher's scores."""
 
     query_ids: list[int]
     documents_ids: list[list[int]]
-    relevance: tuple[int, ...]
+    target: tuple[float, ...]
 
     @property
     def length(self) -> int:
@@ -44,7 +44,7 @@ def encode_groups(groups: Sequence[Group], encoder: Encoder) -> list[EncodedGrou
         EncodedGroup(
             query_ids[group.query],
             [text_ids[document_text(document, encoder.spec)] for document in group.documents],
-            group.relevance,
+            group.relevance if group.teacher_scores is None else group.teacher_scores,
         )
         for group in groups
     ]
@@ -67,7 +67,7 @@ class Batches:
     """A dataset whose items are whole batches, ready for the model and the loss.
 
     An item holds `chunks`, the model's inputs [pairs, positions] of pairs of like length;
-    `order`, where each pair of the chunks belongs; and `relevance` and `mask`
+    `order`, where each pair of the chunks belongs; and `target` and `mask`
     [groups, documents], whose True cells are the pairs in row order.
 
     Args:
@@ -94,12 +94,12 @@ class Batches:
         batch = self._batches[at]
         documents = [ids for group in batch for ids in group.documents_ids]
         queries = [group.query_ids for group in batch for _ in group.documents_ids]
-        width = max(len(group.relevance) for group in batch)
-        relevance = np.zeros((len(batch), width), dtype=np.float32)
+        width = max(len(group.target) for group in batch)
+        target = np.zeros((len(batch), width), dtype=np.float32)
         mask = np.zeros((len(batch), width), dtype=bool)
         for row, group in enumerate(batch):
-            relevance[row, : len(group.relevance)] = group.relevance
-            mask[row, : len(group.relevance)] = True
+            target[row, : len(group.target)] = group.target
+            mask[row, : len(group.target)] = True
         order = sorted(range(len(queries)), key=lambda n: len(queries[n]) + len(documents[n]))
         return {
             "chunks": [
@@ -107,7 +107,7 @@ class Batches:
                 for at in range(0, len(order), self._chunk)
             ],
             "order": torch.tensor(order),
-            "relevance": torch.from_numpy(relevance),
+            "target": torch.from_numpy(target),
             "mask": torch.from_numpy(mask),
         }
 

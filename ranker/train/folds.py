@@ -9,7 +9,7 @@ from typing import Any
 
 from ranker.blend import learn_weight
 from ranker.dataset import Dataset, split_queries
-from ranker.dataset.folds import with_queries
+from ranker.dataset.held_out import with_queries
 from ranker.errors import DataError
 from ranker.files import write_json
 from ranker.train.stages import Stages

@@ -64,6 +64,7 @@ def run_stage(
     learning_rate: float,
     evaluate_every: int = 1,
     schedule: int | None = None,
+    loss: str | None = None,
     arguments: TrainArguments,
     work: Path,
     on_progress: OnProgress,
@@ -82,6 +83,7 @@ def run_stage(
         learning_rate: its peak.
         evaluate_every: steps between two evaluations.
         schedule: steps in which the learning rate falls to 0, if not those of `batches`.
+        loss: if not that of `arguments`.
         arguments: the run's.
         work: folder of the saves.
         on_progress: told of each.
@@ -104,7 +106,7 @@ def run_stage(
             "eval_steps": evaluate_every,
             "eval_on_start": held_out is not None and not saves,  # one that goes on has it
         },
-        loss=arguments.loss,
+        loss=loss or arguments.loss,
         patience=arguments.patience,
         tell=lambda step, loss, ndcg: on_progress(stage, step, len(batches), loss, ndcg),
     )
@@ -223,9 +225,9 @@ def _trainer(
         ) -> Any:
             found = torch.cat([model(**chunk)[:, 0].float() for chunk in inputs["chunks"]])
             flat = torch.zeros_like(found).index_copy(0, inputs["order"], found)
-            relevance, mask = inputs["relevance"], inputs["mask"]
-            logits = torch.zeros_like(relevance).masked_scatter(mask, flat)
-            return ranking_loss(logits, relevance, mask)
+            target, mask = inputs["target"], inputs["mask"]
+            logits = torch.zeros_like(target).masked_scatter(mask, flat)
+            return ranking_loss(logits, target, mask)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             assert held_out is not None

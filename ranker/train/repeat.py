@@ -62,6 +62,8 @@ def repeat(
             f"{dataset.sha256[:13]}, expected {training['data']['sha256'][:13]}"
         )
     check_base(training["base"], open_base(arguments.base))
+    if arguments.teacher and training.get("teacher"):
+        check_base(training["teacher"], open_base(arguments.teacher))
     _tell_differences(training["versions"])
     return train(
         dataset,

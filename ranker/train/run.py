@@ -11,7 +11,6 @@ from ranker.blend import held_out_figures
 from ranker.bundle import Checkpoint, seal
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.encode import Encoder
-from ranker.errors import require
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.gate import unknown
 from ranker.model import open_base
@@ -19,9 +18,11 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.card import card
 from ranker.train.cross_validation import cross_validate
 from ranker.train.evidence import Provenance, base_evidence, environment
+from ranker.train.interchange import save_model
 from ranker.train.loop import OnProgress, StageResult
 from ranker.train.plot import folds_plot, loss_plot
 from ranker.train.stages import Stages
+from ranker.train.teacher import Teacher, require_scores
 from ranker.train.work import is_resumable, open_work, work_of
 
 __all__ = ["train"]
@@ -64,22 +65,26 @@ def train(
         on_progress: told of each step and evaluation.
 
     Raises:
+        UsageError: the loss needs a teacher's scores and there are none.
         DataError: the judgements cannot be learned from.
-        ArtifactError: `out` holds something else.
+        ArtifactError: `out` holds something else, or the teacher is no cross-encoder.
         TrainError: training cannot go on.
         KeyboardInterrupt: after Ctrl-C; call again to go on.
     """
     check_replaceable(out, Checkpoint.MARKER)
     require_trainable(dataset)
+    require_scores(dataset, arguments)
     began = time.monotonic()
     base = open_base(arguments.base)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
     evidence = {"base": base_evidence(base), "versions": environment()}
+    evidence["teacher"] = _teacher_evidence(arguments)
     work = work_of(out)
     try:
         decisive = [__version__, dataset.sha256, dataset.split, arguments.to_dict()]
-        open_work(work, [*decisive, evidence["base"]["files"]])
+        decisive += [dataset.teacher_scores, evidence["base"]["files"], evidence["teacher"]]
+        open_work(work, decisive)
         stages = Stages(base, dataset, encoder, arguments, on_progress)
         if arguments.cv:
             outcome = _with_folds(stages, dataset, work, fold_workers)
@@ -96,6 +101,15 @@ def train(
         raise
     shutil.rmtree(work)
     return Checkpoint.open(out)
+
+
+def _teacher_evidence(arguments: TrainArguments) -> dict[str, Any] | None:
+    """What is known of the teacher, which is opened to see that it is one."""
+    teacher = Teacher.of(arguments)
+    if teacher is None:
+        return None
+    teacher.load()
+    return teacher.evidence
 
 
 def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
@@ -181,12 +195,9 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
 
 
 def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any]) -> None:
-    transformers = require("transformers", extra="train")
     base, spec = stages.base, stages.encoder.spec
     with new_folder(out, replace_marker=Checkpoint.MARKER) as folder:
-        outcome.model.save_pretrained(folder)
-        transformers.AutoTokenizer.from_pretrained(base.source).save_pretrained(folder)
-        write_text(folder / "tokenizer.json", base.tokenizer_json)
+        save_model(outcome.model, base, spec, folder)
         write_json(folder / "spec.json", spec.to_dict())
         for name, text in outcome.files.items():
             (folder / name).parent.mkdir(exist_ok=True)

@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Group, Negatives, count_negatives, judged_groups, warmup_groups
+from ranker.dataset.groups import (
+    Group,
+    Negatives,
+    count_negatives,
+    judged_groups,
+    scored_groups,
+    warmup_groups,
+)
 from ranker.encode import Encoder
 from ranker.errors import require
 from ranker.files import write_json
 from ranker.forward import forward_of
 from ranker.lexical import BM25Index
+from ranker.losses import TAUGHT
 from ranker.model import Base, freeze, load_weights
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, EncodedGroup, encode_groups, plan
 from ranker.train.held_out import HeldOutQueries
 from ranker.train.loop import BEST, OnProgress, StageResult, run_stage, uses_bfloat16
+from ranker.train.teacher import Teacher, with_scores
 
 __all__ = ["DONE", "FINAL_DEPTH", "Stages"]
 
@@ -29,6 +38,8 @@ FINAL_PAIRS = 10_000
 FINAL_DEPTH = 100
 """Documents that are reranked at serving."""
 CPU_CHUNK, GPU_CHUNK = 12, 4096
+UNTAUGHT = "listwise"
+"""The loss of a stage without a teacher's scores, where that of the run needs them."""
 DONE = "done.json"
 """What a stage did, written when it is done."""
 
@@ -61,8 +72,13 @@ class Stages:
         self.documents = dataset.documents
         self.index = index or BM25Index(self.documents.values())
         self.negatives = Negatives(
-            count=arguments.negatives, random=arguments.random_negatives, depth=arguments.depth
+            count=arguments.negatives,
+            random=arguments.random_negatives,
+            depth=arguments.depth,
+            skip_top=arguments.skip_top,
+            margin=arguments.margin,
         )
+        self.teacher = Teacher.of(arguments)
         self.sources: dict[str, dict[str, int]] = {}
 
     def start(self, weights: Path | None = None) -> tuple[Any, Any]:
@@ -101,6 +117,7 @@ class Stages:
                 None,
                 stage="warmup",
                 learning_rate=arguments.warmup_learning_rate,
+                loss=UNTAUGHT if arguments.loss in TAUGHT else None,
                 arguments=arguments,
                 work=work,
                 on_progress=self.on_progress,
@@ -165,18 +182,33 @@ class Stages:
         per_epoch = 0
         for epoch in itertools.count() if steps else range(self.arguments.epochs):
             seed = self.arguments.seed + 1 + epoch
-            groups = judged_groups(
-                judged,
-                self.index,
-                negatives=self.negatives,
-                seed=seed,
-                relevant=self.arguments.relevant,
-            )
-            batches += self._plan(stage, groups, seed)
+            batches += self._plan(stage, self._judged_groups(judged, stage, seed), seed)
             per_epoch = per_epoch or len(batches)
             if steps and len(batches) >= steps:
                 break
         return batches[:steps], per_epoch
+
+    def _judged_groups(self, judged: Dataset, stage: str, seed: int) -> list[Group]:
+        """The groups of an epoch, with a teacher's scores where the loss learns from them."""
+        arguments = self.arguments
+        if arguments.loss in TAUGHT and self.teacher is None:
+            return scored_groups(
+                judged, count=self.negatives.count, seed=seed, relevant=arguments.relevant
+            )
+        groups = judged_groups(
+            judged,
+            self.index,
+            negatives=self.negatives,
+            seed=seed,
+            relevant=arguments.relevant,
+        )
+        if self.teacher is None:
+            return groups
+        return with_scores(
+            groups,
+            self.teacher,
+            tell=lambda done, total: self.on_progress(f"{stage}: teacher", done, total, None, None),
+        )
 
     def _plan(self, stage: str, groups: list[Group], seed: int) -> list[list[EncodedGroup]]:
         counts = self.sources.setdefault(stage, {})

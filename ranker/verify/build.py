@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ranker.errors import MissingTool, VerifyError
+from ranker.files import cache_folder
 
 __all__ = ["VESPA_VERSION", "cache_folder", "class_path", "is_built", "java", "maven"]
 
@@ -59,12 +60,6 @@ def maven() -> Path:
             "(about 190 MB); install Maven 3.8 or newer"
         )
     return program
-
-
-def cache_folder() -> Path:
-    """Where builds are kept: `ranker/` in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ranker"
 
 
 def class_path(version: str = VESPA_VERSION) -> str:

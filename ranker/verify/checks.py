@@ -203,7 +203,12 @@ def _front_door(path: Path, court: Court, version: str) -> Iterator[str | None]:
 
 def _pairs(package: Package, data: str | Path | None, count: int) -> list[TextPair]:
     if data is not None:
-        return judged_pairs(load(data), count)
+        pairs = judged_pairs(load(data), count)
+        if not pairs:
+            raise UsageError(
+                f"{data} has no queries with documents, so there is nothing to compare"
+            )
+        return pairs
     return nasty_pairs(count, specials=special_tokens(package.tokenizer_json))
 
 

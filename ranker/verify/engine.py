@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from ranker.errors import EndpointError, MissingExtra, UsageError, VerifyError
 from ranker.feed import feed
 from ranker.manifest import Manifest, Profile
 from ranker.records import Document
+from ranker.verify.judge import free_port
 from ranker.verify.seen import Part, Seen, input_names
 from ranker.verify.ways import model_profiles
 
@@ -34,7 +34,7 @@ PAGE = 100
 """Documents in one request."""
 
 TRACE_INPUTS = 6
-"""Trace level at which the engine tells what the model got."""
+"""Trace level at which the engine tells what the model got (`ranker.engine.search`)."""
 
 
 class EngineWay:
@@ -151,13 +151,6 @@ def running_engine(app: Path) -> Iterator[str]:
             yield url
         finally:
             _stop(process)
-
-
-def free_port() -> int:
-    """A TCP port of this machine's own address that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ranker.errors import VerifyError
 from ranker.verify.build import VESPA_VERSION, class_path, java
 
-__all__ = ["Judge", "Operation", "Validation", "container", "working_copy"]
+__all__ = ["Judge", "Operation", "Validation", "container", "free_port", "working_copy"]
 
 Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
 """Values of features by name, such as `query(x)`: a number, or all cells of a dense tensor."""
@@ -253,7 +253,7 @@ def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
         MissingTool: there is no JDK, or no Maven for the first build.
         VerifyError: the container does not start.
     """
-    port = _free_port()
+    port = free_port()
     with working_copy(app, port=port) as copy:
         # The container looks for the ONNX file from its working directory.
         with Judge(version=version, folder=copy, options=[QUICK_START]) as judge:
@@ -281,7 +281,8 @@ def _listen(services: Path, port: int) -> None:
     tree.write(services, encoding="utf-8", xml_declaration=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine's own address that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

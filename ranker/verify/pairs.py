@@ -63,8 +63,8 @@ NATURAL_TEXTS = (
     "Rust forms when iron meets water and air; paint keeps both away.",
 )
 
-FEW_QUESTIONS = 8
-"""Pairs to a question among the drawn ones, as a question has several documents."""
+DOCUMENTS = 8
+"""Documents of a drawn question, one pair each."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def nasty_pairs(count: int, *, specials: Sequence[str] = (), seed: int = SEED) -
             query, text, title = texts[number], texts[-1 - number], ""
         else:
             text, title = _mixture(chance, texts), _mixture(chance, texts)
-            if number % FEW_QUESTIONS == 0:
+            if number % DOCUMENTS == 0:
                 query = _mixture(chance, texts, least=1)
         pairs.append(TextPair(query, Document(_doc_id(number), title, text)))
     return pairs
