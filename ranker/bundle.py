@@ -58,7 +58,7 @@ class Bundle:
     Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
     `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
     was forced, the report of its training, or the origin of a cross-encoder that others trained),
-    `README.md` (the model card, of trained ones), `hashes.json`.
+    `README.md` (the model card), `hashes.json`.
     """
 
     path: Path

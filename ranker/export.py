@@ -28,6 +28,7 @@ from ranker.model import load_weights, tensors
 from ranker.score import open_session
 from ranker.spec import TokenSpec
 from ranker.train.card import card
+from ranker.train.interchange import origin_card
 
 __all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
 
@@ -82,6 +83,8 @@ def export(
             write_text(
                 folder / Bundle.CARD, card(checkpoint.training, name=out.name, forced=forced)
             )
+        elif "origin" in checkpoint.training:
+            write_text(folder / Bundle.CARD, origin_card(checkpoint.training["origin"], out.name))
         seal(folder)
     return Bundle.open(out)
 

@@ -6,6 +6,7 @@ when neither is, and `unknown` where there was no cross-validation, whose handfu
 queries cannot say.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ Verdict = Literal["passed", "not_better", "unknown"]
 _CANDIDATES = ("blend", "cross")
 """Profiles that training makes; of equals the first is recommended."""
 _BASELINES = ("bm25", "base")
-_EFFECTS = (("base", "warmed"), ("warmed", "cross"))
+_STAGES = ("base", "warmed", "synthetic", "cross")
+"""Runs in the order in which training comes by them; the middle ones are of optional stages."""
 
 
 def judge(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def judge(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
     Args:
         qrels: the judged queries.
         runs: by name: `bm25`, `base` (before training), `cross`, `blend`, and `warmed` (after the
-            stage on the corpus) where there was one.
+            stage on the corpus) and `synthetic` (after that on synthetic queries) where there was
+            such a stage.
 
     Returns:
         `verdict`, `recommended_profile`, `measure`, `queries`, `runs` (mean and 95 % interval by
@@ -44,7 +47,8 @@ def judge(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
     rows = compare_all(values, pairs, measure=MEASURE)
     better = [row["profile"] for row in rows if row["baseline"] == "bm25" and is_better(row)]
     figures = _with_intervals(values)
-    effects = [pair for pair in _EFFECTS if set(pair) <= set(values)]
+    stages = [name for name in _STAGES if name in values]
+    effects = list(itertools.pairwise(stages)) if len(stages) > 2 else []
     return {
         "verdict": "passed" if better else "not_better",
         "recommended_profile": max(better, key=lambda name: figures[name]["mean"], default="bm25"),

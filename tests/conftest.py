@@ -3,8 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ranker.verify import Judge
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
@@ -23,6 +27,20 @@ def minilm() -> Iterator[Path]:
     from ranker.model import open_base
 
     yield Path(open_base("all-MiniLM-L6-v2").source)
+
+
+@pytest.fixture(scope="session")
+def judge() -> Iterator["Judge"]:
+    """Vespa's own Java code; one process for all tests."""
+    from ranker.errors import MissingTool
+    from ranker.verify import Judge
+
+    try:
+        judge = Judge()
+    except MissingTool as error:
+        pytest.skip(str(error))
+    with judge:
+        yield judge
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

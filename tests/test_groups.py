@@ -3,7 +3,13 @@ from collections.abc import Mapping
 import pytest
 
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Negatives, count_negatives, judged_groups, warmup_groups
+from ranker.dataset.groups import (
+    Group,
+    Negatives,
+    count_negatives,
+    judged_groups,
+    warmup_groups,
+)
 from ranker.errors import DataError
 from ranker.lexical import BM25Index
 from ranker.records import Document, Query
@@ -77,6 +83,67 @@ def test_hard_negatives_come_from_the_top_of_bm25() -> None:
                 d.doc_id for d, s in zip(group.documents, group.sources, strict=True) if s == "hard"
             ]
             assert hard and set(hard) <= top
+
+
+def unjudged(groups: list[Group], query_id: str) -> set[str]:
+    """Documents of a query's groups that nobody judged."""
+    return {
+        document.doc_id
+        for group in groups
+        if group.query.endswith(query_id)
+        for document in group.documents
+    } - set(DATA.qrels[query_id])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_skip_top_keeps_the_best_of_bm25_away(seed: int) -> None:
+    """Also from the negatives that are drawn from the whole corpus; judged ones are not touched."""
+    best = {doc_id for doc_id, _ in INDEX.search("red thing q1", 3)}
+    without = judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    assert best & unjudged(without, "q1")
+    guarded = Negatives(count=30, random=20, skip_top=3)
+    groups = judged_groups(DATA, INDEX, negatives=guarded, seed=seed)
+    assert not best & unjudged(groups, "q1") and "d0" in best
+    assert {group.documents[0].doc_id for group in groups} == {"d0", "d1", "d3", "d13"}
+    left_out = {group.left_out["skip_top"] for group in groups if group.query.endswith("q1")}
+    assert left_out == {len(best - set(DATA.qrels["q1"]))} == {2}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed: int) -> None:
+    """q2 asks for red: its answer d3 (fox) shares `thing` only, so no red thing may be below."""
+    red = {f"d{n}" for n in range(39) if n % 13 == 0} - set(DATA.qrels["q2"])
+    assert red == {"d0", "d26"}
+    scores = dict(INDEX.search("red thing q2", 39))
+    free = judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    assert red & unjudged(free, "q2")
+    guard = Negatives(count=30, random=20, margin=1.0)
+    for group in judged_groups(DATA, INDEX, negatives=guard, seed=seed):
+        limit = scores.get(group.documents[0].doc_id, 0.0)
+        for document, source in zip(group.documents, group.sources, strict=True):
+            assert source in {"positive", "judged"} or scores[document.doc_id] <= limit
+        if group.documents[0].doc_id == "d3":
+            assert group.left_out == {"margin": 2}
+
+
+def test_what_the_guard_left_out_is_counted() -> None:
+    guard = Negatives(count=4, skip_top=2, margin=1.0)
+    groups = judged_groups(DATA, INDEX, negatives=guard, seed=0)
+    counts = count_negatives(groups)
+    assert counts["left out by skip_top"] == sum(group.left_out["skip_top"] for group in groups) > 0
+    assert counts["left out by margin"] == sum(group.left_out["margin"] for group in groups) > 0
+    assert not any(
+        name.startswith("left out")
+        for name in count_negatives(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0))
+    )
+
+
+def test_an_answer_without_a_word_of_the_query_leaves_random_negatives() -> None:
+    data = collection({"q1": {"d1": 1}})
+    data.queries["q1"] = Query("q1", "red")
+    (group,) = judged_groups(data, INDEX, negatives=Negatives(count=4, margin=2.0), seed=0)
+    assert group.sources == ("positive", *["random"] * 4) and group.left_out == {"margin": 3}
+    assert not {"d0", "d13", "d26"} & {document.doc_id for document in group.documents}
 
 
 def test_the_seed_decides() -> None:

@@ -14,26 +14,32 @@ import transformers
 from families import FAMILIES, TEXTS, make_family
 from sentence_transformers import CrossEncoder
 from small_data import small_dataset
+from test_report_words import evaluation
 
 from ranker.bundle import Bundle, Checkpoint
 from ranker.cli import main
+from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder
 from ranker.errors import ArtifactError, ExportError, RankerError, SpecError
 from ranker.export import export
 from ranker.files import read_json, sha256, write_json
-from ranker.model import load_weights, open_base
+from ranker.forward import forward_of
+from ranker.model import load_weights, open_base, predict
+from ranker.report import words
 from ranker.report.folders import read_folders
 from ranker.score import Scorer
 from ranker.train import TrainArguments, train
 from ranker.train.interchange import IDENTITY, SIGMOID, TOLERANCE, open_cross_encoder, save_model
 
-PAIRS = [(" ".join(TEXTS[at].split()[:5]), TEXTS[(at + 1) % 5]) for at in range(5)]
+PAIRS = [(" ".join(TEXTS[at].split()[:2]), TEXTS[(at + 1) % 5]) for at in range(5)]
 PAIRS += [(query, PAIRS[0][1]) for query, _ in PAIRS]
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_family("bert", tmp_path_factory.mktemp("models") / "tiny-bert")
+    """Of published BERT models the tokenizer tells where the second segment begins."""
+    folder = make_family("bert", tmp_path_factory.mktemp("models") / "tiny-bert")
+    return change(folder, "tokenizer_config.json", model_input_names=list(ONNX_INPUTS))
 
 
 @pytest.fixture
@@ -86,6 +92,7 @@ def test_what_sentence_transformers_saved_is_served_with_its_scores(
 def test_every_family_goes_straight_to_export(family: str, tmp_path: Path) -> None:
     folder = make_family(family, tmp_path / family)
     bundle = export(open_cross_encoder(folder), tmp_path / "bundle")
+    assert not bundle.spec.segments  # this BERT's tokenizer, too, tells of no second segment
     logits = CrossEncoder(str(folder)).predict(PAIRS, activation_fn=torch.nn.Identity())
     assert np.abs(served(bundle, PAIRS) - logits).max() < TOLERANCE and logits.std() > 1e-3
 
@@ -97,9 +104,8 @@ def test_the_bundle_says_where_the_model_came_from(
     out = tmp_path / "bundle"
     assert main(["export", str(model), "--out", str(out), "--json"]) == 0
     said = capsys.readouterr()
-    assert (
-        "the raw logit is served; elsewhere it is torch.nn.modules.activation.Sigmoid" in said.err
-    )
+    assert "served is the raw logit of a query and a document's title + text" in said.err
+    assert "gives its Sigmoid" in said.err and "the blend's weight is 1.0, not learned" in said.err
     bundle = Bundle.open(out)
     origin = json.loads(said.out)["origin"]
     assert origin == bundle.origin == bundle.about["origin"]
@@ -113,6 +119,13 @@ def test_the_bundle_says_where_the_model_came_from(
     assert bundle.spec.text_fields == ("title", "text")
     assert (bundle.spec.query_slots, bundle.spec.document_slots) == (32, 96)
     assert read_folders([out]).trainings() == []
+    card = (out / "README.md").read_text()
+    assert "\nlicense: apache-2.0\n" in card and "Not known to be better than BM25" in card
+
+
+def test_the_report_does_not_claim_that_its_profile_was_chosen() -> None:
+    said = words.recommendation(evaluation(), {"origin": {"name": "model"}})
+    assert "since others trained the model and nobody has learned a blend for it" in said
 
 
 def test_slots_are_chosen_and_must_fit(
@@ -257,21 +270,41 @@ def test_sentence_transformers_scores_what_we_saved(family: str, tmp_path: Path)
     save_model(load_weights(base.source), base, spec, tmp_path / "checkpoint")
     theirs = CrossEncoder(str(tmp_path / "checkpoint"))
     assert isinstance(theirs.activation_fn, torch.nn.Identity) and theirs.max_seq_length == 128
-    bundle = export(open_cross_encoder(tmp_path / "base"), tmp_path / "bundle")
-    assert open_cross_encoder(tmp_path / "checkpoint").training["origin"]["activation"] == IDENTITY
+    opened = open_cross_encoder(tmp_path / "checkpoint")
+    assert opened.training["origin"]["activation"] == IDENTITY and opened.spec == spec
+    bundle = export(opened, tmp_path / "bundle")
     ours = served(bundle, PAIRS)
     assert np.abs(theirs.predict(PAIRS) - ours).max() < TOLERANCE and ours.std() > 1e-3
     # A cut pair is equal where the query fills its slots, or where theirs is told to cut alike.
-    words = " ".join(TEXTS[0].split() * 40)
-    full = fitted(bundle.encoder(), words, spec.query_tokens)
-    assert np.abs(theirs.predict([(full, words)]) - served(bundle, [(full, words)])).max() < 1e-4
-    short = fitted(bundle.encoder(), words, 7)
-    alike = {
-        "truncation": "only_second",
-        "max_length": 7 + 2 + spec.separators + 96 - spec.separators,
-    }
-    told = theirs.predict([(short, words)], processing_kwargs={"text": alike})
-    assert np.abs(told - served(bundle, [(short, words)])).max() < TOLERANCE
+    text = " ".join(TEXTS[0].split() * 40)
+    full = fitted(bundle.encoder(), text, spec.query_tokens)
+    pair = [(full, text)]
+    assert np.abs(theirs.predict(pair) - served(bundle, pair)).max() < TOLERANCE
+    short = fitted(bundle.encoder(), text, 7)
+    alike = {"truncation": "only_second", "max_length": 7 + 2 + spec.document_slots}
+    told = theirs.predict([(short, text)], processing_kwargs={"text": alike})
+    assert np.abs(told - served(bundle, [(short, text)])).max() < TOLERANCE
+
+
+def test_real_minilm_with_its_own_tokenizer_is_equal_both_ways(
+    minilm: Path, tmp_path: Path
+) -> None:
+    base = open_base(str(minilm))
+    spec = base.spec(query_slots=32, document_slots=96)
+    save_model(load_weights(base.source), base, spec, tmp_path / "checkpoint")
+    opened = open_cross_encoder(tmp_path / "checkpoint")
+    assert opened.spec == spec and spec.segments
+    encoder, pairs = opened.encoder(), PAIRS[:5]
+    forward, _ = forward_of(load_weights(opened.path), segments=True, fused=True)
+    ours = predict(
+        forward,
+        spec,
+        encoder.queries_ids([query for query, _ in pairs]),
+        encoder.texts_ids([document for _, document in pairs]),
+    )
+    theirs = CrossEncoder(str(opened.path))
+    assert theirs.max_seq_length == 128
+    assert np.abs(theirs.predict(pairs) - ours).max() < TOLERANCE and ours.std() > 1e-3
 
 
 def fitted(encoder: Encoder, text: str, tokens: int) -> str:

@@ -1,6 +1,6 @@
 """Applications with a model put in, before Vespa's own validator, evaluator, reader, container."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from ranker import contract
 from ranker.bundle import Bundle
 from ranker.client import App, query_body
 from ranker.encode import pair_inputs, stored
-from ranker.errors import MissingTool
 from ranker.feed import SchemaDocument, operations
 from ranker.manifest import Manifest, Profile
 from ranker.package import Package
@@ -29,16 +28,6 @@ pytestmark = pytest.mark.java
 TOLERANCE = 1e-4
 FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
 NO_CONTENT_NODE = 10
-
-
-@pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    try:
-        judge = Judge()
-    except MissingTool as error:
-        pytest.skip(str(error))
-    with judge:
-        yield judge
 
 
 @pytest.fixture(scope="module")

@@ -263,6 +263,8 @@ def test_chunks_hold_every_pair_where_it_belongs(trained: Checkpoint) -> None:
         ({"held_out": 1.0}, "held_out must be between 0 and 1"),
         ({"loss": "hinge"}, "unknown loss"),
         ({"random_negatives": 9}, "random_negatives 9 exceeds negatives 5"),
+        ({"skip_top": 60}, "skip_top 60 leaves nothing of depth 60"),
+        ({"margin": 0.0}, "margin must be above 0"),
         ({"precision": "int8"}, "precision must be auto, fp32 or bf16"),
         ({"learning_rate": 0.0, "clip": -1.0}, "learning_rate.*clip"),
     ],

@@ -17,7 +17,7 @@ from ranker import contract
 from ranker.bundle import Checkpoint, seal
 from ranker.client import App
 from ranker.encode import pair_inputs, stored
-from ranker.errors import MissingTool, VerifyError
+from ranker.errors import VerifyError
 from ranker.export import export
 from ranker.feed import put_operation
 from ranker.model import load_weights
@@ -37,16 +37,6 @@ pytestmark = pytest.mark.java
 
 VERSION = "8.700.24"
 FOX = Document("1", "red fox", "jumps over the dog")
-
-
-@pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    try:
-        judge = Judge()
-    except MissingTool as error:
-        pytest.skip(str(error))
-    with judge:
-        yield judge
 
 
 @pytest.fixture(scope="module")

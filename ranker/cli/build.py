@@ -186,8 +186,7 @@ def _opened(source: Path, slots: dict[str, Any]) -> Any:
 
     if is_cross_encoder(source):
         opened = open_cross_encoder(source, **slots)
-        origin = opened.training["origin"]
-        note(f"{origin['name']}: the raw logit is served; elsewhere it is {origin['activation']}")
+        note(_what_is_served(opened))
         return opened
     opened = Checkpoint.open(source)
     for name, value in slots.items():
@@ -197,6 +196,16 @@ def _opened(source: Path, slots: dict[str, Any]) -> Any:
                 f"{getattr(opened.spec, name)}, which stay; train it again for others"
             )
     return opened
+
+
+def _what_is_served(opened: Any) -> str:
+    """In which way the scores are not those that people know of this cross-encoder."""
+    origin, fields = opened.training["origin"], " + ".join(opened.spec.text_fields)
+    said = f"{origin['name']}: served is the raw logit of a query and a document's {fields}"
+    activation = origin["activation"].rsplit(".", 1)[-1]
+    if activation == "Identity":
+        return said
+    return f"{said}; sentence-transformers gives its {activation}: other numbers, the same order"
 
 
 def _real_pairs(encoder: Any, data: str, format: str | None, most: int = 200) -> list[Any]:

@@ -28,6 +28,14 @@ Warmup = Annotated[
 ]
 WarmupSteps = Annotated[int, typer.Option(help="Steps of the first stage.")]
 WarmupLearningRate = Annotated[float, typer.Option(help="Its peak learning rate.")]
+Synthetic = Annotated[
+    str | None,
+    typer.Option(help="Then from synthetic queries: a CSV, TSV or JSONL file of query, doc_id."),
+]
+SyntheticRank = Annotated[
+    int, typer.Option(help="Those that have their own document in the best N of BM25.")
+]
+SyntheticSteps = Annotated[int, typer.Option(help="Most steps of that stage.")]
 Relevant = Annotated[int, typer.Option(help="Lowest grade of an answer.")]
 Loss = Annotated[
     str, typer.Option(help="bce, pairwise, listwise, lambda; of a teacher: margin-mse, distill.")
@@ -71,7 +79,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 
 _WITH_FROM = {"data", "out", "from_report", "lint", "as_json"}
 _LINTED = ("data", "format", "relevant", "base", "query_slots", "document_slots")
-_ORDER = ("bm25", "base", "warmed", "cross", "blend")
+_ORDER = ("bm25", "base", "warmed", "synthetic", "cross", "blend")
 _KEYS = ("held_out", "blend_weight", "recommended_profile", "gate", "seconds")
 
 
@@ -94,6 +102,9 @@ def train(
     warmup: Warmup = False,
     warmup_steps: WarmupSteps = 300,
     warmup_learning_rate: WarmupLearningRate = 1e-4,
+    synthetic: Synthetic = None,
+    synthetic_rank: SyntheticRank = 20,
+    synthetic_steps: SyntheticSteps = 300,
     relevant: Relevant = 1,
     loss: Loss = "listwise",
     teacher: Teacher = None,

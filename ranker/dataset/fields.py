@@ -26,6 +26,7 @@ __all__ = [
     "judgement_of",
     "other_content",
     "query_of",
+    "written_query_of",
 ]
 
 Row = Mapping[str, Any]
@@ -100,6 +101,16 @@ def judgement_of(row: Row) -> Judgement:
         relevance,
         _teacher_score(row.get("teacher_score")),
     )
+
+
+def written_query_of(row: Row) -> tuple[str, str]:
+    """The text of a synthetic query and the id of its document, of a row `query, doc_id`.
+
+    Raises:
+        BadRow: a missing key, an empty query, or an id that is none.
+    """
+    query = _query_text(row[_key(row, ("query",))]).removeprefix("query: ")
+    return _query_text(query), identifier(row[_key(row, ("doc_id",))], "doc_id")
 
 
 def other_content(doc_id: str) -> BadRow:

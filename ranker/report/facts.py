@@ -58,6 +58,7 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
             ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
             ("Data", _training_data(data)),
             ("Learned from", _sources(training.get("documents_by_source", {}))),
+            *_helpers(training),
             ("Took", f"{training['seconds'] / 60:.1f} min" if "seconds" in training else "–"),
             ("Folder", str(folder)),
         ],
@@ -178,6 +179,25 @@ def _training_data(data: Mapping[str, Any]) -> str:
         f"{data['name']}{split}: {data['queries']:,} queries, {data['judgements']:,} judgements, "
         f"{data['documents']:,} documents"
     )
+
+
+def _helpers(training: Mapping[str, Any]) -> list[Fact]:
+    """The teacher and the synthetic queries, where there were any."""
+    facts = []
+    if teacher := training.get("teacher"):
+        facts.append(("Teacher", f"{teacher['name']}, loss {training['arguments']['loss']}"))
+    if found := training.get("synthetic"):
+        dropped = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in found["dropped"].items()
+        )
+        facts.append(
+            (
+                "Synthetic queries",
+                f"{found['file']}: {found['kept']:,} of {found['rows']:,} rows kept, own document "
+                f"in the best {found['rank']} of bm25; dropped: {dropped}",
+            )
+        )
+    return facts
 
 
 def _sources(stages: Mapping[str, Mapping[str, int]]) -> str:

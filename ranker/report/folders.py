@@ -32,14 +32,14 @@ class Sources:
         return found
 
     def training_of(self, evaluation: Evaluation) -> dict[str, Any] | None:
-        """The training of the model that was evaluated, as far as the folders tell.
+        """The training of the model that was evaluated, as far as the folders tell, or its origin.
 
         A bundle is recognised by its model's hash; a checkpoint alone holds no ONNX model, so the
         only one there is taken at its word if it has the same token contract.
         """
         for bundle in self.bundles:
             if model_sha256(bundle) == evaluation.figures["model_sha256"]:
-                return bundle.training
+                return bundle.training or {"origin": bundle.origin}
         same = [
             checkpoint.training
             for checkpoint in self.checkpoints

@@ -138,6 +138,8 @@ def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -
     name = evaluation.figures["recommended_profile"]
     if training is None:
         chosen = "chosen by ranker train on the queries it held out, not on the ones of this page"
+    elif "origin" in training:
+        chosen = "since others trained the model and nobody has learned a blend for it"
     else:
         held = training["held_out"]
         means = ", ".join(f"{p} {number(held[p])}" for p in _PROFILES if p in held)

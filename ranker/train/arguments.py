@@ -37,6 +37,10 @@ class TrainArguments:
         warmup: whether a first stage learns from the corpus alone.
         warmup_steps: steps of that stage.
         warmup_learning_rate: its peak.
+        synthetic: a file of synthetic queries (`query`, `doc_id`) for a stage between those two,
+            at the learning rate of the first; None for no such stage.
+        synthetic_rank: its queries are those with their own document in so many of BM25's best.
+        synthetic_steps: most steps of that stage, which sees each of its queries at most once.
         schedule: decay of the learning rate after its warm-up.
         lr_warmup: share of the steps in which the learning rate rises.
         weight_decay: on all weights but biases and layer norms.
@@ -68,6 +72,9 @@ class TrainArguments:
     warmup: bool = False
     warmup_steps: int = 300
     warmup_learning_rate: float = 1e-4
+    synthetic: str | None = None
+    synthetic_rank: int = 20
+    synthetic_steps: int = 300
     schedule: Literal["linear", "cosine"] = "linear"
     lr_warmup: float = 0.1
     weight_decay: float = 0.01
@@ -117,6 +124,7 @@ _RULES = [
     *[(name, "at least 1", _at_least(1)) for name in ("groups", "negatives", "depth", "patience")],
     ("relevant", "at least 1", _at_least(1)),
     *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
+    *[(name, "at least 1", _at_least(1)) for name in ("synthetic_rank", "synthetic_steps")],
     *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives", "skip_top")],
     ("margin", "above 0 and finite", lambda value: value is None or 0 < value < math.inf),
     ("weight_decay", "0 or more and finite", lambda value: 0 <= value < math.inf),

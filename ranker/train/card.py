@@ -13,13 +13,20 @@ from ranker.gate import caution, shortfall, verdict_of
 __all__ = ["card"]
 
 Training = Mapping[str, Any]
-_PROFILES = ("bm25", "base", "warmed", "cross", "blend")
+_PROFILES = ("bm25", "base", "warmed", "synthetic", "cross", "blend")
 _RUNS = {
     "bm25": "BM25",
     "base": "base model, before any training",
     "warmed": "after warm-up on the corpus",
+    "synthetic": "after learning from synthetic queries",
     "cross": "cross-encoder (`cross`)",
     "blend": "blend with BM25 (`blend`)",
+}
+
+_DROPPED = {
+    "repeated": "that came before",
+    "unknown_document": "of documents that are not in the corpus",
+    "rank": "whose own document BM25 does not find",
 }
 
 
@@ -163,6 +170,21 @@ def _data(training: Training) -> list[str]:
         f"queries, {data['judgements']:,} judgements. SHA-256 of the content, whatever its form "
         f"on disk: `{data['sha256']}`",
         *([_table(["file", "SHA-256"], rows)] if rows else []),
+        *_synthetic(training.get("synthetic")),
+    ]
+
+
+def _synthetic(found: Mapping[str, Any] | None) -> list[str]:
+    """What became of a file of synthetic queries."""
+    if found is None:
+        return []
+    dropped = ", ".join(
+        f"{count:,} {_DROPPED[reason]}" for reason, count in found["dropped"].items() if count
+    )
+    return [
+        f"Synthetic queries from `{found['file']}` (SHA-256 `{found['sha256']}`): of "
+        f"{found['rows']:,} rows {found['kept']:,} were kept, whose own document is among the best "
+        f"{found['rank']} of BM25" + (f"; dropped: {dropped}." if dropped else ".")
     ]
 
 
@@ -177,6 +199,10 @@ def _making(training: Training, *, curves: bool) -> list[str]:
         for row in training["stages"]
     ]
     named = {**training["arguments"], "base": training["base"]["name"]}  # no path of a machine
+    if teacher := training.get("teacher"):
+        named["teacher"] = teacher["name"]
+    if synthetic := training.get("synthetic"):
+        named["synthetic"] = synthetic["file"]
     options = [[f"`{key}`", f"`{value}`"] for key, value in sorted(named.items())]
     cv, parts = training["cv"], ["## How it was made"]
     parts.append(_table(["stage", "steps", "documents seen in an epoch's groups"], stages))
@@ -212,7 +238,7 @@ def _folds(cv: Mapping[str, Any]) -> list[str]:
     headers = ["fold", "queries", "learned from + stopped by", "best step", "weight", *names]
     return [
         f"The final model learned from all queries for {cv['steps']} steps, the median of the "
-        "folds' best. The stage on the corpus uses no judgement, so all of them share it.",
+        "folds' best. The stages before the judged one use no judgement, so all share them.",
         _table(headers, rows),
     ]
 
@@ -223,13 +249,14 @@ def _versions(training: Training) -> list[str]:
 
 
 def _licences(training: Training) -> list[str]:
-    base, source = training["base"], training["source"]
+    base, source, teacher = training["base"], training["source"], training.get("teacher")
     data = source["license"] if source else "unknown"
     unsure = " (nobody said; find out before you pass the model on)"
     return [
         "## Licences",
         f"- Base model: {base['license']}{unsure if base['license'] == 'unknown' else ''}\n"
-        f"- Data: {_text(data)}{unsure if data == 'unknown' else ''}",
+        f"- Data: {_text(data)}{unsure if data == 'unknown' else ''}"
+        + (f"\n- Teacher: {_text(teacher['name'])}, {teacher['license']}" if teacher else ""),
     ]
 
 

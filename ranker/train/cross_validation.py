@@ -29,14 +29,15 @@ class CrossValidation:
     """What the folds say of all judged queries.
 
     Attributes:
-        runs: the out-of-fold runs by name: bm25, base, warmed (after warm-up), cross, blend.
+        runs: the out-of-fold runs by name: bm25, base, warmed (after warm-up), synthetic (after
+            synthetic queries), cross, blend.
         fold_of_query: fold of each query, from 1.
         records: what each fold did.
         depth: documents of BM25 that were reranked.
         gate: the verdict (`ranker.gate.judge`).
         blend_weight: learned from the out-of-fold logits of all queries.
-        warmup: the stage on the corpus, where there was one.
-        weights: what that stage left.
+        before: the stages that use no judgement, on the corpus and on synthetic queries.
+        weights: what the last of them left.
     """
 
     runs: dict[str, Run]
@@ -45,7 +46,7 @@ class CrossValidation:
     depth: int
     gate: dict[str, Any]
     blend_weight: float
-    warmup: StageResult | None
+    before: list[StageResult]
     weights: Path | None
 
     @property
@@ -82,8 +83,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Run all folds; what is done already, after an interruption, is taken from `work`.
 
-    The stage on the corpus uses no judgement, so it is done once, for all folds and for the final
-    model.
+    The stages on the corpus and on synthetic queries use no judgement, so they are done once, for
+    all folds and for the final model.
 
     Raises:
         DataError: too few different questions, or a fold cannot be learned from.
@@ -97,11 +98,13 @@ def cross_validate(
     _, forward = stages.start()
     runs: dict[str, Run] = {"bm25": queries.bm25}
     runs["base"] = _saved(work / "base.json", lambda: queries.logits(forward))
-    warmup, weights = None, None
-    if arguments.warmup:
-        warmup = stages.warm_up(forward, work / "warmup")
-        weights = work / "warmup" / BEST
-        runs["warmed"] = _saved(work / "warmed.json", lambda: queries.logits(forward))
+    before: list[StageResult] = []
+    weights = None
+    for result in stages.without_judgements(forward, work):
+        before.append(result)
+        weights = work / result.stage / BEST
+        name = "warmed" if result.stage == "warmup" else result.stage
+        runs[name] = _saved(work / f"{name}.json", lambda: queries.logits(forward))
     run = FoldRun(dataset, work, weights, depth)
     records = run_folds(stages, _folds(numbers, arguments.cv), run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
@@ -115,7 +118,7 @@ def cross_validate(
         depth=depth,
         gate=judge(dataset.qrels, runs),
         blend_weight=learn_weight(dataset.qrels, runs["bm25"], runs["cross"]),
-        warmup=warmup,
+        before=before,
         weights=weights,
     )
 

@@ -7,18 +7,21 @@ sentence-transformers' `CrossEncoder` loads it and scores equally.
 Equal are all pairs that fit the slots, and cut ones whose query fills its slots exactly.  Others
 cannot be: the contract cuts query and document each to its own slots, since Vespa stores the
 documents' tokens before it knows a query, and `CrossEncoder` cuts the longer of the two until
-the pair fits.
+the pair fits.  An empty document differs, too: transformers takes it for none, and leaves out its
+separator.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ranker.bundle import Checkpoint
+from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder, ModelInputs, pair_inputs
 from ranker.errors import ExportError, require
 from ranker.files import read_json, write_text
@@ -27,7 +30,7 @@ from ranker.model import Base, load_weights, open_base, tensors
 from ranker.spec import TokenSpec
 from ranker.train.evidence import base_evidence
 
-__all__ = ["TOLERANCE", "is_cross_encoder", "open_cross_encoder", "save_model"]
+__all__ = ["TOLERANCE", "is_cross_encoder", "open_cross_encoder", "origin_card", "save_model"]
 
 TOLERANCE = 1e-4
 """Largest difference of a logit between ranker's forward and the library's that is let through."""
@@ -43,14 +46,14 @@ _HEAD = "ForSequenceClassification"
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 _OLD_WEIGHTS = ["pytorch_model*.bin"]
-_LONG = " ".join(f"a long text has {number} words and more," for number in range(60))
+_LONG = " ".join(f"a long text has {number} words and more," for number in range(40))
 _TEXTS = [
     ("what is a cross-encoder?", "A model that reads a query and a document together."),
     ("covid-19 vaccine", "Naïve cafés: the 2nd dose (0.5 ml) was given on 2021-03-04."),
     ("東京", "東京は日本の首都です。 Привет, мир."),
-    ("query", ""),
-    ("short query", _LONG),
-    (_LONG, "short document"),
+    ("a", "b"),
+    ("a", _LONG),
+    (_LONG, "b"),
 ]
 
 
@@ -92,7 +95,7 @@ def open_cross_encoder(
     """
     name, folder = _located(source)
     _check_configuration(name, read_json(folder / "config.json", what=_WHAT))
-    base = open_base(str(folder))
+    base = replace(open_base(str(folder)), name=name)
     if base.config.num_labels != 1:
         labels = ", ".join(str(label) for label in base.config.id2label.values())
         raise ExportError(
@@ -101,11 +104,13 @@ def open_cross_encoder(
             "logit, or train one from this: `ranker train --base`"
         )
     activation = _activation(name, folder)
+    tokenizer = _tokenizer(name, base)
     spec = base.spec(
         query_slots=query_slots, document_slots=document_slots, text_fields=text_fields
     )
-    model = load_weights(folder, own_head=True).eval()
-    _check_computation(name, model, spec, base)
+    if "token_type_ids" not in tokenizer.model_input_names:
+        spec = replace(spec, segments=False)  # it has them, but is never told of a second one
+    _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
     training = {
         "blend_weight": 1.0,
         "recommended_profile": "cross",
@@ -113,6 +118,32 @@ def open_cross_encoder(
         "origin": {**_evidence(name, base), "activation": activation},
     }
     return Checkpoint(folder, spec, base.tokenizer_json, training)
+
+
+def origin_card(origin: Mapping[str, Any], name: str) -> str:
+    """The README.md of a bundle whose model others trained: where from, and what is not known.
+
+    Args:
+        origin: as `open_cross_encoder` records it.
+        name: of the bundle.
+    """
+    fields = {"license": origin["license"], "pipeline_tag": "text-ranking"}
+    if not origin["folder"]:
+        fields["base_model"] = origin["name"]
+    files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
+    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
+    parts = [
+        "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
+        f"# {name}",
+        f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged: others "
+        "trained it. Its output is the raw logit; sentence-transformers puts "
+        f"`{origin['activation']}` on it.",
+        "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
+        "Nobody learned a weight for the blend, so it is 1; `ranker train` learns it.",
+        "## Files it was made from (SHA-256)",
+        "\n".join(files),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
@@ -125,6 +156,8 @@ def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
     tokenizer.model_max_length = spec.length
+    names = ONNX_INPUTS if spec.segments else ONNX_INPUTS[:2]
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(names)
     tokenizer.save_pretrained(folder)
     write_text(folder / "tokenizer.json", base.tokenizer_json)
 
@@ -228,7 +261,24 @@ def _check_modules(name: str, modules: Any, saved: Any, transformer: Any) -> Non
         )
 
 
-def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base) -> None:
+def _tokenizer(name: str, base: Base) -> Any:
+    """The library's own tokenizer, which cuts on the right as the contract does.
+
+    Raises:
+        ExportError: it is a slow one, in Python.
+    """
+    transformers = require("transformers", extra="train")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
+    if not tokenizer.is_fast:
+        raise ExportError(
+            f"{name}: expected a tokenizer of the library `tokenizers`, got the slow "
+            f"{type(tokenizer).__name__}; save it with a tokenizer.json"
+        )
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, tokenizer: Any) -> None:
     """The same tokens and logits as transformers', on short texts and on cut ones.
 
     Raises:
@@ -237,7 +287,7 @@ def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base) -> No
     encoder = Encoder(spec, base.tokenizer_json)
     queries = encoder.queries_ids([query for query, _ in _TEXTS])
     documents = encoder.texts_ids([document for _, document in _TEXTS])
-    _check_tokens(name, spec, base, queries, documents)
+    _check_tokens(name, encoder, tokenizer, queries, documents)
     longest_query, longest_document = max(queries, key=len), max(documents, key=len)
     inputs = pair_inputs(
         spec, [*queries, longest_query, []], [*documents, longest_document, []], length=spec.length
@@ -254,31 +304,30 @@ def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base) -> No
 
 def _check_tokens(
     name: str,
-    spec: TokenSpec,
-    base: Base,
+    encoder: Encoder,
+    tokenizer: Any,
     queries: Sequence[Sequence[int]],
     documents: Sequence[Sequence[int]],
 ) -> None:
     """Compare with the library's tokenizer, told to cut only the side that the slots cut."""
-    transformers = require("transformers", extra="train")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
-    tokenizer.truncation_side = "right"
-    if not tokenizer.is_fast:
-        raise ExportError(
-            f"{name}: expected a tokenizer of the library `tokenizers`, got the slow "
-            f"{type(tokenizer).__name__}; save it with a tokenizer.json"
-        )
+    spec = encoder.spec
     for texts, query, document in zip(_TEXTS, queries, documents, strict=True):
+        cut = [
+            whole > len(kept)
+            for whole, kept in zip(encoder.count(texts), (query, document), strict=True)
+        ]
+        if all(cut):  # the library cuts one side, or counts both together
+            continue
         ours = pair_inputs(spec, [query], [document])
         theirs = tokenizer(
             *texts,
-            truncation="only_first" if texts[0] == _LONG else "only_second",
+            truncation="only_first" if cut[0] else "only_second",
             max_length=len(query) + len(document) + 2 + spec.separators,
         )
         found = {key: ours[key][0].tolist() for key in ("input_ids", "token_type_ids")}
         expected = {"input_ids": theirs["input_ids"], "token_type_ids": found["token_type_ids"]}
-        if spec.segments:  # a model that is told no segments takes all for the first
-            expected["token_type_ids"] = theirs.get("token_type_ids", [0] * len(found["input_ids"]))
+        if spec.segments:
+            expected["token_type_ids"] = theirs["token_type_ids"]
         if found != expected:
             raise ExportError(
                 f"{name}: its own tokenizer makes other tokens of {json.dumps(texts)[:80]}: "

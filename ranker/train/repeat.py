@@ -6,6 +6,7 @@ from typing import Any
 
 from ranker.bundle import Checkpoint
 from ranker.dataset import load
+from ranker.dataset.synthetic import check_synthetic
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.files import read_json
 from ranker.model import open_base
@@ -64,6 +65,8 @@ def repeat(
     check_base(training["base"], open_base(arguments.base))
     if arguments.teacher and training.get("teacher"):
         check_base(training["teacher"], open_base(arguments.teacher))
+    if arguments.synthetic and training.get("synthetic"):
+        check_synthetic(Path(arguments.synthetic), training["synthetic"]["sha256"])
     _tell_differences(training["versions"])
     return train(
         dataset,

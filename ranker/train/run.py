@@ -10,6 +10,7 @@ from ranker import __version__
 from ranker.blend import held_out_figures
 from ranker.bundle import Checkpoint, seal
 from ranker.dataset import Dataset, require_trainable, split_queries
+from ranker.dataset.synthetic import synthetic_sha256
 from ranker.encode import Encoder
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.gate import unknown
@@ -78,13 +79,14 @@ def train(
     base = open_base(arguments.base)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
-    evidence = {"base": base_evidence(base), "versions": environment()}
-    evidence["teacher"] = _teacher_evidence(arguments)
+    evidence = {
+        "base": base_evidence(base),
+        "teacher": _teacher_evidence(arguments),
+        "versions": environment(),
+    }
     work = work_of(out)
     try:
-        decisive = [__version__, dataset.sha256, dataset.split, arguments.to_dict()]
-        decisive += [dataset.teacher_scores, evidence["base"]["files"], evidence["teacher"]]
-        open_work(work, decisive)
+        open_work(work, _decisive(dataset, arguments, evidence))
         stages = Stages(base, dataset, encoder, arguments, on_progress)
         if arguments.cv:
             outcome = _with_folds(stages, dataset, work, fold_workers)
@@ -103,6 +105,21 @@ def train(
     return Checkpoint.open(out)
 
 
+def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, Any]) -> list[Any]:
+    """Everything that decides the result, as plain values."""
+    synthetic = arguments.synthetic
+    return [
+        __version__,
+        dataset.sha256,
+        dataset.split,
+        dataset.teacher_scores,
+        arguments.to_dict(),
+        evidence["base"]["files"],
+        evidence["teacher"],
+        synthetic and synthetic_sha256(Path(synthetic)),
+    ]
+
+
 def _teacher_evidence(arguments: TrainArguments) -> dict[str, Any] | None:
     """What is known of the teacher, which is opened to see that it is one."""
     teacher = Teacher.of(arguments)
@@ -117,9 +134,7 @@ def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
     arguments = stages.arguments
     learned, held_out = split_queries(dataset, held_out=arguments.held_out, seed=arguments.seed)
     model, forward = stages.start()
-    results = []
-    if arguments.warmup:
-        results.append(stages.warm_up(forward, work / "warmup"))
+    results = list(stages.without_judgements(forward, work))
     if arguments.epochs:
         results.append(stages.learn(forward, learned, work / "judged", held_out=held_out))
     queries = stages.queries(held_out)
@@ -139,7 +154,7 @@ def _with_folds(stages: Stages, dataset: Dataset, work: Path, workers: int) -> _
     """Cross-validate, then train on all queries as many steps as the folds chose."""
     found = cross_validate(stages, dataset, work, workers=workers)
     model, forward = stages.start(found.weights)
-    results = [found.warmup] if found.warmup else []
+    results = list(found.before)
     if found.steps:
         results.append(
             stages.learn(
@@ -182,6 +197,7 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
             for stage in outcome.stages
         ],
         "documents_by_source": stages.sources,
+        "synthetic": stages.synthetic.to_dict() if stages.synthetic else None,
         "data": {
             "name": dataset.name,
             "split": dataset.split,

@@ -1,10 +1,12 @@
 """The stages of a run: the base model, warm-up on the corpus, learning from judged queries."""
 
+import functools
 import itertools
 import json
+import random
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ranker.dataset.groups import (
     scored_groups,
     warmup_groups,
 )
+from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.encode import Encoder
 from ranker.errors import require
 from ranker.files import write_json
@@ -95,6 +98,14 @@ class Stages:
             forward.cuda()
         return model, forward
 
+    def without_judgements(self, forward: Any, work: Path) -> Iterator[StageResult]:
+        """The stages before the judged one, each in the folder of its name below `work`."""
+        synthetic = self.synthetic  # first, so that a bad file does not cost a warm-up
+        if self.arguments.warmup:
+            yield self.warm_up(forward, work / "warmup")
+        if synthetic is not None:
+            yield self.learn_synthetic(forward, synthetic, work / "synthetic")
+
     def warm_up(self, forward: Any, work: Path) -> StageResult:
         """Learn from the corpus alone; no judgement is used."""
         arguments = self.arguments
@@ -117,7 +128,53 @@ class Stages:
                 None,
                 stage="warmup",
                 learning_rate=arguments.warmup_learning_rate,
-                loss=UNTAUGHT if arguments.loss in TAUGHT else None,
+                loss=self._loss(taught=False),
+                arguments=arguments,
+                work=work,
+                on_progress=self.on_progress,
+            ),
+        )
+
+    @functools.cached_property
+    def synthetic(self) -> SyntheticQueries | None:
+        """The synthetic queries that the run names, filtered by the rank of their own document.
+
+        Raises:
+            DataError: the file cannot be used, or no query of it is left.
+        """
+        if self.arguments.synthetic is None:
+            return None
+        return load_synthetic(
+            Path(self.arguments.synthetic),
+            self.documents,
+            self.index,
+            rank=self.arguments.synthetic_rank,
+            tell=lambda done, total: self.on_progress("synthetic: BM25", done, total, None, None),
+        )
+
+    def learn_synthetic(self, forward: Any, queries: SyntheticQueries, work: Path) -> StageResult:
+        """Learn from synthetic queries, each at most once; no judgement is used."""
+        arguments = self.arguments
+        drawn = random.Random(arguments.seed).sample(
+            sorted(queries.judged.qrels),
+            min(len(queries.judged.qrels), arguments.synthetic_steps * arguments.groups),
+        )
+        judged = replace(queries.judged, qrels={id_: queries.judged.qrels[id_] for id_ in drawn})
+        groups = self._with_teacher(
+            judged_groups(judged, self.index, negatives=self.negatives, seed=arguments.seed),
+            "synthetic",
+        )
+        batches = self._plan("synthetic", groups, arguments.seed)[: arguments.synthetic_steps]
+        return _once(
+            work,
+            forward,
+            lambda: run_stage(
+                forward,
+                self._batches(batches),
+                None,
+                stage="synthetic",
+                learning_rate=arguments.warmup_learning_rate,
+                loss=self._loss(taught=self.teacher is not None),
                 arguments=arguments,
                 work=work,
                 on_progress=self.on_progress,
@@ -202,6 +259,14 @@ class Stages:
             seed=seed,
             relevant=arguments.relevant,
         )
+        return self._with_teacher(groups, stage)
+
+    def _loss(self, *, taught: bool) -> str:
+        """The loss of a stage that has a teacher's scores, or has none."""
+        return self.arguments.loss if taught or self.arguments.loss not in TAUGHT else UNTAUGHT
+
+    def _with_teacher(self, groups: list[Group], stage: str) -> list[Group]:
+        """The groups with the scores of the run's teacher, if it has one."""
         if self.teacher is None:
             return groups
         return with_scores(

@@ -111,9 +111,7 @@ class Teacher:
                 known |= _found(cache, missing)
         return [known[keys[pair]] for pair in texts]
 
-    def _score(
-        self, cache: sqlite3.Connection, missing: Mapping[bytes, Pair], tell: Tell
-    ) -> None:
+    def _score(self, cache: sqlite3.Connection, missing: Mapping[bytes, Pair], tell: Tell) -> None:
         """Score pairs and keep the scores; the weights are in memory only meanwhile."""
         forward = self.load()
         rows = list(missing.items())
