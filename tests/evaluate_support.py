@@ -99,10 +99,18 @@ class Endpoint:
     app: App = field(default_factory=lambda: App(manifest()))
     server_s: float | None = 0.002
     calls: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    timeouts: set[float | None] = field(default_factory=set)
 
     def search(
-        self, text: str, *, profile: str, hits: int = 10, summary: str | None = None
+        self,
+        text: str,
+        *,
+        profile: str,
+        hits: int = 10,
+        summary: str | None = None,
+        timeout_s: float | None = None,
     ) -> Result:
+        self.timeouts.add(timeout_s)
         self.calls.append((text, profile, hits, summary))
         found = [Hit(doc_id, score) for doc_id, score in self.answering(text, profile)]
         return Result(tuple(found[:hits]), 0.001 * len(self.calls), self.server_s)

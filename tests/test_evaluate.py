@@ -255,6 +255,11 @@ def test_concurrent_queries_give_the_same_figures(tmp_path):
     assert other.figures["profiles"]["bm25"]["mean"] == one.figures["profiles"]["bm25"]["mean"]
 
 
+def test_the_timeout_is_that_of_every_search(tmp_path):
+    _, endpoint = run(tmp_path, timeout_s=30.0)
+    assert endpoint.timeouts == {30.0}
+
+
 # Refusals
 
 

@@ -234,6 +234,7 @@ def evaluate(
     measure: Annotated[
         list[str] | None, typer.Option(help="Measure as ir_measures spells it; repeat it.")
     ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds the server may take.")] = None,
     concurrency: Annotated[int, typer.Option(help="Queries under way at once.")] = 1,
     cert: Cert = None,
     key: Key = None,
@@ -260,6 +261,7 @@ def evaluate(
             hits=hits,
             measures=measure or measures.DEFAULT,
             out=out,
+            timeout_s=timeout,
             concurrency=concurrency,
             on_progress=lambda done, total: bars.update(task, completed=done, total=total),
         )

@@ -33,8 +33,8 @@ def load(
 
     Args:
         data: BEIR or TREC folder, CSV, TSV, JSON lines or parquet file with the columns
-            `query,title,label` (and, where there are any, `text,query_id,doc_id`), or an id of
-            `ir_datasets`.
+            `query,title,label` (and, where there are any, `text,query_id,doc_id` and a teacher's
+            `teacher_score`), or an id of `ir_datasets`.
         format: one of FORMATS; None to tell by path and content.
         split: one of `splits(data)`; None for all together.
         skip_bad: leave bad rows out, log, count and list them, instead of an error.

@@ -32,6 +32,7 @@ def evaluate(
     *,
     profiles: Sequence[str],
     hits: int = 100,
+    timeout_s: float | None = None,
     measures: Sequence[str] = DEFAULT,
     out: Path,
     on_progress: OnProgress = lambda *_: None,
@@ -45,6 +46,7 @@ def evaluate(
         client: of the endpoint.
         profiles: rank profiles.
         hits: documents per query.
+        timeout_s: seconds the server may take for a query; the application's default.
         measures: names as `ir_measures` spells them; profiles are compared on the first one.
         out: the evaluation's folder.
         on_progress: called with queries done and queries in all.
@@ -75,6 +77,7 @@ def evaluate(
         client,
         profiles=profiles,
         hits=hits,
+        timeout_s=timeout_s,
         concurrency=concurrency,
         on_progress=on_progress,
     )

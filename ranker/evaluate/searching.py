@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ranker.client import Client, Hit
+from ranker.client import Client, Hit, Result
 from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageError
 from ranker.records import Query
 
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], object]
 """Called with queries done and queries in all."""
+
+Search = Callable[..., Result]
+"""`Client.search` with all options but `profile` given."""
 
 MOST_FAILURES = 20
 """After so many failed searches the rest is not tried: with timeouts it would take hours."""
@@ -61,6 +65,7 @@ def search_all(
     *,
     profiles: Sequence[str],
     hits: int,
+    timeout_s: float | None = None,
     concurrency: int,
     on_progress: OnProgress,
 ) -> list[Answer]:
@@ -73,12 +78,13 @@ def search_all(
         EvaluationError: a search failed, or did not give a ranking.
         EndpointError: the server is not there.
     """
-    _warm_up(client, queries[0], profiles, hits=hits)
+    search = partial(client.search, hits=hits, timeout_s=timeout_s, summary=_summary(client))
+    _warm_up(search, queries[0], profiles)
 
     def one(at: int) -> list[Answer | _Failure]:
         turn = at % len(profiles)
         order = [*profiles[turn:], *profiles[:turn]]
-        return [_try(client, queries[at], profile, hits=hits) for profile in order]
+        return [_try(search, queries[at], profile) for profile in order]
 
     answers: list[Answer] = []
     failures: list[_Failure] = []
@@ -113,27 +119,27 @@ def _in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _warm_up(client: Client, query: Query, profiles: Sequence[str], *, hits: int) -> None:
+def _warm_up(search: Search, query: Query, profiles: Sequence[str]) -> None:
     """One search per profile that is not counted: it pays for loading and compiling."""
     for profile in profiles:
         try:
-            client.search(query.text, profile=profile, hits=hits, summary=_summary(client))
+            search(query.text, profile=profile)
         except (ResponseError, UsageError) as error:
             # It comes again when the query is counted, and is accounted for there.
             logger.info("warm-up of profile %s failed: %s", profile, error)
 
 
-def _try(client: Client, query: Query, profile: str, *, hits: int) -> Answer | _Failure:
+def _try(search: Search, query: Query, profile: str) -> Answer | _Failure:
     try:
-        return _ask(client, query, profile, hits=hits)
+        return _ask(search, query, profile)
     except (EndpointError, EvaluationError, UsageError) as error:
         failure = _Failure(query.query_id, profile, " ".join(str(error).split()))
         logger.info("query %s", failure)  # the error at the end names the first of them
         return failure
 
 
-def _ask(client: Client, query: Query, profile: str, *, hits: int) -> Answer:
-    result = client.search(query.text, profile=profile, hits=hits, summary=_summary(client))
+def _ask(search: Search, query: Query, profile: str) -> Answer:
+    result = search(query.text, profile=profile)
     return Answer(
         query_id=query.query_id,
         profile=profile,
