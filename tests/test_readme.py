@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from engine_support import free_port
+from plugin_support import application, digest
 from small_data import WORDS
 
 ROOT = Path(__file__).parent.parent
@@ -22,11 +23,10 @@ OUTSIDE = {"docker": "docker", "cloud": "acme.pem"}
 
 
 def section(title: str) -> list[str]:
-    """Commands of the first code block under a heading, continued lines joined."""
-    text = README.split(f"\n## {title}\n")[1]
-    block = re.search(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    assert block is not None
-    return [line for line in block[1].replace("\\\n", " ").splitlines() if line.strip()]
+    """Commands of the code blocks under a heading, continued lines joined."""
+    text = README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
+    return [line for line in blocks.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def write_beir(folder: Path) -> None:
@@ -54,8 +54,9 @@ def write_beir(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """A folder with DATA and a configuration that makes training small."""
+    """A folder with DATA, my-app, and a configuration that makes training small."""
     folder = tmp_path_factory.mktemp("readme")
+    application("shop", folder).rename(folder / "my-app")
     write_beir(folder / "DATA")
     config = f'[train]\nbase = "{tiny_bert}"\nwarmup-steps = 2\nepochs = 1\ngroups = 4\n'
     (folder / "small.toml").write_text(config)
@@ -93,10 +94,12 @@ def test_your_own_data_and_your_own_vespa(place: Path) -> None:
     own = section("With your own data")
     assert own[0].startswith("pip install ")
     vespa = [line for line in section("With your own Vespa") if "deploy" not in line]
+    before = digest(place / "my-app")
     done = run([*own[1:], *vespa], place, port)
     assert done.returncode == 0, done.stderr
     for made in ("checkpoint", "bundle", "app", "evaluation", "report.html", "feed.jsonl"):
         assert (place / made).exists(), made
+    assert digest(place / "my-app") == before and "removed" in done.stdout
     assert "recommended profile" in done.stdout and "blend - bm25" in done.stdout
     assert '"yql"' in done.stdout
     assert "Traceback" not in done.stderr
