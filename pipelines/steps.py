@@ -5,6 +5,7 @@ the arguments of training, and a table `evaluate` with profiles and hits.
 """
 
 import contextlib
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def build(judged: Dataset, settings: dict[str, Any], work: Path) -> tuple[Checkp
 def served(package: Package, work: Path, *, port: int) -> Iterator[Client]:
     """The application on the embedded engine, as a process that ends with the block."""
     say(f"starting the embedded engine on port {port}")
+    # Documents of an earlier run may be of another contract or another version.
+    shutil.rmtree(work / "data", ignore_errors=True)
     deployment = deploy(package.path, "embedded", data=work / "data", port=port)
     try:
         with Client(deployment.url, App.open(package.path)) as client:
