@@ -233,8 +233,10 @@ def test_killed_in_a_fold_and_gone_on_in_two_processes(
     for name in RUNS:
         expected, got = run_of(validated, name), run_of(again, name)
         for query_id, row in expected.items():
-            # Other threads sum in another order, and AdamW makes much of the last digits.
-            assert got[query_id] == pytest.approx(row, abs=5e-3), name
+            # Other threads sum in another order, and AdamW makes much of the last digits; the
+            # blend adds up to 12 times the logit.
+            off = {"cross": 1e-2, "blend": 0.12}.get(name, 1e-4)
+            assert got[query_id] == pytest.approx(row, abs=off), name
     assert again.training["cv"]["steps"] == validated.training["cv"]["steps"]
     assert equal(again, validated)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
