@@ -1,141 +1,291 @@
-"""Training speed: ranker's trainer against sentence-transformers' on the same groups.
+"""ranker's trainer against sentence-transformers': speed, and what the models are worth.
 
-    python benchmarks/training.py COLLECTION [--steps 12] [--rounds 3]
+    python benchmarks/training.py speed ../shared/data/vaswani
+    python benchmarks/training.py quality ../shared/data/vaswani --folds 3 --epochs 1 --arm judged
+    python benchmarks/training.py table
 
-Needs `pip install 'sentence-transformers[train]'`.  Both start from the same MiniLM, learn the
-same groups (a positive and BM25 negatives) in the same order with ListNet's loss, in the same
-precision; sentence-transformers as its documentation sets it up.  Interleaved; the first two
-steps of each round warm up.  Prints pairs in a second and the ratio of medians.
+Needs `pip install 'sentence-transformers[train]'`.  Both start from the same MiniLM.
+
+speed: the same groups (a positive and BM25 negatives) in the same order with ListNet's loss, in
+the same precision, interleaved; the first two steps of each round warm up.
+
+quality: an arm is `judged` (ranker, judged queries only), `warm` (with warm-up on the corpus) or
+`theirs`: sentence-transformers as its documentation sets up a reranker: hard negatives mined with
+the same MiniLM, binary cross-entropy with the positives weighted, the best epoch on held-out
+queries, ranker's learning rate.  By cross-validation with --folds (the same folds and the same
+held-out queries for all arms), else from the split train to the split test.  Everything reranks
+BM25's best 100.  What an arm finds is appended to `--out`; an arm that was interrupted goes on
+where it stopped.
 """
 
 import argparse
+import itertools
+import json
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from ranker.dataset import load
-from ranker.dataset.groups import Group, Negatives, judged_groups
-from ranker.encode import Encoder, document_text
-from ranker.forward import forward_of
+import numpy as np
+import torch
+import trainers
+
+from ranker.blend import blend_run, learn_weight
+from ranker.dataset import Dataset, load, split_queries
+from ranker.dataset.folds import fold_of_queries
+from ranker.dataset.groups import Negatives, judged_groups
+from ranker.dataset.held_out import with_queries
+from ranker.encode import Encoder
+from ranker.files import write_json
 from ranker.lexical import BM25Index
-from ranker.model import Base, load_weights, open_base
+from ranker.measures import Run, per_query
+from ranker.model import open_base
+from ranker.significance import compare_all, intervals
 from ranker.train import TrainArguments
-from ranker.train.batches import Batches, encode_groups, plan
-from ranker.train.loop import run_stage, uses_bfloat16
-from ranker.train.stages import CPU_CHUNK
+from ranker.train.cross_validation import cross_validate
+from ranker.train.loop import precision_of
+from ranker.train.stages import Stages
 
-WARM_UP = 2
+DEPTH = 100
+RESULTS = Path(__file__).with_name("training.jsonl")
 
 
 def main() -> None:
-    """Time both and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("collection")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    verb = verbs.add_parser("speed")
+    verb.add_argument("collection")
+    verb.add_argument("--steps", type=int, default=12)
+    verb.add_argument("--rounds", type=int, default=3)
+    verb.set_defaults(run=speed)
+    verb = verbs.add_parser("quality")
+    verb.add_argument("collection")
+    verb.add_argument("--arm", choices=("judged", "warm", "theirs"), required=True)
+    verb.add_argument("--folds", type=int, default=0)
+    verb.add_argument("--epochs", type=int, default=3)
+    verb.add_argument("--work", type=Path, default=Path("work/training"))
+    verb.add_argument("--out", type=Path, default=RESULTS)
+    verb.set_defaults(run=quality)
+    verb = verbs.add_parser("table")
+    verb.add_argument("--out", type=Path, default=RESULTS)
+    verb.set_defaults(run=show)
     given = parser.parse_args()
+    given.run(given)
+
+
+def speed(given: argparse.Namespace) -> None:
+    """Time both and print a table."""
     arguments = TrainArguments()
     dataset = load(given.collection, skip_bad=True)
     index = BM25Index(dataset.documents.values())
     negatives = Negatives(count=arguments.negatives, depth=arguments.depth)
-    groups = judged_groups(dataset, index, negatives=negatives, seed=0)
-    groups = groups[: given.steps * arguments.groups]
+    every = judged_groups(dataset, index, negatives=negatives, seed=0)
+    groups = list(itertools.islice(every, given.steps * arguments.groups))
     base = open_base(arguments.base)
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     pairs = arguments.groups * (1 + arguments.negatives)
     runs: dict[str, Callable[[], list[float]]] = {
-        "ranker": lambda: ours(base, encoder, groups, arguments),
-        "sentence-transformers": lambda: theirs(base, encoder, groups, arguments),
+        "ranker": lambda: trainers.our_steps(base, encoder, groups, arguments),
+        "sentence-transformers": lambda: trainers.their_steps(base, encoder, groups, arguments),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(given.rounds):
         for name in sorted(runs, reverse=bool(round_ % 2)):
             seconds[name] += runs[name]()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    precision = "bf16" if uses_bfloat16(arguments) else "fp32"
-    print(f"{len(groups)} groups of {1 + arguments.negatives} pairs, {precision}")
+    print(f"{len(groups)} groups of {1 + arguments.negatives} pairs, {precision_of(arguments)}")
     for name, value in medians.items():
         print(f"{name:24} {pairs / value:8.1f} pairs/s  (median of {len(seconds[name])} steps)")
     print(f"ratio {medians['sentence-transformers'] / medians['ranker']:.2f}")
 
 
-def ours(
-    base: Base, encoder: Encoder, groups: list[Group], arguments: TrainArguments
-) -> list[float]:
-    """Seconds of each step after the warm-up."""
-    model = load_weights(base.source, dropout=arguments.dropout)
-    forward, _ = forward_of(model, segments=encoder.spec.segments, fused=True)
-    batches = plan(encode_groups(groups, encoder), size=arguments.groups, seed=0)
-    ticks: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        run_stage(
-            forward,
-            Batches(batches, encoder, chunk=CPU_CHUNK),
-            None,
-            stage="judged",
-            learning_rate=arguments.learning_rate,
-            arguments=arguments,
-            work=Path(folder),
-            on_progress=lambda *_: ticks.append(time.perf_counter()),
+class Work:
+    """A collection, and the folder of what is known of it so far."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.arm, self.folds = given.arm, given.folds
+        self.name = Path(given.collection).stem
+        self.arguments = TrainArguments(
+            epochs=given.epochs, cv=given.folds, warmup=given.arm == "warm"
         )
-    return intervals(ticks)
+        split = None if given.folds else "train"
+        self.dataset = load(given.collection, split=split, skip_bad=True)
+        base = open_base(self.arguments.base)
+        spec = base.spec(query_slots=32, document_slots=96)
+        self.encoder = Encoder(spec, base.tokenizer_json)
+        self.stages = Stages(base, self.dataset, self.encoder, self.arguments, _tell)
+        self.judged = (
+            self.dataset if given.folds else load(given.collection, split="test", skip_bad=True)
+        )
+        self.folder = given.work / f"{self.name}-{given.folds}-{given.epochs}-{given.arm}"
+        self.folder.mkdir(parents=True, exist_ok=True)
 
 
-def theirs(
-    base: Base, encoder: Encoder, groups: list[Group], arguments: TrainArguments
-) -> list[float]:
-    """Seconds of each step after the warm-up."""
-    import datasets
-    import transformers
-    from sentence_transformers.cross_encoder import (
-        CrossEncoder,
-        CrossEncoderTrainer,
-        CrossEncoderTrainingArguments,
-    )
-    from sentence_transformers.cross_encoder.losses import ListNetLoss
-
-    ticks: list[float] = []
-
-    class Clock(transformers.TrainerCallback):
-        def on_step_end(self, *_: object, **__: object) -> None:
-            ticks.append(time.perf_counter())
-
-    model = CrossEncoder(base.source, num_labels=1, max_length=encoder.spec.length, device="cpu")
-    rows = {
-        "query": [group.query for group in groups],
-        "documents": [[document_text(d, encoder.spec) for d in g.documents] for g in groups],
-        "labels": [[float(grade) for grade in group.relevance] for group in groups],
+def quality(given: argparse.Namespace) -> None:
+    """Train an arm, rank what it did not see, and append nDCG@10 of every query."""
+    work = Work(given)
+    began = time.monotonic()
+    if work.arm == "theirs":
+        runs, facts = _theirs(work)
+    elif work.folds:
+        runs, facts = _ours_by_folds(work)
+    else:
+        runs, facts = _ours_by_split(work)
+    facts |= {
+        "collection": work.name,
+        "how": f"{work.folds} folds" if work.folds else "test split",
+        "arm": work.arm,
+        "epochs": given.epochs,
+        "seconds": round(time.monotonic() - began),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        settings = CrossEncoderTrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=arguments.groups,
-            num_train_epochs=1,
-            learning_rate=arguments.learning_rate,
-            warmup_ratio=arguments.lr_warmup,
-            bf16=uses_bfloat16(arguments),
-            use_cpu=True,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+    rows = [
+        facts | {"run": name, "ndcg@10": per_query(work.judged.qrels, run, ["nDCG@10"])["nDCG@10"]}
+        for name, run in runs.items()
+    ]
+    with given.out.open("a", encoding="utf-8") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+    for row in rows:
+        print(
+            f"{work.name} {work.arm} {row['run']}: {statistics.fmean(row['ndcg@10'].values()):.4f}"
         )
-        CrossEncoderTrainer(
-            model=model,
-            args=settings,
-            train_dataset=datasets.Dataset.from_dict(rows),
-            loss=ListNetLoss(model),
-            callbacks=[Clock()],
-        ).train()
-    return intervals(ticks)
 
 
-def intervals(ticks: list[float]) -> list[float]:
-    """Differences of neighbours, without those of the warm-up."""
-    every = [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)]
-    return every[WARM_UP - 1 :]
+def _ours_by_folds(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
+    found = cross_validate(work.stages, work.dataset, work.folder, workers=1)
+    steps = sum(len(record["history"]) for record in found.records)
+    before = sum(stage.steps for stage in found.before)
+    return found.runs, _facts(work, steps, before, found.blend_weight)
+
+
+def _ours_by_split(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
+    learned, held_out = _held_out(work, work.dataset)
+    _, forward = work.stages.start()
+    queries = work.stages.queries(work.judged, DEPTH)
+    runs: dict[str, Run] = {"bm25": queries.bm25}
+    runs["base"] = _kept(work.folder / "base.json", lambda: queries.logits(forward))
+    before = list(work.stages.without_judgements(forward, work.folder))
+    result = work.stages.learn(forward, learned, work.folder / "judged", held_out=held_out)
+    watched = work.stages.queries(held_out)
+    weight = learn_weight(watched.qrels, watched.bm25, watched.logits(forward))
+    runs["cross"] = _kept(work.folder / "cross.json", lambda: queries.logits(forward))
+    runs["blend"] = blend_run(runs["bm25"], runs["cross"], weight)
+    steps = len(result.history)
+    return runs, _facts(work, steps, sum(stage.steps for stage in before), weight)
+
+
+def _theirs(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
+    if not work.folds:
+        parts = [(work.dataset, work.judged)]
+    else:
+        numbers = fold_of_queries(work.dataset, folds=work.folds, seed=work.arguments.seed)
+        parts = [
+            tuple(
+                with_queries(
+                    work.dataset,
+                    {id_ for id_, fold in numbers.items() if (fold == number) is own},
+                    side=f"fold {number}",
+                )
+                for own in (False, True)
+            )
+            for number in range(work.folds)
+        ]
+    cross: dict[str, Mapping[str, float]] = {}
+    blend: dict[str, Mapping[str, float]] = {}
+    pairs, weights = 0, []
+    for number, (others, own) in enumerate(parts):
+        found = _kept(
+            work.folder / f"{number}.json", lambda others=others, own=own: _part(work, others, own)
+        )
+        bm25 = work.stages.queries(own, DEPTH).bm25
+        cross |= found["logits"]
+        blend |= blend_run(bm25, found["logits"], found["weight"])
+        pairs += found["pairs"]
+        weights.append(found["weight"])
+    facts = {"pairs": pairs, "pairs_warmup": 0, "weight": statistics.median(weights)}
+    return {"theirs": cross, "theirs, blend": blend}, facts
+
+
+def _part(work: Work, others: Dataset, own: Dataset) -> dict[str, Any]:
+    """Train their model on a part of the queries, and rank those of another."""
+    learned, held_out = _held_out(work, others)
+    depth = max(10, min(DEPTH, 1000 // len(held_out.qrels)))
+    watched = work.stages.queries(held_out, depth)
+    model, pairs = trainers.train_theirs(
+        work.stages.base, work.encoder, learned, watched.bm25, held_out, work.arguments
+    )
+    inner = work.stages.queries(held_out)
+    logits = trainers.their_logits(model, work.encoder, held_out, inner.bm25)
+    found = work.stages.queries(own, DEPTH).bm25
+    return {
+        "pairs": pairs,
+        "weight": learn_weight(held_out.qrels, inner.bm25, logits),
+        "logits": trainers.their_logits(model, work.encoder, own, found),
+    }
+
+
+def _held_out(work: Work, judged: Dataset) -> tuple[Dataset, Dataset]:
+    arguments = work.arguments
+    return split_queries(judged, held_out=arguments.held_out, seed=arguments.seed)
+
+
+def _facts(work: Work, steps: int, before: int, weight: float) -> dict[str, Any]:
+    size = work.arguments.groups * (1 + work.arguments.negatives)
+    return {"pairs": steps * size, "pairs_warmup": before * size, "weight": weight}
+
+
+def _kept(path: Path, compute: Callable[[], Any]) -> Any:
+    """A result from its file, or computed and kept there."""
+    if not path.is_file():
+        write_json(path, compute())
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _tell(stage: str, step: int, steps: int, loss: float | None, ndcg: float | None) -> None:
+    if ndcg is not None or step % 20 == 0:
+        print(f"{time.strftime('%H:%M:%S')} {stage} {step}/{steps} {loss} {ndcg}", flush=True)
+
+
+def show(given: argparse.Namespace) -> None:
+    """Print a table of each collection from the results, the latest of equal runs."""
+    tables: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for line in given.out.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        names = {"cross": row["arm"], "blend": f"{row['arm']}, blend"}
+        name = names.get(row["run"], row["run"])
+        tables.setdefault((row["collection"], row["how"]), {})[name] = row
+    for (collection, how), rows in tables.items():
+        values = {name: row["ndcg@10"] for name, row in rows.items()}
+        pairs = [("bm25", name) for name in values if name != "bm25"]
+        compared = compare_all(values, pairs, measure="nDCG@10")
+        against = {row["profile"]: row for row in compared}
+        print(f"\n{collection}, {how}, {len(values['bm25'])} queries")
+        print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | warm-up | s |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        ids = list(values["bm25"])
+        spans = intervals(np.array([[row[id_] for id_ in ids] for row in values.values()]))
+        for (name, row), span in zip(rows.items(), spans, strict=True):
+            print(_line(name, row, span, against.get(name)))
+
+
+def _line(name: str, row: dict[str, Any], span: Any, against: Any) -> str:
+    mean = statistics.fmean(row["ndcg@10"].values())
+    cells = [name, f"{mean:.4f}", f"[{span[0]:.3f}, {span[1]:.3f}]", "", "", "", "", "", ""]
+    if against:
+        low, high = against["interval"]
+        cells[3:6] = [
+            f"{against['mean_difference']:+.4f}",
+            f"[{low:+.4f}, {high:+.4f}]",
+            f"{against['p_holm']:.4f}",
+        ]
+    if name not in ("bm25", "base"):
+        cells[6:] = [f"{row['pairs']:,}", f"{row['pairs_warmup']:,}", str(row["seconds"])]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
+    torch.manual_seed(0)
     main()

@@ -115,7 +115,7 @@ class Bundle:
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """Name, revision, licence, file hashes and activation, where others trained it."""
+        """Where the model came from, if others trained it: `open_cross_encoder`'s record."""
         origin: dict[str, Any] | None = self.about.get("origin")
         return origin
 

@@ -28,9 +28,9 @@ from ranker.model import load_weights, tensors
 from ranker.score import open_session
 from ranker.spec import TokenSpec
 from ranker.train.card import card
-from ranker.train.interchange import origin_card
+from ranker.train.origin import first_line, origin_card
 
-__all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
+__all__ = ["IR_VERSION", "LARGEST", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ OPSET = 17
 IR_VERSION = 8
 TOLERANCE = 1e-4
 """Largest difference of a logit between torch and ONNX Runtime that is let through."""
+LARGEST = 2**31
+"""Bytes that a model file must stay below: protobuf's limit, and Vespa takes one file."""
 
 Pair = tuple[Sequence[int], Sequence[int]]
 
@@ -69,6 +71,7 @@ def export(
     check_replaceable(out, Bundle.MARKER)
     forced = _pass_gate(checkpoint, force=force)
     model = load_weights(checkpoint.path, own_head=True).eval()
+    _require_small(model)
     with new_folder(out, replace_marker=Bundle.MARKER) as folder:
         graph, last_layer = _graph(model, checkpoint.spec, opset=opset)
         _save(graph, folder / "model.onnx", checkpoint.spec)
@@ -162,7 +165,13 @@ def _torch_logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> npt.NDArr
 
 def _onnx_logits(session: Any, inputs: ModelInputs) -> npt.NDArray[np.float32]:
     feeds = {given.name: inputs[given.name] for given in session.get_inputs()}
-    logits: npt.NDArray[np.float32] = session.run(None, feeds)[0][:, 0]
+    try:
+        logits: npt.NDArray[np.float32] = session.run(None, feeds)[0][:, 0]
+    except Exception as error:  # ONNX Runtime's own classes
+        raise ExportError(
+            f"ONNX Runtime cannot compute the exported model, so it cannot be served: "
+            f"{first_line(error)}"
+        ) from error
     return logits
 
 
@@ -174,7 +183,10 @@ def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
     """
     verdict = verdict_of(checkpoint.training)
     if "origin" in checkpoint.training:
-        logger.warning("%s", _untrained(checkpoint.training["origin"]))
+        origin = checkpoint.training["origin"]
+        cautions = [f"{origin['name']}: {line}" for line in origin["cautions"]]
+        for line in (_untrained(origin), *cautions):
+            logger.warning("%s", line)
         return False
     if verdict == "unknown":
         logger.warning("%s", caution(checkpoint.training))
@@ -187,6 +199,21 @@ def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
         )
     logger.warning("exported by force: %s", shortfall(checkpoint.training["gate"]))
     return True
+
+
+def _require_small(model: Any) -> None:
+    """Refuse a model whose weights alone are too large, before anything is computed.
+
+    Raises:
+        ExportError: says how large it is.
+    """
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    if size >= LARGEST:
+        raise ExportError(
+            f"{type(model).__name__} has {size / 1e9:.1f} GB of weights in fp32; ONNX and Vespa "
+            f"take models below {LARGEST / 1e9:.1f} GB: name a smaller cross-encoder, or train one "
+            "with this as its --teacher"
+        )
 
 
 def _untrained(origin: Mapping[str, Any]) -> str:
@@ -238,9 +265,8 @@ def _graph(model: Any, spec: TokenSpec, *, opset: int) -> tuple[Any, str]:
                 dynamo=False,
             )
     except Exception as error:  # the exporter raises whatever the model's code raises
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"torch cannot export {type(model).__name__} to ONNX opset {opset}: {reason}"
+            f"torch cannot export {type(model).__name__} to ONNX opset {opset}: {first_line(error)}"
         ) from error
     graph = onnx.load_from_string(buffer.getvalue())
     trim_padding(graph, names)

@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ranker.errors import ArtifactError, RankerError
 
 __all__ = [
     "cache_folder",
     "link_or_copy",
+    "new_file",
     "new_folder",
     "read_json",
     "sha256",
@@ -44,8 +45,9 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file to fill: a reader sees the old one or the new one, never a part.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -53,14 +55,25 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {write_failure(error)}") from error
     finally:
-        _discard(partial)
+        with contextlib.suppress(OSError):  # its folder may be none, which has been told by then
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text as `new_file` does.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    with new_file(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -151,11 +164,6 @@ def write_failure(error: Exception) -> str | None:
 
 
 _WRITE_FAILED = ("I/O error", "(os error ", "inline_container.cc", "PytorchStreamWriter")
-
-
-def _discard(partial: Path) -> None:
-    with contextlib.suppress(OSError):  # its folder may not be one, which has been told by then
-        partial.unlink(missing_ok=True)
 
 
 def _swap(partial: Path, out: Path) -> None:

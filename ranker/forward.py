@@ -16,7 +16,9 @@ __all__ = ["forward_of"]
 FAMILIES = {"bert", "camembert", "electra", "roberta", "xlm-roberta"}
 
 
-def forward_of(model: Any, *, segments: bool, fused: bool) -> tuple[Any, str]:
+def forward_of(
+    model: Any, *, segments: bool, fused: bool, checkpointing: bool = False
+) -> tuple[Any, str]:
     """A module `(input_ids, attention_mask[, token_type_ids]) -> logits [pairs, 1]`.
 
     It shares the model's weights.
@@ -25,13 +27,20 @@ def forward_of(model: Any, *, segments: bool, fused: bool) -> tuple[Any, str]:
         model: a transformers model for sequence classification with one label.
         segments: whether it takes token_type_ids.
         fused: torch's fused attention, which is fast; else plain products, which export well.
+        checkpointing: in training, compute each layer's activations again for the gradient
+            instead of keeping them (Chen et al. 2016, arXiv:1604.06174).
 
     Returns:
         The module, and "cls" or "full": for which positions its last layer is computed.
     """
     torch = require("torch", extra="train")
     if _built_like_bert(model):
-        return _bert_like(torch, model, segments=segments, fused=fused), "cls"
+        module = _bert_like(
+            torch, model, segments=segments, fused=fused, checkpointing=checkpointing
+        )
+        return module, "cls"
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     model.set_attn_implementation("sdpa" if fused and model._supports_sdpa else "eager")
     return _plain(torch, model, segments=segments), "full"
 
@@ -46,9 +55,10 @@ def _built_like_bert(model: Any) -> bool:
     return all(hasattr(attention, name) for name in ("query", "key", "value"))
 
 
-def _bert_like(torch: Any, model: Any, *, segments: bool, fused: bool) -> Any:
+def _bert_like(torch: Any, model: Any, *, segments: bool, fused: bool, checkpointing: bool) -> Any:
     base = model.base_model
     attend = _fused_attention if fused else _plain_attention
+    again = require("torch.utils.checkpoint", extra="train").checkpoint
 
     class BertLike(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -62,10 +72,15 @@ def _bert_like(torch: Any, model: Any, *, segments: bool, fused: bool) -> Any:
                 hidden = base.embeddings_project(hidden)
             layers = list(base.encoder.layer)
             for layer in layers[:-1]:
-                hidden = _layer(layer, hidden, hidden, attention_mask, attend)
-            cls = _layer(layers[-1], hidden[:, :1], hidden, attention_mask, attend)
+                hidden = self._compute(layer, hidden, hidden, attention_mask)
+            cls = self._compute(layers[-1], hidden[:, :1], hidden, attention_mask)
             pooler = getattr(base, "pooler", None)
             return model.classifier(pooler(cls) if pooler is not None else cls)
+
+        def _compute(self, layer: Any, asking: Any, hidden: Any, mask: Any) -> Any:
+            if checkpointing and self.training:
+                return again(_layer, layer, asking, hidden, mask, attend, use_reentrant=False)
+            return _layer(layer, asking, hidden, mask, attend)
 
     return BertLike()
 

@@ -199,7 +199,7 @@ def predict(
     documents_ids: Sequence[Sequence[int]],
     *,
     batch: int = 32,
-    bf16: bool = False,
+    precision: str = "fp32",
 ) -> npt.NDArray[np.float32]:
     """Logits [pairs] of a module of `forward_of`, in batches of like length."""
     torch = require("torch", extra="train")
@@ -208,7 +208,9 @@ def predict(
     was_training = forward.training
     forward.eval()
     device = device_of(forward)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    cast = torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None)
+    with torch.inference_mode(), cast:
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             inputs = pair_inputs(

@@ -135,7 +135,8 @@ def _problems(spec: TokenSpec) -> list[str]:
     if spec.length > spec.max_positions:
         problems.append(
             f"{spec.query_slots} + {spec.document_slots} = {spec.length} slots, "
-            f"but the model takes at most {spec.max_positions} positions"
+            f"but the model takes at most {spec.max_positions} positions; choose fewer "
+            "query_slots or document_slots"
         )
     if spec.storage not in LARGEST_ID:
         problems.append(f"storage must be one of {sorted(LARGEST_ID)}, got {spec.storage!r}")

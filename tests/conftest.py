@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from ranker.bundle import Bundle
+    from ranker.encode import Encoder
     from ranker.verify import Judge
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -27,6 +29,48 @@ def minilm() -> Iterator[Path]:
     from ranker.model import open_base
 
     yield Path(open_base("all-MiniLM-L6-v2").source)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An application package with the tiny model."""
+    from engine_support import make_app
+
+    return make_app(tmp_path_factory.mktemp("package") / "app")
+
+
+@pytest.fixture(scope="module")
+def encoder(package: Path) -> "Encoder":
+    """The encoder of `package`."""
+    from engine_support import encoder_of
+
+    return encoder_of(package)
+
+
+@pytest.fixture(scope="module")
+def url(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running engine with `package`."""
+    from engine_support import running_engine
+
+    with running_engine(package, tmp_path_factory.mktemp("engine") / "data") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
+    """The tiny model."""
+    from engine_support import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
+    """The tiny model under another token contract, with fewer slots."""
+    from engine_support import make_bundle
+
+    folder = tmp_path_factory.mktemp("short") / "bundle"
+    return make_bundle(folder, query_slots=20, document_slots=50)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from ranker.dataset import Dataset
 from ranker.dataset.collection import content_sha256
 from ranker.lexical import BM25Index
 from ranker.manifest import Manifest, default_profiles
+from ranker.package import DEFAULT_SPEC
 from ranker.records import Document, Query
-from ranker.spec import TokenSpec
 
 DOCUMENTS = {
     "d1": Document("d1", "Line reader", "Read a file line by line without loading it."),
@@ -46,20 +46,11 @@ def dataset(**changes: Any) -> Dataset:
 
 
 def manifest() -> Manifest:
-    spec = TokenSpec(
-        cls_id=1,
-        sep_id=2,
-        pad_id=0,
-        segments=True,
-        vocabulary_size=100,
-        max_positions=512,
-        tokenizer_sha256="0" * 64,
-    )
     return Manifest(
         application="ranker",
         namespace="ranker",
         schema="doc",
-        spec=spec,
+        spec=DEFAULT_SPEC,
         profiles=default_profiles(2.0),
         recommended_profile="blend",
         timeout_s=10.0,

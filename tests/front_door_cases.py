@@ -4,22 +4,23 @@ Each is refused by Vespa before it needs a content node: the container has none.
 """
 
 import json
-import urllib.parse
+from urllib.parse import quote_plus, urlencode
 
 from front_door import Case
 
 __all__ = ["CASES"]
 
-JSON = (("Content-Type", "application/json"),)
-FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
+Headers = tuple[tuple[str, str], ...]
+
+JSON: Headers = (("Content-Type", "application/json"),)
+FORM: Headers = (("Content-Type", "application/x-www-form-urlencoded"),)
 TOKENS = "input.query(query_token_ids)"
 SPEC = "input.query(token_spec)"
 
 
-def search(id_: str, *parts: str, **parameters: str) -> Case:
-    """A GET at `/search/`; `parts` are raw pieces of the query string."""
-    text = "&".join([*parts, urllib.parse.urlencode(parameters)]).strip("&")
-    return Case(id_, "GET", f"/search/?{text}")
+def search(id_: str, **parameters: str) -> Case:
+    """A GET at `/search/`."""
+    return Case(id_, "GET", f"/search/?{urlencode(parameters)}")
 
 
 def yql(id_: str, statement: str, **parameters: str) -> Case:
@@ -32,28 +33,41 @@ def where(id_: str, condition: str, **parameters: str) -> Case:
     return yql(id_, f"select * from doc where {condition}", **parameters)
 
 
+def with_property(id_: str, name: str, value: str) -> Case:
+    """A query with this property, under its full name."""
+    return search(id_, query="fox", **{name: value})
+
+
 def inputs(id_: str, value: str, name: str = TOKENS) -> Case:
     """A query with this input."""
     return search(f"input {id_}", **{"query": "fox", "ranking": "cross", name: value})
 
 
-def posted(id_: str, body: str | bytes, headers: tuple[tuple[str, str], ...] = JSON) -> Case:
+def posted(id_: str, body: str | bytes, headers: Headers = JSON) -> Case:
     """A POST at `/search/`."""
     raw = body if isinstance(body, bytes) else body.encode()
     return Case(f"post {id_}", "POST", "/search/", raw, headers)
 
 
-def document(id_: str, method: str, path: str, body: str | bytes | None = None) -> Case:
+def document(
+    id_: str,
+    method: str,
+    path: str,
+    body: str | bytes | None = None,
+    headers: Headers = JSON,
+    cut: int = 0,
+) -> Case:
     """A request at `/document/v1/`, with a timeout: what the container takes, it never answers."""
     raw = body.encode() if isinstance(body, str) else body
     if "timeout=" not in path:
         path += ("&" if "?" in path else "?") + "timeout=1s"
-    return Case(f"doc {id_}", method, f"/document/v1/{path}", raw, JSON if raw is not None else ())
+    sent = () if raw is None else headers
+    return Case(f"doc {id_}", method, f"/document/v1/{path}", raw, sent, cut)
 
 
-def put(id_: str, body: str | bytes, path: str = "ns/doc/docid/1") -> Case:
+def put(id_: str, body: str | bytes | None, headers: Headers = JSON, cut: int = 0) -> Case:
     """A put."""
-    return document(f"put {id_}", "POST", path, body)
+    return document(f"put {id_}", "POST", "ns/doc/docid/1", body, headers, cut)
 
 
 def field(id_: str, name: str, value: object) -> Case:
@@ -68,7 +82,7 @@ def update(id_: str, fields: object) -> Case:
 
 def visit(id_: str, **parameters: str) -> Case:
     """A visit."""
-    text = urllib.parse.urlencode(parameters)
+    text = urlencode(parameters)
     return document(f"visit {id_}", "GET", f"ns/doc/docid/?{text}")
 
 
@@ -82,20 +96,18 @@ ODD = [
     yql("without spaces", "select*from doc where(true)and(true)limit 5;"),
     yql("comments", "select * /* all */ from doc // here\nwhere true # and now"),
     yql("select a field that is not there", "select nothing from doc where true"),
-    yql(
-        "order by with a direction", "select * from doc where true order by doc_id ASC, token_spec"
-    ),
-    yql("order   by", "select * from doc where true order   by doc_id"),
-    yql("semicolons", "select * from doc where true;;"),
-    yql("limit is long", "select * from doc where true limit 5L"),
-    yql("limit is a reference", "select * from doc where true limit @n", n="5"),
-    yql("limit twice", "select * from doc where true limit 5 limit 6"),
-    yql("limit before order", "select * from doc where true limit 5 order by doc_id"),
-    yql("offset before limit", "select * from doc where true offset 5 limit 5"),
-    yql("timeout below 0", "select * from doc where true timeout -5"),
+    where("order by with a direction", "true order by doc_id ASC, token_spec"),
+    where("order   by", "true order   by doc_id"),
+    where("semicolons", "true;;"),
+    where("limit is long", "true limit 5L"),
+    where("limit is a reference", "true limit @n", n="5"),
+    where("limit twice", "true limit 5 limit 6"),
+    where("limit before order", "true limit 5 order by doc_id"),
+    where("offset before limit", "true offset 5 limit 5"),
+    where("timeout below 0", "true timeout -5"),
     yql("from all", "select * from * where true"),
     yql("from all sources", "select * from sources * where true"),
-    yql("order by a function", "select * from doc where true order by lowercase(doc_id)"),
+    where("order by a function", "true order by lowercase(doc_id)"),
     yql("all fields and one", "select *, title from doc where true"),
     where("number first", "5 < token_spec"),
     where("number first, with a minus", "- 5 >= token_spec"),
@@ -140,7 +152,7 @@ ODD = [
     where("number above a long in a list", "token_spec in (99999999999999999999)"),
     where("minus of a minus", "- -5 < token_spec"),
     where("keyword as an argument", "userQuery(in)"),
-    yql("order bydoc_id", "select * from doc where true order bydoc_id"),
+    where("order bydoc_id", "true order bydoc_id"),
     yql("select a keyword", "select and from doc where true"),
     yql("select a keyword that may be a name", "select matches from doc where true"),
     where("contains true", "title contains true"),
@@ -190,26 +202,26 @@ YQL = [
     yql("no fields", "select from doc where true"),
     yql("no source", "select * from where true"),
     yql("comma after the last field", "select title, from doc where true"),
-    yql("two statements", "select * from doc where true; select * from doc where true"),
-    yql("words after the end", "select * from doc where true true"),
-    yql("order by nothing", "select * from doc where true order by"),
-    yql("order by a number", "select * from doc where true order by 5"),
-    yql("order by no attribute", "select * from doc where true order by title"),
-    yql("order by no field", "select * from doc where true order by nothing"),
-    yql("order by the text", "select * from doc where true order by text desc"),
-    yql("order by two, one wrong", "select * from doc where true order by doc_id, contents"),
-    yql("limit without a number", "select * from doc where true limit"),
-    yql("limit is a word", "select * from doc where true limit ten"),
-    yql("limit below 0", "select * from doc where true limit -1"),
-    yql("limit with a fraction", "select * from doc where true limit 1.5"),
-    yql("limit above what is allowed", "select * from doc where true limit 401"),
-    yql("limit above an integer", "select * from doc where true limit 99999999999"),
-    yql("offset above what is allowed", "select * from doc where true limit 2000 offset 1500"),
-    yql("offset below 0", "select * from doc where true limit 5 offset -3"),
-    yql("offset after timeout", "select * from doc where true timeout 5 offset 2"),
-    yql("limit below offset", "select * from doc where true limit 3 offset 5"),
-    yql("timeout is a word", "select * from doc where true timeout soon"),
-    yql("timeout with a unit", "select * from doc where true timeout 5s"),
+    where("two statements", "true; select * from doc where true"),
+    where("words after the end", "true true"),
+    where("order by nothing", "true order by"),
+    where("order by a number", "true order by 5"),
+    where("order by no attribute", "true order by title"),
+    where("order by no field", "true order by nothing"),
+    where("order by the text", "true order by text desc"),
+    where("order by two, one wrong", "true order by doc_id, contents"),
+    where("limit without a number", "true limit"),
+    where("limit is a word", "true limit ten"),
+    where("limit below 0", "true limit -1"),
+    where("limit with a fraction", "true limit 1.5"),
+    where("limit above what is allowed", "true limit 401"),
+    where("limit above an integer", "true limit 99999999999"),
+    where("offset above what is allowed", "true limit 2000 offset 1500"),
+    where("offset below 0", "true limit 5 offset -3"),
+    where("offset after timeout", "true timeout 5 offset 2"),
+    where("limit below offset", "true limit 3 offset 5"),
+    where("timeout is a word", "true timeout soon"),
+    where("timeout with a unit", "true timeout 5s"),
     yql("source unknown", "select * from nowhere where true"),
     yql("sources, one unknown", "select * from sources doc, nowhere where true"),
     yql("source with a wrong schema", "select * from content.nothing where true"),
@@ -327,12 +339,12 @@ QUERIES = [
     search("query empty", query=""),
     search("query of signs", query="+ -"),
     search("query of spaces", query="   "),
-    search("query in no field", query="fox", **{"default-index": "nothing"}),
-    search("query in no field, full name", query="fox", **{"model.defaultIndex": "nothing"}),
+    with_property("query in no field", "default-index", "nothing"),
+    with_property("query in no field, full name", "model.defaultIndex", "nothing"),
     search("type unknown", query="fox", type="nothing"),
-    search("type unknown, full name", query="fox", **{"model.type": "nothing"}),
+    with_property("type unknown, full name", "model.type", "nothing"),
     search("profile unknown", query="fox", ranking="nothing"),
-    search("profile unknown, full name", query="fox", **{"ranking.profile": "nothing"}),
+    with_property("profile unknown, full name", "ranking.profile", "nothing"),
     search("profile in another case", query="fox", ranking="BM25"),
     search("profile with a space", query="fox", ranking="bm 25"),
     search("profile unrank2", query="fox", ranking="unranked2"),
@@ -341,13 +353,13 @@ QUERIES = [
     search("sources, one unknown", query="fox", sources="content,nowhere"),
     search("restrict unknown", query="fox", restrict="nothing"),
     search("restrict, one unknown", query="fox", restrict="doc,nothing"),
-    search("source unknown, full name", query="fox", **{"model.sources": "nowhere"}),
-    search("search path", query="fox", **{"model.searchPath": "0/0/0"}),
-    search("search path nonsense", query="fox", **{"model.searchPath": "x/y/z"}),
+    with_property("source unknown, full name", "model.sources", "nowhere"),
+    with_property("search path", "model.searchPath", "0/0/0"),
+    with_property("search path nonsense", "model.searchPath", "x/y/z"),
     search("summary unknown", query="fox", summary="nothing"),
     search("format unknown", query="fox", format="nothing"),
     search("format empty", query="fox", format=""),
-    search("template unknown", query="fox", **{"presentation.template": "nothing"}),
+    with_property("template unknown", "presentation.template", "nothing"),
     search("chain unknown", query="fox", searchChain="nothing"),
     search("query profile unknown", query="fox", queryProfile="nothing"),
     search("encoding unknown", query="fox", encoding="nothing"),
@@ -358,14 +370,14 @@ QUERIES = [
     search("sorting by no attribute", query="fox", sorting="-nothing"),
     search("sorting nonsense", query="fox", sorting="+lowercase(title"),
     search("sorting with a global phase", query="fox", ranking="cross_global", sorting="-doc_id"),
-    search("location nonsense", query="fox", **{"ranking.location": "nowhere"}),
-    search("pos nonsense", query="fox", **{"pos.ll": "nowhere"}),
+    with_property("location nonsense", "ranking.location", "nowhere"),
+    with_property("pos nonsense", "pos.ll", "nowhere"),
     search("collapse without a size", query="fox", collapsefield="nothing"),
     search("select nonsense", **{"select.where": "nonsense"}),
     search("select not closed", **{"select.where": '{"contains":["title","a"]'}),
     search("select unknown", **{"select.where": '{"nothing":["title","a"]}'}),
     search("grouping nonsense", query="fox", select="all(nonsense"),
-    search("grouping unknown", query="fox", **{"select.grouping": "nonsense"}),
+    with_property("grouping unknown", "select.grouping", "nonsense"),
 ]
 
 PAGES = [
@@ -417,61 +429,51 @@ PAGES = [
 ]
 
 PROPERTIES = [
-    search("ranking.foo", query="fox", **{"ranking.foo": "1"}),
-    search("ranking.Profile", query="fox", **{"ranking.Profile": "bm25"}),
-    search("ranking.rerankCount is a word", query="fox", **{"ranking.rerankCount": "ten"}),
-    search(
-        "secondPhase.rerankCount is a word",
-        query="fox",
-        **{"ranking.secondPhase.rerankCount": "ten"},
+    with_property("ranking.foo", "ranking.foo", "1"),
+    with_property("ranking.Profile", "ranking.Profile", "bm25"),
+    with_property("ranking.rerankCount is a word", "ranking.rerankCount", "ten"),
+    with_property("secondPhase.rerankCount is a word", "ranking.secondPhase.rerankCount", "ten"),
+    with_property("secondPhase.foo", "ranking.secondPhase.foo", "ten"),
+    with_property("globalPhase.foo", "ranking.globalPhase.foo", "ten"),
+    with_property("globalPhase.rerankCount is a word", "ranking.globalPhase.rerankCount", "ten"),
+    with_property("rerankCount below 0", "ranking.rerankCount", "-5"),
+    with_property("keepRankCount is a word", "ranking.keepRankCount", "ten"),
+    with_property("rankScoreDropLimit is a word", "ranking.rankScoreDropLimit", "ten"),
+    with_property("matching.foo", "ranking.matching.foo", "1"),
+    with_property(
+        "matching.numThreadsPerSearch is a word", "ranking.matching.numThreadsPerSearch", "ten"
     ),
-    search("secondPhase.foo", query="fox", **{"ranking.secondPhase.foo": "ten"}),
-    search("globalPhase.foo", query="fox", **{"ranking.globalPhase.foo": "ten"}),
-    search(
-        "globalPhase.rerankCount is a word",
-        query="fox",
-        **{"ranking.globalPhase.rerankCount": "ten"},
-    ),
-    search("rerankCount below 0", query="fox", **{"ranking.rerankCount": "-5"}),
-    search("keepRankCount is a word", query="fox", **{"ranking.keepRankCount": "ten"}),
-    search("rankScoreDropLimit is a word", query="fox", **{"ranking.rankScoreDropLimit": "ten"}),
-    search("matching.foo", query="fox", **{"ranking.matching.foo": "1"}),
-    search(
-        "matching.numThreadsPerSearch is a word",
-        query="fox",
-        **{"ranking.matching.numThreadsPerSearch": "ten"},
-    ),
-    search("softtimeout.foo", query="fox", **{"ranking.softtimeout.foo": "1"}),
-    search("softtimeout.enable is a word", query="fox", **{"ranking.softtimeout.enable": "x"}),
-    search("softtimeout.factor is a word", query="fox", **{"ranking.softtimeout.factor": "x"}),
-    search("matchPhase.maxHits is a word", query="fox", **{"ranking.matchPhase.maxHits": "x"}),
-    search("matchPhase.foo", query="fox", **{"ranking.matchPhase.foo": "x"}),
-    search("diversity.minGroups is a word", query="fox", **{"ranking.diversity.minGroups": "x"}),
-    search("significance.foo", query="fox", **{"ranking.significance.foo": "x"}),
-    search("queryCache is a word", query="fox", **{"ranking.queryCache": "perhaps"}),
-    search("freshness is nonsense", query="fox", **{"ranking.freshness": "soon"}),
-    search("listFeatures is a word", query="fox", **{"ranking.listFeatures": "perhaps"}),
-    search("model.foo", query="fox", **{"model.foo": "1"}),
-    search("model.querystring", query="fox", **{"model.querystring": "1"}),
-    search("presentation.foo", query="fox", **{"presentation.foo": "1"}),
-    search("presentation.timing is a word", query="fox", **{"presentation.timing": "perhaps"}),
-    search("presentation.bolding is a word", query="fox", **{"presentation.bolding": "perhaps"}),
-    search("presentation.tensors", query="fox", **{"presentation.format.tensors": "nonsense"}),
-    search("presentation.format.foo", query="fox", **{"presentation.format.foo": "nonsense"}),
-    search("trace.foo", query="fox", **{"trace.foo": "1"}),
-    search("trace.level is a word", query="fox", **{"trace.level": "much"}),
+    with_property("softtimeout.foo", "ranking.softtimeout.foo", "1"),
+    with_property("softtimeout.enable is a word", "ranking.softtimeout.enable", "x"),
+    with_property("softtimeout.factor is a word", "ranking.softtimeout.factor", "x"),
+    with_property("matchPhase.maxHits is a word", "ranking.matchPhase.maxHits", "x"),
+    with_property("matchPhase.foo", "ranking.matchPhase.foo", "x"),
+    with_property("diversity.minGroups is a word", "ranking.diversity.minGroups", "x"),
+    with_property("significance.foo", "ranking.significance.foo", "x"),
+    with_property("queryCache is a word", "ranking.queryCache", "perhaps"),
+    with_property("freshness is nonsense", "ranking.freshness", "soon"),
+    with_property("listFeatures is a word", "ranking.listFeatures", "perhaps"),
+    with_property("model.foo", "model.foo", "1"),
+    with_property("model.querystring", "model.querystring", "1"),
+    with_property("presentation.foo", "presentation.foo", "1"),
+    with_property("presentation.timing is a word", "presentation.timing", "perhaps"),
+    with_property("presentation.bolding is a word", "presentation.bolding", "perhaps"),
+    with_property("presentation.tensors", "presentation.format.tensors", "nonsense"),
+    with_property("presentation.format.foo", "presentation.format.foo", "nonsense"),
+    with_property("trace.foo", "trace.foo", "1"),
+    with_property("trace.level is a word", "trace.level", "much"),
     search("tracelevel is a word", query="fox", tracelevel="much"),
-    search("trace.timestamps is a word", query="fox", **{"trace.timestamps": "perhaps"}),
-    search("trace.explainLevel is a word", query="fox", **{"trace.explainLevel": "x"}),
-    search("trace.profileDepth is a word", query="fox", **{"trace.profileDepth": "x"}),
+    with_property("trace.timestamps is a word", "trace.timestamps", "perhaps"),
+    with_property("trace.explainLevel is a word", "trace.explainLevel", "x"),
+    with_property("trace.profileDepth is a word", "trace.profileDepth", "x"),
     search("noCache is a word", query="fox", noCache="perhaps"),
     search("groupingSessionCache is a word", query="fox", groupingSessionCache="perhaps"),
-    search("select.foo", query="fox", **{"select.foo": "1"}),
-    search("dispatch.foo", query="fox", **{"dispatch.foo": "1"}),
-    search("dispatch.topKProbability is a word", query="fox", **{"dispatch.topKProbability": "x"}),
-    search("weakAnd.foo", query="fox", **{"weakAnd.foo": "1"}),
-    search("streaming.foo", query="fox", **{"streaming.foo": "1"}),
-    search("metrics.ignore is a word", query="fox", **{"metrics.ignore": "perhaps"}),
+    with_property("select.foo", "select.foo", "1"),
+    with_property("dispatch.foo", "dispatch.foo", "1"),
+    with_property("dispatch.topKProbability is a word", "dispatch.topKProbability", "x"),
+    with_property("weakAnd.foo", "weakAnd.foo", "1"),
+    with_property("streaming.foo", "streaming.foo", "1"),
+    with_property("metrics.ignore is a word", "metrics.ignore", "perhaps"),
 ]
 
 INPUTS = [
@@ -688,10 +690,8 @@ DOCUMENT_PATHS = [
     document("path id a noncharacter", "GET", "ns/doc/docid/%EF%BF%BF"),
     document("path number alone", "GET", "ns/doc/number/5"),
     document("path group alone", "GET", "ns/doc/group/5"),
-    *(
-        document(f"method {method}", method, "ns/doc/docid/1", body)
-        for method, body in {"PATCH": "{}", "HEAD": None, "TRACE": None, "FOO": None}.items()
-    ),
+    document("method PATCH", "PATCH", "ns/doc/docid/1", "{}"),
+    *(document(f"method {m}", m, "ns/doc/docid/1") for m in ("HEAD", "TRACE", "FOO")),
     document("method PATCH on many", "PATCH", "ns/doc/docid/", "{}"),
     document("method PUT at the root", "PUT", "", "{}"),
     document("method POST at the root", "POST", "", "{}"),
@@ -725,11 +725,7 @@ PARAMETERS = [
 ]
 
 CONDITIONS = [
-    document(
-        f"condition {id_}",
-        "DELETE",
-        f"ns/doc/docid/1?{urllib.parse.urlencode({'condition': condition})}",
-    )
+    document(f"condition {id_}", "DELETE", f"ns/doc/docid/1?condition={quote_plus(condition)}")
     for id_, condition in {
         "broken": "doc.title ==",
         "another type": 'nothing.title == "a"',
@@ -812,44 +808,13 @@ BODIES = [
     document("update list", "PUT", "ns/doc/docid/1", "[]"),
     document("update object", "PUT", "ns/doc/docid/1", "{}"),
     document("update not closed", "PUT", "ns/doc/docid/1", '{"fields":{"title":{"assign":"a"'),
-    Case(
-        "doc put cut off",
-        "POST",
-        "/document/v1/ns/doc/docid/1?timeout=1s",
-        b'{"fields":{"ti',
-        JSON,
-        cut=30,
-    ),
-    Case("doc put without a body", "POST", "/document/v1/ns/doc/docid/1?timeout=1s"),
-    Case(
-        "doc put as text",
-        "POST",
-        "/document/v1/ns/doc/docid/1?timeout=1s",
-        b"{",
-        (("Content-Type", "text/plain"),),
-    ),
-    Case(
-        "doc put as xml",
-        "POST",
-        "/document/v1/ns/doc/docid/1?timeout=1s",
-        b"<a/>",
-        (("Content-Type", "application/xml"),),
-    ),
-    Case("doc put without a type", "POST", "/document/v1/ns/doc/docid/1?timeout=1s", b"{", ()),
-    Case(
-        "doc put gzip that is none",
-        "POST",
-        "/document/v1/ns/doc/docid/1?timeout=1s",
-        b"fox",
-        (*JSON, ("Content-Encoding", "gzip")),
-    ),
-    Case(
-        "doc put encoding unknown",
-        "POST",
-        "/document/v1/ns/doc/docid/1?timeout=1s",
-        b"{}",
-        (*JSON, ("Content-Encoding", "br")),
-    ),
+    put("cut off", '{"fields":{"ti', cut=30),
+    put("without a body", None),
+    put("as text", "{", (("Content-Type", "text/plain"),)),
+    put("as xml", "<a/>", (("Content-Type", "application/xml"),)),
+    put("without a type", "{", ()),
+    put("gzip that is none", "fox", (*JSON, ("Content-Encoding", "gzip"))),
+    put("encoding unknown", "{}", (*JSON, ("Content-Encoding", "br"))),
 ]
 
 FIELDS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import make_app, tiny_spec, tokenizer_json
+from engine_support import tiny_spec, tokenizer_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import DROP, Reply, Request, scripted
@@ -30,13 +30,8 @@ FINGERPRINT = "attribute(token_spec)"
 
 
 @pytest.fixture(scope="module")
-def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_app(tmp_path_factory.mktemp("client") / "app")
-
-
-@pytest.fixture(scope="module")
-def app(app_folder: Path) -> App:
-    return App.open(app_folder)
+def app(package: Path) -> App:
+    return App.open(package)
 
 
 def result(*children: dict[str, Any], **root: Any) -> dict[str, Any]:
@@ -126,10 +121,9 @@ def test_the_question_is_a_parameter_and_never_syntax(app: App) -> None:
 
 @given(st.text(max_size=300))
 @settings(max_examples=150, deadline=None)
-def test_every_question_gives_a_request_or_a_usage_error(text: str) -> None:
-    spec_app = _shared_app()
+def test_every_question_gives_a_request_or_a_usage_error(app: App, text: str) -> None:
     try:
-        body = query_body(text, spec_app, profile="cross")
+        body = query_body(text, app, profile="cross")
     except UsageError:
         # Vespa's words are made of letters, digits and symbols such as emoji.
         assert not any("a" <= sign.lower() <= "z" or sign in "0123456789" for sign in text)
@@ -138,25 +132,6 @@ def test_every_question_gives_a_request_or_a_usage_error(text: str) -> None:
     assert len(ids) == 30 and all(isinstance(i, int) and i >= 0 for i in ids)
     assert sorted(map(bool, ids), reverse=True) == list(map(bool, ids))  # no 0 inside
     json.dumps(body).encode("utf-8")
-
-
-def _shared_app() -> App:
-    from ranker.encode import Encoder
-    from ranker.manifest import Manifest, default_profiles
-
-    spec = tiny_spec()
-    manifest = Manifest(
-        application="ranker",
-        namespace="ranker",
-        schema="doc",
-        spec=spec,
-        profiles=default_profiles(1.0),
-        recommended_profile="blend",
-        timeout_s=10.0,
-        model_sha256="",
-        ranker_version="0",
-    )
-    return App(manifest, Encoder(spec, tokenizer_json()))
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "?!...", '"-+*"', "\x00\x07", "\u0301", "…—"])

@@ -4,7 +4,7 @@ import math
 
 import httpx
 import pytest
-from engine_support import encoder_of, make_app, put_fields, running_engine
+from engine_support import put_fields
 
 from ranker.records import Document
 
@@ -24,14 +24,12 @@ TITLE = (2 + 2 + 2 + 1) / 4
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    app = make_app(tmp_path_factory.mktemp("bm25") / "app")
-    with running_engine(app, tmp_path_factory.mktemp("data") / "data") as url:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            for document in DOCUMENTS:
-                body = {"fields": put_fields(document, encoder_of(app))}
-                client.post(PATH + document.doc_id, json=body).raise_for_status()
-            yield client
+def client(url, encoder):
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for document in DOCUMENTS:
+            body = {"fields": put_fields(document, encoder)}
+            client.post(PATH + document.doc_id, json=body).raise_for_status()
+        yield client
 
 
 def scores(client, yql=TYPED, **parameters):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from engine_support import make_app
 from test_engine_search import Engine
 from vespa.evaluation import VespaMatchEvaluator
 
@@ -63,9 +62,8 @@ def test_groupings_that_cannot_be():
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grouping")
-    engine = Engine(Package.open(make_app(folder / "app")), folder / "data")
+def engine(package, tmp_path_factory):
+    engine = Engine(Package.open(package), tmp_path_factory.mktemp("grouping") / "data")
     engine.put(Document(f"d{n}", "", f"fox {'dog ' * n}") for n in range(30))
     engine.put([Document("D3", "", "fox cat"), Document("none", "", "cat")])
     yield engine

@@ -16,16 +16,9 @@ import time
 
 import httpx
 import pytest
-from engine_support import (
-    EngineProcess,
-    encoder_of,
-    free_port,
-    make_app,
-    put_fields,
-    running_engine,
-)
+from clients_support import vespa_of
+from engine_support import EngineProcess, free_port, make_app, put_fields, running_engine
 from front_door import Case, ask
-from vespa.application import Vespa
 
 from ranker.engine.server import check_port
 from ranker.errors import EndpointError, UsageError
@@ -36,22 +29,6 @@ PATH = "/document/v1/ranker/doc/docid/"
 DOCUMENTS = [
     Document(f"d{n}", f"red fox {n}", "the quick fox jumps " * (n % 5)) for n in range(300)
 ]
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    return make_app(tmp_path_factory.mktemp("http") / "app")
-
-
-@pytest.fixture(scope="module")
-def encoder(app):
-    return encoder_of(app)
-
-
-@pytest.fixture(scope="module")
-def url(app, tmp_path_factory):
-    with running_engine(app, tmp_path_factory.mktemp("data") / "data") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +51,6 @@ def fed(url, client, encoder):
     vespa.feed_iterable(batch, schema="doc", namespace="ranker", callback=note)
     assert failed == []
     return vespa
-
-
-def vespa_of(url):
-    host, port = url.rsplit(":", 1)
-    return Vespa(url=host, port=int(port))
 
 
 def total(client, yql="select * from doc where true", **parameters):
@@ -257,7 +229,7 @@ def test_http2_with_prior_knowledge(fed, url):
         assert answer.http_version == "HTTP/2" and answer.status_code == 200
 
 
-def test_pages_that_clients_ask_for(client, app, encoder):
+def test_pages_that_clients_ask_for(client, package, encoder):
     assert client.get("/state/v1/health").json()["status"] == {"code": "up"}
     assert client.get("/state/v1/version").json()["version"].startswith("8.")
     names = [v["name"] for v in client.get("/state/v1/metrics").json()["metrics"]["values"]]
@@ -271,7 +243,7 @@ def test_pages_that_clients_ask_for(client, app, encoder):
     manifest = Manifest.from_dict(client.get("/ranker/v1/manifest").json())
     assert manifest.spec == encoder.spec
     tokenizer = client.get("/ranker/v1/tokenizer").text
-    assert tokenizer == (app / "files" / "tokenizer.json").read_text()
+    assert tokenizer == (package / "files" / "tokenizer.json").read_text()
     missing = client.get("/nosuch")
     assert missing.status_code == 404 and "answers at /search/" in missing.text
     assert client.options(f"{PATH}1").headers["allow"] == "GET,POST,PUT,DELETE"
@@ -335,12 +307,12 @@ async def feed_until(url, encoder, names, stop):
     return acknowledged, refusals
 
 
-def test_a_kill_loses_nothing_that_was_acknowledged(app, encoder, tmp_path):
+def test_a_kill_loses_nothing_that_was_acknowledged(package, encoder, tmp_path):
     data = tmp_path / "data"
     names = [f"k{n}" for n in range(4000)]
     acknowledged = []
     for start in (0, 2000):
-        engine = EngineProcess(app, data)
+        engine = EngineProcess(package, data)
         engine.wait()
 
         def stop(count, engine=engine):
@@ -353,7 +325,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(app, encoder, tmp_path):
         acknowledged += done
         assert engine.process.wait(10) == -signal.SIGKILL
     assert len(acknowledged) >= 1400
-    with running_engine(app, data) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with running_engine(package, data) as url, httpx.Client(base_url=url, timeout=30) as client:
         for at in range(0, len(acknowledged), 400):
             chunk = acknowledged[at : at + 400]
             listed = ",".join(chunk)
@@ -372,9 +344,9 @@ def test_a_kill_loses_nothing_that_was_acknowledged(app, encoder, tmp_path):
         assert total(client, typed, query=acknowledged[-1], type="phrase") == 1
 
 
-def test_a_full_disk_is_507_and_passes(app, encoder, tmp_path):
+def test_a_full_disk_is_507_and_passes(package, encoder, tmp_path):
     data = tmp_path / "data"
-    engine = EngineProcess(app, data)
+    engine = EngineProcess(package, data)
     engine.wait()
     try:
         with httpx.Client(base_url=engine.url, timeout=30) as client:
@@ -407,8 +379,8 @@ def visited(client):
         token = {"continuation": page["continuation"]}
 
 
-def test_a_stop_answers_what_is_under_way(app, encoder, tmp_path):
-    engine = EngineProcess(app, tmp_path / "data")
+def test_a_stop_answers_what_is_under_way(package, encoder, tmp_path):
+    engine = EngineProcess(package, tmp_path / "data")
     engine.wait()
 
     def stop(count):
@@ -420,7 +392,7 @@ def test_a_stop_answers_what_is_under_way(app, encoder, tmp_path):
     done, _ = asyncio.run(feed_until(engine.url, encoder, names, stop))
     assert engine.stop() == 0, engine.log.read_text()
     assert "Traceback" not in engine.log.read_text()
-    with running_engine(app, tmp_path / "data") as url, httpx.Client(base_url=url) as client:
+    with running_engine(package, tmp_path / "data") as url, httpx.Client(base_url=url) as client:
         assert total(client) >= len(done)
     assert engine.log.read_text().rstrip().endswith("stopped")
 
@@ -430,7 +402,7 @@ def run_engine(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_what_cannot_be_served_is_one_line(app, url, tmp_path):
+def test_what_cannot_be_served_is_one_line(package, url, tmp_path):
     port = url.rpartition(":")[2]
     taken = run_engine(tmp_path / "no-app", "--data", tmp_path / "data", "--port", port)
     assert taken.returncode == 1
@@ -441,18 +413,18 @@ def test_what_cannot_be_served_is_one_line(app, url, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("mine")
-    refused = run_engine(app, "--data", foreign, "--port", free_port())
+    refused = run_engine(package, "--data", foreign, "--port", free_port())
     assert refused.returncode == 1 and "which holds other files" in refused.stderr
     assert [path.name for path in foreign.iterdir()] == ["letter.txt"]
     for done in (taken, missing, refused):
         assert "Traceback" not in done.stderr and done.stderr.count("error: ") == 1
 
 
-def test_a_data_folder_has_one_engine_and_one_contract(app, tmp_path):
+def test_a_data_folder_has_one_engine_and_one_contract(package, tmp_path):
     data = tmp_path / "data"
-    with running_engine(app, data) as url:
+    with running_engine(package, data) as url:
         assert httpx.post(f"{url}{PATH}1", json={"fields": {"title": "x"}}).status_code == 200
-        second = run_engine(app, "--data", data, "--port", free_port())
+        second = run_engine(package, "--data", data, "--port", free_port())
         assert second.returncode == 1 and "is in use by another engine (process " in second.stderr
     other = make_app(tmp_path / "other", document_slots=64)
     refused = run_engine(other, "--data", data, "--port", free_port())

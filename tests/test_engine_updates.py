@@ -15,7 +15,7 @@ from ranker.engine.faults import DocumentFault
 from ranker.engine.operations import parse_update
 from ranker.engine.updates import parse_changes
 from ranker.errors import MissingTool
-from ranker.manifest import Manifest, default_profiles
+from ranker.package import Package
 from ranker.verify import container
 
 SPEC = tiny_spec()
@@ -35,18 +35,8 @@ def modify(operation, at, number):
 
 
 @pytest.fixture(scope="module")
-def manifest():
-    return Manifest(
-        application="ranker",
-        namespace="ranker",
-        schema="doc",
-        spec=SPEC,
-        profiles=default_profiles(2.0),
-        recommended_profile="blend",
-        timeout_s=10.0,
-        model_sha256="f" * 64,
-        ranker_version="0",
-    )
+def manifest(package):
+    return Package.open(package).manifest
 
 
 @pytest.mark.parametrize(

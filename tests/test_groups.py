@@ -38,7 +38,7 @@ INDEX = BM25Index(DATA.documents.values())
 
 
 def test_one_group_for_every_positive() -> None:
-    groups = judged_groups(DATA, INDEX, negatives=Negatives(count=4), seed=1)
+    groups = list(judged_groups(DATA, INDEX, negatives=Negatives(count=4), seed=1))
     positives = sorted((group.query, group.documents[0].doc_id) for group in groups)
     assert positives == [
         ("red thing q1", "d0"),
@@ -69,10 +69,10 @@ def test_a_copy_of_the_answer_is_no_negative() -> None:
 
 
 def test_relevant_sets_the_lowest_grade_of_an_answer() -> None:
-    groups = judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, relevant=2)
+    groups = list(judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, relevant=2))
     assert [group.documents[0].doc_id for group in groups] == ["d0"]
     with pytest.raises(DataError, match="no query has a document of grade 4"):
-        judged_groups(DATA, INDEX, negatives=Negatives(), seed=0, relevant=4)
+        list(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0, relevant=4))
 
 
 def test_hard_negatives_come_from_the_top_of_bm25() -> None:
@@ -99,10 +99,10 @@ def unjudged(groups: list[Group], query_id: str) -> set[str]:
 def test_skip_top_keeps_the_best_of_bm25_away(seed: int) -> None:
     """Also from the negatives that are drawn from the whole corpus; judged ones are not touched."""
     best = {doc_id for doc_id, _ in INDEX.search("red thing q1", 3)}
-    without = judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    without = list(judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
     assert best & unjudged(without, "q1")
     guarded = Negatives(count=30, random=20, skip_top=3)
-    groups = judged_groups(DATA, INDEX, negatives=guarded, seed=seed)
+    groups = list(judged_groups(DATA, INDEX, negatives=guarded, seed=seed))
     assert not best & unjudged(groups, "q1") and "d0" in best
     assert {group.documents[0].doc_id for group in groups} == {"d0", "d1", "d3", "d13"}
     left_out = {group.left_out["skip_top"] for group in groups if group.query.endswith("q1")}
@@ -115,7 +115,7 @@ def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed
     red = {f"d{n}" for n in range(39) if n % 13 == 0} - set(DATA.qrels["q2"])
     assert red == {"d0", "d26"}
     scores = dict(INDEX.search("red thing q2", 39))
-    free = judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    free = list(judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
     assert red & unjudged(free, "q2")
     guard = Negatives(count=30, random=20, margin=1.0)
     for group in judged_groups(DATA, INDEX, negatives=guard, seed=seed):
@@ -128,13 +128,13 @@ def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed
 
 def test_what_the_guard_left_out_is_counted() -> None:
     guard = Negatives(count=4, skip_top=2, margin=1.0)
-    groups = judged_groups(DATA, INDEX, negatives=guard, seed=0)
+    groups = list(judged_groups(DATA, INDEX, negatives=guard, seed=0))
     counts = count_negatives(groups)
     assert counts["left out by skip_top"] == sum(group.left_out["skip_top"] for group in groups) > 0
     assert counts["left out by margin"] == sum(group.left_out["margin"] for group in groups) > 0
     assert not any(
         name.startswith("left out")
-        for name in count_negatives(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0))
+        for name in count_negatives(list(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0)))
     )
 
 

@@ -14,7 +14,7 @@ ROWS = [
     {"errors", "records", "spec", "contract", "files"},
     {"encode", "bundle", "lexical", "manifest", "installation", "measures", "significance"},
     {"dataset"},
-    {"model", "forward", "losses", "blend", "gate"},
+    {"model", "forward", "lora", "losses", "blend", "gate"},
     {"train"},
     {"export", "export_graph", "score"},
     {"package", "profiles", "plugin", "endpoint", "deploy"},
@@ -22,6 +22,7 @@ ROWS = [
     {"feed", "engine"},
     {"evaluate", "report", "lint", "verify"},
     {"cli"},
+    {"__main__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HEAVY = {

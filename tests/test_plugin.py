@@ -43,18 +43,6 @@ FIELDS = """
 """
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("plugin") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A model with another token contract."""
-    folder = tmp_path_factory.mktemp("plugin") / "short"
-    return make_bundle(folder, query_slots=20, document_slots=50)
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     return application("shop", tmp_path)

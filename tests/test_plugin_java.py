@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from engine_support import make_bundle
 from plugin_support import ODD, application, bert_bundle, digest, odd_application
 
 from ranker import contract
@@ -28,18 +27,6 @@ pytestmark = pytest.mark.java
 TOLERANCE = 1e-4
 FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
 NO_CONTENT_NODE = 10
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("plugin") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A model with another token contract."""
-    folder = tmp_path_factory.mktemp("plugin") / "short"
-    return make_bundle(folder, query_slots=20, document_slots=50)
 
 
 def judged(judge: Judge, app: Path) -> tuple[tuple[str, ...], set[str]]:

@@ -159,7 +159,7 @@ def test_every_document_of_a_group_has_its_score(roberta: Path, data: Dataset) -
     teacher = Teacher(str(roberta), **SLOTS)
     index = BM25Index(data.documents.values())
     groups = with_scores(
-        judged_groups(data, index, negatives=Negatives(count=3), seed=1)[:4], teacher
+        list(judged_groups(data, index, negatives=Negatives(count=3), seed=1))[:4], teacher
     )
     for group in groups:
         pairs = [(group.query, document) for document in group.documents]
@@ -241,7 +241,7 @@ def with_column(path: Path, *, holes: bool = False) -> Path:
 
 def test_scores_of_the_data_are_used(tiny_bert: Path, tmp_path: Path) -> None:
     data = load(with_column(tmp_path / "judged.csv"))
-    groups = scored_groups(data, count=2, seed=0)
+    groups = list(scored_groups(data, count=2, seed=0))
     assert all(group.teacher_scores == (-1.0, 0.0, 0.0) for group in groups)
     assert {source for group in groups for source in group.sources} == {"positive", "judged"}
     arguments = TrainArguments(base=str(tiny_bert), loss="distill", **SMALL)

@@ -11,6 +11,7 @@ import torch
 import transformers
 from families import make_family
 from small_data import small_dataset, write_csv
+from train_support import batches_of
 
 from ranker.bundle import Checkpoint
 from ranker.dataset import Dataset, split_queries
@@ -21,9 +22,10 @@ from ranker.forward import forward_of
 from ranker.lexical import BM25Index
 from ranker.model import load_weights, open_base
 from ranker.train import TrainArguments, train
-from ranker.train.batches import Batches, EncodedGroup, encode_groups, plan
+from ranker.train.batches import inputs_of
 from ranker.train.held_out import HeldOutQueries
 from ranker.train.loop import run_stage
+from ranker.train.rows import EncodedGroup
 
 SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
@@ -160,26 +162,29 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     seen: list[int] = []
     learned, held_out = split_queries(data, held_out=0.3)
     index = BM25Index(data.documents.values())
-    groups = judged_groups(learned, index, negatives=Negatives(), seed=0)
-    batches = Batches(plan(encode_groups(groups, encoder), size=2, seed=0)[:8], encoder, chunk=12)
-    queries = HeldOutQueries(held_out, index, encoder, depth=10, bf16=False) if watched else None
+    groups = list(judged_groups(learned, index, negatives=Negatives(), seed=0))
+    queries = None
+    if watched:
+        queries = HeldOutQueries(held_out, index, encoder, depth=10, precision="fp32")
 
     def once() -> tuple[dict[str, torch.Tensor], list[int]]:
         seen.clear()
         transformers.set_seed(0)
         forward, _ = forward_of(load_weights(tiny_bert), segments=True, fused=True)
-        result = run_stage(
-            forward,
-            batches,
-            queries,
-            stage="judged",
-            learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
-            evaluate_every=2,
-            schedule=None if watched else 20,
-            arguments=arguments,
-            work=tmp_path,
-            on_progress=lambda stage, step, *_: seen.append(step),
-        )
+        with batches_of(groups, encoder, tmp_path, steps=8) as batches:
+            result = run_stage(
+                forward,
+                batches,
+                queries,
+                stage="judged",
+                learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
+                evaluate_every=2,
+                schedule=None if watched else 20,
+                loss="listwise",
+                arguments=arguments,
+                work=tmp_path,
+                on_progress=lambda stage, step, *_: seen.append(step),
+            )
         assert result.stopped_early is watched
         return dict(forward.state_dict()), list(seen)
 
@@ -237,8 +242,8 @@ def test_chunks_hold_every_pair_where_it_belongs(trained: Checkpoint) -> None:
         EncodedGroup([201, 202], [[203] * n for n in (9, 1, 4)], (1, 0, 0)),
         EncodedGroup([201], [[204] * n for n in (2, 7)], (2, 0)),
     ]
-    whole = Batches([groups], encoder, chunk=100)[0]
-    item = Batches([groups], encoder, chunk=2)[0]
+    whole = inputs_of(groups, encoder.spec, chunk=100)
+    item = inputs_of(groups, encoder.spec, chunk=2)
     assert [len(chunk["input_ids"]) for chunk in item["chunks"]] == [2, 2, 1]
     assert item["mask"].tolist() == [[True] * 3, [True, True, False]]
     pairs = [
@@ -265,7 +270,7 @@ def test_chunks_hold_every_pair_where_it_belongs(trained: Checkpoint) -> None:
         ({"random_negatives": 9}, "random_negatives 9 exceeds negatives 5"),
         ({"skip_top": 60}, "skip_top 60 leaves nothing of depth 60"),
         ({"margin": 0.0}, "margin must be above 0"),
-        ({"precision": "int8"}, "precision must be auto, fp32 or bf16"),
+        ({"precision": "int8"}, "precision must be auto, fp32, bf16 or fp16"),
         ({"learning_rate": 0.0, "clip": -1.0}, "learning_rate.*clip"),
     ],
 )

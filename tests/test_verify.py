@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small_data import write_csv
 
 from ranker import contract
-from ranker.bundle import seal
+from ranker.bundle import Checkpoint, seal
 from ranker.cli import main
 from ranker.client import App, query_body
 from ranker.dataset import Dataset
@@ -35,7 +35,7 @@ from ranker.verify.build import VESPA_VERSION, class_path, java
 from ranker.verify.court import Court
 from ranker.verify.difference import Tally, compare, id_problems, token_rows
 from ranker.verify.engine import EngineWay, running_engine
-from ranker.verify.origin import find_checkpoint
+from ranker.verify.origin import Lost, find_checkpoint
 from ranker.verify.pairs import NASTY_TEXTS, TextPair, judged_pairs, nasty_pairs, special_tokens
 from ranker.verify.parity import check_parity
 from ranker.verify.seen import Part, Seen, encode_pairs
@@ -423,7 +423,6 @@ def test_torch_onnx_and_engine_agree(trained: Path) -> None:
         package,
         nasty_pairs(60, specials=special_tokens(package.tokenizer_json)),
         court=Court(None, "no JDK"),
-        checkpoint=find_checkpoint(package),
         on_progress=done.append,
     )
     assert result.problems == () and result.warnings == ()
@@ -465,19 +464,19 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = find_checkpoint(Package.open(trained / "app"))
-    assert beside is not None and beside.path == trained / "checkpoint"
+    assert isinstance(beside, Checkpoint) and beside.path == trained / "checkpoint"
 
     far = tmp_path / "far" / "app"
     shutil.copytree(trained / "app", far)
-    assert find_checkpoint(Package.open(far)) is None
+    assert find_checkpoint(Package.open(far)) == Lost()
     monkeypatch.chdir(trained.parent)
     bundle = tmp_path / "near" / "bundle"
     shutil.copytree(trained / "bundle", bundle)
     (far / "package.toml").write_text(f'[package]\nbundle = "{bundle}"\n')
-    assert find_checkpoint(Package.open(far)) is None
+    assert find_checkpoint(Package.open(far)) == Lost()
     (bundle / "export.toml").write_text(f'[export]\ncheckpoint = "{trained.name}/checkpoint"\n')
     named = find_checkpoint(Package.open(far))
-    assert named is not None and named.path.resolve() == trained / "checkpoint"
+    assert isinstance(named, Checkpoint) and named.path.resolve() == trained / "checkpoint"
 
     again = tmp_path / "again"
     shutil.copytree(trained, again)
@@ -485,7 +484,7 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
     report["blend_weight"] = 3.0
     (again / "checkpoint" / "training.json").write_text(json.dumps(report))
     seal(again / "checkpoint")
-    assert find_checkpoint(Package.open(again / "app")) is None
+    assert find_checkpoint(Package.open(again / "app")) == Lost()
 
 
 def test_the_engine_tells_what_the_model_got(app: Path) -> None:

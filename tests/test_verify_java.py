@@ -244,11 +244,7 @@ def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
 def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
     tiny_bert: Path, judge: Judge, tmp_path: Path
 ) -> None:
-    package, checkpoint = packaged(tiny_bert, tmp_path)
-    with working_copy(package.path) as copy:
-        pairs = nasty_pairs(10_000, specials=special_tokens(package.tokenizer_json))
-        court = court_of(judge, copy)
-        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
+    result = parity(tiny_bert, tmp_path, judge, pairs=10_000)
     assert result.problems == (), result.difference
     assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 30_000
     assert result.figures["scores_engine"] > 20_000
@@ -266,11 +262,7 @@ def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
         model.classifier.weight.normal_()
     model.save_pretrained(tmp_path / "model")
     shutil.copy(minilm / "tokenizer.json", tmp_path / "model")
-    package, checkpoint = packaged(tmp_path / "model", tmp_path)
-    with working_copy(package.path) as copy:
-        pairs = nasty_pairs(200, specials=special_tokens(package.tokenizer_json))
-        court = court_of(judge, copy)
-        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
+    result = parity(tmp_path / "model", tmp_path, judge, pairs=200)
     assert result.problems == (), result.difference
     assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 600
     record("parity, MiniLM", f"{parity_text([result])} (all-MiniLM-L6-v2, random head)")
@@ -280,6 +272,14 @@ def packaged(model: Path, folder: Path) -> tuple[Package, Checkpoint]:
     """The package of an untrained model, and its checkpoint."""
     checkpoint = checkpoint_of(model, folder / "checkpoint")
     return write(export(checkpoint, folder / "bundle"), folder / "app"), checkpoint
+
+
+def parity(model: Path, folder: Path, judge: Judge, *, pairs: int) -> CheckResult:
+    """The check of an untrained model's package on so many pairs."""
+    package, checkpoint = packaged(model, folder)
+    texts = nasty_pairs(pairs, specials=special_tokens(package.tokenizer_json))
+    with working_copy(package.path) as copy:
+        return check_parity(package, texts, court=court_of(judge, copy), checkpoint=checkpoint)
 
 
 def parity_text(results: Sequence[CheckResult]) -> str:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from clients_support import VOCABULARY, VespaCli, documents, ledger_of
-from engine_support import encoder_of, free_port, make_app, put_fields, running_engine
+from engine_support import free_port, put_fields
 
 DOCUMENTS = documents(40, seed=3, prefix="c")
 OPERATIONS = 10_000
@@ -15,24 +15,8 @@ ledger, count = ledger_of("vespa CLI")
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return make_app(tmp_path_factory.mktemp("cli") / "app")
-
-
-@pytest.fixture(scope="module")
-def encoder(package):
-    return encoder_of(package)
-
-
-@pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("vespa-home")
-
-
-@pytest.fixture(scope="module")
-def url(package, tmp_path_factory):
-    with running_engine(package, tmp_path_factory.mktemp("cli-data") / "data") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,7 @@ import random
 import httpx
 import pytest
 from clients_support import counted, documents, ledger_of, vespa_of
-from engine_support import (
-    encoder_of,
-    make_app,
-    put_fields,
-    query_inputs,
-    running_engine,
-)
+from engine_support import put_fields, query_inputs
 from requests.exceptions import HTTPError
 from vespa.evaluation import VespaEvaluator, VespaMatchEvaluator
 from vespa.exceptions import VespaError
@@ -30,22 +24,6 @@ ALL = "select * from doc where true"
 
 
 ledger, count = ledger_of("pyvespa")
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return make_app(tmp_path_factory.mktemp("clients") / "app")
-
-
-@pytest.fixture(scope="module")
-def encoder(package):
-    return encoder_of(package)
-
-
-@pytest.fixture(scope="module")
-def url(package, tmp_path_factory):
-    with running_engine(package, tmp_path_factory.mktemp("clients-data") / "data") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import httpx
 import pytest
 import vespa.querybuilder as qb
 from clients_support import VOCABULARY, documents, ledger_of, vespa_of
-from engine_support import encoder_of, make_app, running_engine
 from vespa.exceptions import VespaError
 
 TREES = 400
@@ -35,14 +34,9 @@ ledger, count = ledger_of("pyvespa's query builder")
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return make_app(tmp_path_factory.mktemp("builder") / "app")
-
-
-@pytest.fixture(scope="module")
-def rows(package):
+def rows(encoder):
     """Documents of few words; some have no id field, some no tokens, ids differ by case only."""
-    number = encoder_of(package).spec.fingerprint_number
+    number = encoder.spec.fingerprint_number
     found = []
     for n, document in enumerate(documents(160, seed=21, prefix="")):
         title = tuple(document.title.split())
@@ -53,16 +47,15 @@ def rows(package):
 
 
 @pytest.fixture(scope="module")
-def app(package, rows, ledger, tmp_path_factory):
-    with running_engine(package, tmp_path_factory.mktemp("builder-data") / "data") as url:
-        with httpx.Client(base_url=url) as client:
-            for row in rows:
-                title, text = row.title, row.contents[len(row.title) :]
-                fields = {"title": " ".join(title), "text": " ".join(text)}
-                fields |= {"doc_id": row.doc_id, "token_spec": row.number}
-                path = f"/document/v1/ranker/doc/docid/{row.id}"
-                assert client.post(path, json={"fields": fields}).status_code == 200
-        yield ledger.watched(vespa_of(url))
+def app(url, rows, ledger):
+    with httpx.Client(base_url=url) as client:
+        for row in rows:
+            title, text = row.title, row.contents[len(row.title) :]
+            fields = {"title": " ".join(title), "text": " ".join(text)}
+            fields |= {"doc_id": row.doc_id, "token_spec": row.number}
+            path = f"/document/v1/ranker/doc/docid/{row.id}"
+            assert client.post(path, json={"fields": fields}).status_code == 200
+    return ledger.watched(vespa_of(url))
 
 
 # --- random conditions ---------------------------------------------------------------------------

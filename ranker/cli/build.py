@@ -1,7 +1,7 @@
 """Verbs that make artifacts of a checkpoint: export, package, verify."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from ranker.cli.options import Format, Json
 from ranker.cli.plugin import Wanted, change_application
 from ranker.cli.verify import verify
 from ranker.errors import ArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from ranker.bundle import Bundle
 
 __all__ = ["register"]
 
@@ -60,7 +63,6 @@ def export(
     that it is 1 and cross is recommended; `ranker train` learns it.
     """
     from ranker.export import export as run
-    from ranker.files import read_json
 
     slots = {"query_slots": query_slots, "document_slots": document_slots}
     slots = {name: value for name, value in slots.items() if value is not None}
@@ -69,14 +71,20 @@ def export(
     note(f"exporting and comparing with torch on {len(pairs) + 64} pairs ...")
     bundle = run(opened, out, pairs=pairs, opset=opset, force=force)
     options = {"checkpoint": checkpoint, "out": out, "opset": opset, "data": data, "force": force}
-    options |= slots
-    save_options("export", options, out)
-    check = read_json(out / "parity.json", what="bundle")
+    save_options("export", options | slots, out)
+    _tell_exported(bundle, as_json=as_json)
+
+
+def _tell_exported(bundle: "Bundle", *, as_json: bool) -> None:
+    """Say what the bundle is, and how nearly its logits equal torch's."""
+    from ranker.files import read_json
+
+    check = read_json(bundle.path / "parity.json", what="bundle")
     worst = max(check["largest_difference"].values())
     size = bundle.model.stat().st_size / 1e6
     emit(
         {
-            "bundle": str(out),
+            "bundle": str(bundle.path),
             "fingerprint": bundle.spec.fingerprint,
             "parity": check,
             "verdict": bundle.verdict,
@@ -86,7 +94,7 @@ def export(
         as_json=as_json,
         text=f"equal to torch within {worst:.1e} on {check['pairs']} pairs; "
         f"{size:.1f} MB, opset {check['opset']}, IR {check['ir_version']}, "
-        f"contract {bundle.spec.fingerprint}\nbundle: {out}",
+        f"contract {bundle.spec.fingerprint}\nbundle: {bundle.path}",
     )
 
 

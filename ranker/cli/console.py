@@ -6,13 +6,13 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ranker.files import write_text
 
-__all__ = ["drawn", "emit", "note", "progress", "save_options", "set_up_logging", "table"]
+__all__ = ["bar", "drawn", "emit", "note", "progress", "save_options", "set_up_logging", "table"]
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
@@ -90,6 +90,18 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
         disable=not console.is_terminal,
     ) as bars:
         yield bars
+
+
+@contextlib.contextmanager
+def bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """One bar of `progress`: a function to be told how much is done, of how much, and a word."""
+    with progress(quiet=quiet) as bars:
+        task = bars.add_task(what, total=None, info="")
+
+        def show(done: int, total: int | None = None, info: str = "") -> None:
+            bars.update(task, completed=done, total=total, info=info)
+
+        yield show
 
 
 def set_up_logging(*, verbose: bool) -> None:

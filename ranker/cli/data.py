@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ranker.cli.console import drawn, emit, note, progress, save_options
+from ranker.cli.console import bar, drawn, emit, note, save_options
 from ranker.cli.options import Data, Format, Json
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def lint(
         require_page_name(out)
     encoder, reason = _encoder(base, query_slots, document_slots)
     collection = read_collection(data, format=format, split=split)
-    with progress(quiet=as_json) as bars:
-        task = bars.add_task("linting", total=None, info="")
+    with bar("linting", quiet=as_json) as show:
         report = run(
             collection,
             relevant=relevant,
@@ -70,9 +69,7 @@ def lint(
             no_encoder=reason,
             examples=examples,
             quick=quick,
-            on_check=lambda about, done, total: bars.update(
-                task, completed=done, total=total, info=about
-            ),
+            on_check=lambda about, done, total: show(done, total, about),
         )
     report = report.strict() if strict else report
     if out is not None:

@@ -1,12 +1,13 @@
 """Verbs that use an application: deploy, serve, feed, query, evaluate, report."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ranker.cli.console import emit, note, progress, save_options, table
+from ranker.cli.console import bar, emit, note, save_options, table
+from ranker.cli.options import Json, SkipBad
 from ranker.errors import UsageError
 
 __all__ = ["register"]
@@ -17,10 +18,8 @@ App = Annotated[
 ]
 Url = Annotated[str | None, typer.Option(help="Endpoint, as http://localhost:8080.")]
 Format = Annotated[str | None, typer.Option(help="Format of the data; detected if absent.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and list bad rows, go on.")]
 Cert = Annotated[Path | None, typer.Option(help="Client certificate (PEM), for Vespa Cloud.")]
 Key = Annotated[Path | None, typer.Option(help="Its key (PEM).")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -137,12 +136,11 @@ def feed(
     opened = _app(app, url)
     documents = read_documents(data, format=format, skip_bad=skip_bad)
     if write is not None:
-        with progress(quiet=as_json) as bars:
-            written = write_operations(_counted(documents, bars), opened, write)
+        with bar("tokenize", quiet=as_json) as show:
+            written = write_operations(_counted(documents, show), opened, write)
         emit({"written": written, "file": str(write)}, as_json=as_json, text=f"{written} {write}")
         return
-    with progress(quiet=as_json) as bars:
-        task = bars.add_task("feed", total=None, info="")
+    with bar("feed", quiet=as_json) as show:
         account = run(
             documents,
             opened,
@@ -151,9 +149,7 @@ def feed(
             retry_s=retry_s,
             cert=cert,
             key=key,
-            on_progress=lambda done, total, rate: bars.update(
-                task, completed=done, total=total, info=f"{rate:.0f}/s"
-            ),
+            on_progress=lambda done, total, rate: show(done, total, f"{rate:.0f}/s"),
         )
     emit(account.to_dict(), as_json=as_json, text=account.summary())
     for failure in account.failed[:50]:
@@ -252,8 +248,7 @@ def evaluate(
     opened = _app(app, url)
     known = opened.manifest.profiles
     profiles = profile or [one.name for one in known if one.phase != "global"]
-    with Client(url, opened, cert=cert, key=key) as client, progress(quiet=as_json) as bars:
-        task = bars.add_task("evaluate", total=None, info="")
+    with Client(url, opened, cert=cert, key=key) as client, bar("evaluate", quiet=as_json) as show:
         evaluation = run(
             dataset,
             client,
@@ -263,7 +258,7 @@ def evaluate(
             out=out,
             timeout_s=timeout,
             concurrency=concurrency,
-            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+            on_progress=show,
         )
     options = {"data": data, "url": url, "out": out, "profile": profiles, "split": split}
     save_options("evaluate", {**options, "hits": hits, "app": app, "skip_bad": skip_bad}, out)
@@ -304,10 +299,9 @@ def _app(app: Path | None, url: str | None) -> Any:
     return ClientApp.of_engine(url)
 
 
-def _counted(documents: Any, bars: Any) -> Iterator[Any]:
-    task = bars.add_task("tokenize", total=None, info="")
-    for document in documents:
-        bars.advance(task)
+def _counted(documents: Iterable[Any], show: Callable[..., None]) -> Iterator[Any]:
+    for number, document in enumerate(documents, start=1):
+        show(number)
         yield document
 
 

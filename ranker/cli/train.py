@@ -55,6 +55,14 @@ Margin = Annotated[
     float | None,
     typer.Option(help="Nor unjudged ones above X times the positive's BM25 score, say 0.95."),
 ]
+Refresh = Annotated[
+    bool,
+    typer.Option("--refresh", help="Choose each epoch's negatives by what the model has learned."),
+]
+LogitMargin = Annotated[
+    float | None,
+    typer.Option(help="Then none within X of the positive's logit (0: none above it)."),
+]
 Folds = Annotated[
     int, typer.Option(help="Cross-validate in so many folds, for the verdict of the ship gate.")
 ]
@@ -68,13 +76,22 @@ Evaluations = Annotated[int, typer.Option(help="Evaluations in an epoch.")]
 Patience = Annotated[int, typer.Option(help="Evaluations without gain before it stops.")]
 Dropout = Annotated[float, typer.Option(help="Dropout while training.")]
 Freeze = Annotated[str, typer.Option(help="Keep the weights: none, embeddings, base.")]
+Lora = Annotated[
+    int, typer.Option(help="Rank of adapters that learn in place of the encoder (peft); 0: none.")
+]
+Accumulate = Annotated[
+    int, typer.Option(help="Compute a step in N parts, for less memory; the result is the same.")
+]
+GradientCheckpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
+]
 Schedule = Annotated[str, typer.Option(help="linear or cosine.")]
 LrWarmup = Annotated[float, typer.Option(help="Share of steps with rising rate.")]
 WeightDecay = Annotated[float, typer.Option(help="AdamW's weight decay.")]
 Clip = Annotated[float, typer.Option(help="Largest norm of the gradient.")]
 QuerySlots = Annotated[int, typer.Option(help="Slots of the query, CLS, SEP included.")]
 DocumentSlots = Annotated[int, typer.Option(help="Slots of the document, SEP included.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on a GPU.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 
 _WITH_FROM = {"data", "out", "from_report", "lint", "as_json"}
@@ -116,6 +133,8 @@ def train(
     depth: Depth = 60,
     skip_top: SkipTop = 0,
     margin: Margin = None,
+    refresh: Refresh = False,
+    logit_margin: LogitMargin = None,
     cv: Folds = 0,
     fold_workers: FoldWorkers = 1,
     held_out: HeldOut = 0.2,
@@ -123,6 +142,9 @@ def train(
     patience: Patience = 2,
     dropout: Dropout = 0.1,
     freeze: Freeze = "none",
+    lora: Lora = 0,
+    accumulate: Accumulate = 1,
+    gradient_checkpointing: GradientCheckpointing = False,
     schedule: Schedule = "linear",
     lr_warmup: LrWarmup = 0.1,
     weight_decay: WeightDecay = 0.01,
@@ -138,6 +160,9 @@ def train(
     A share of the queries is held out: training stops when nDCG@10 on them gets no better, and
     the blend with BM25 learns its weight there. With --cv every query is held out once, which
     says whether the model is better than BM25. After an interruption the same command goes on.
+
+    On several GPUs: torchrun --standalone --nproc-per-node 4 -m ranker train ... shares every
+    step among them, so the result is that of one GPU up to rounding.
     """
     given = {name: value for name, value in locals().items() if name != "context"}
     checkpoint = _repeated(context, given) if from_report else _trained(given)
@@ -146,6 +171,8 @@ def train(
 
 def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     """Save the options beside the checkpoint and say what it is worth."""
+    if not _is_first():
+        return
     options = {**report["arguments"], **report["source"], "fold_workers": report["fold_workers"]}
     options.pop("files")
     save_options("train", {**options, "out": out}, out)
@@ -156,6 +183,13 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
         f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
         f"{report['recommended_profile']}\ncheckpoint: {out}",
     )
+
+
+def _is_first() -> bool:
+    """Whether this process is the one of several that speaks."""
+    from ranker.train import is_first
+
+    return is_first()
 
 
 def _trained(given: dict[str, Any]) -> Any:
@@ -173,18 +207,19 @@ def _trained(given: dict[str, Any]) -> Any:
     if read["split"] is None and "train" in splits(given["data"], format=read["format"]):
         read["split"] = "train"
     dataset = load(given["data"], **read)
-    tell_skipped(dataset)
-    if given["lint"]:
+    if _is_first():
+        tell_skipped(dataset)
+    if given["lint"] and _is_first():
         tell_lint(dataset, **{name: given[name] for name in _LINTED})
     source = provenance(given["data"], **read, license=given["license"])
-    with progress(quiet=given["as_json"]) as bars:
+    with progress(quiet=given["as_json"] or not _is_first()) as bars:
         return run(
             dataset,
             given["out"],
             arguments=arguments,
             source=source,
             fold_workers=given["fold_workers"],
-            on_progress=_training_bar(bars),
+            on_progress=_training_bar(bars) if _is_first() else lambda *_: None,
         )
 
 
@@ -202,12 +237,12 @@ def _repeated(context: typer.Context, given: dict[str, Any]) -> Any:
         raise UsageError(
             f"--from takes every option from the report; leave out {', '.join(others)}"
         )
-    with progress(quiet=given["as_json"]) as bars:
+    with progress(quiet=given["as_json"] or not _is_first()) as bars:
         return repeat(
             given["from_report"],
             given["out"],
             data=given["data"],
-            on_progress=_training_bar(bars),
+            on_progress=_training_bar(bars) if _is_first() else lambda *_: None,
         )
 
 

@@ -30,7 +30,10 @@ def verify(
     pairs: Annotated[int, typer.Option(help="Query-document pairs to compare.")] = 200,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Compare with this checkpoint in torch; the package's own if found."),
+        typer.Option(
+            help="Compare with this checkpoint or cross-encoder (folder or Hugging Face id) in "
+            "torch; the package's own if found."
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="What could not be checked is a failure.")

@@ -6,18 +6,19 @@ the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.
 Unjudged documents that BM25 ranks high may be answers that nobody judged.  The guard against such
 false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
 arXiv:2407.15831: "top-k shifted by N" and "top-k with a percentage of the positive's score"), with
-BM25's ranks and scores in place of a teacher's.
+BM25's ranks and scores in place of a teacher's, or the logits of the model that is trained.
 """
 
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
 from ranker.lexical import BM25Index
+from ranker.measures import Run
 from ranker.records import Document
 
 __all__ = [
@@ -61,6 +62,8 @@ class Negatives:
         margin: unjudged documents whose BM25 score is above this many times that of the positive
             are no negatives; where the positive shares no word with the query, that is every
             document that does.  None for no such limit.
+        logit_margin: where the model's logits are there, unjudged documents whose logit is above
+            that of the positive minus this are none either.  None for no such limit.
     """
 
     count: int = 5
@@ -68,16 +71,18 @@ class Negatives:
     depth: int = 60
     skip_top: int = 0
     margin: float | None = None
+    logit_margin: float | None = None
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A judged query and what BM25 says of it: its best documents, and the score of any."""
+    """A judged query: its best documents, BM25's score of any, the model's logits of some."""
 
     text: str
     judged: Mapping[str, int]
     hits: Sequence[str]
     score: Callable[[str], float]
+    logits: Mapping[str, float]
 
     def guarded(self, doc_id: str, positive: str, negatives: Negatives) -> str | None:
         """The rule by which the guard keeps an unjudged document away, if it does."""
@@ -86,6 +91,10 @@ class _Asked:
         limit = negatives.margin
         if limit is not None and self.score(doc_id) > limit * self.score(positive):
             return "margin"
+        limit = negatives.logit_margin
+        if limit is not None and doc_id in self.logits:
+            if self.logits[doc_id] > self.logits[positive] - limit:
+                return "logit_margin"
         return None
 
 
@@ -96,36 +105,52 @@ def judged_groups(
     negatives: Negatives,
     seed: int,
     relevant: int = 1,
-) -> list[Group]:
+    logits: Run | None = None,
+) -> Iterator[Group]:
     """One group for every document of grade `relevant` or higher, with newly drawn negatives.
 
     Documents judged lower come first (at most half of the negatives, with their own grade),
     then unjudged documents that BM25 ranks high and the guard lets through, then random ones.
     A document judged as high as the positive, or with the same text, is never a negative.
 
+    Args:
+        dataset: judged queries.
+        index: BM25 over the corpus.
+        negatives: how they are chosen.
+        seed: of what is drawn.
+        relevant: lowest grade of a positive.
+        logits: the model's, of BM25's best `depth` documents and of the judged ones; then hard
+            negatives are drawn from the half of them that the model ranks higher.
+
     Raises:
         DataError: no query has a document of that grade.
     """
     draw = random.Random(seed)
-    groups = []
     score_of = _scorer(index) if negatives.margin is not None else None
+    empty = True
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
-        hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
-        asked = _Asked(text, judged, hits, score_of(text) if score_of else lambda _: 0.0)
+        row = logits[query_id] if logits else {}
+        if logits:
+            hits = sorted(row, key=lambda doc_id: -row[doc_id])
+            hits = hits[: negatives.depth // 2 + len(judged)]
+        else:
+            hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
+        asked = _Asked(text, judged, hits, score_of(text) if score_of else lambda _: 0.0, row)
         for doc_id, grade in judged.items():
             if grade >= relevant:
-                groups.append(_judged_group(dataset.documents, asked, doc_id, negatives, draw))
-    if not groups:
+                empty = False
+                yield _judged_group(
+                    dataset.documents, index.doc_ids, asked, doc_id, negatives, draw
+                )
+    if empty:
         raise DataError(
             f"{dataset.name}: no query has a document of grade {relevant} or higher, "
             "nothing to learn from"
         )
-    draw.shuffle(groups)
-    return groups
 
 
-def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1) -> list[Group]:
+def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1) -> Iterator[Group]:
     """Groups of documents that the data has a teacher's score for, so without unjudged ones.
 
     One for every document of grade `relevant` or higher, with at most `count` drawn from those of
@@ -135,7 +160,7 @@ def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1)
         DataError: there is no such group.
     """
     draw = random.Random(seed)
-    groups = []
+    empty = True
     for query_id, judged in dataset.qrels.items():
         scores = dataset.teacher_scores[query_id]
         for doc_id, grade in judged.items():
@@ -143,23 +168,20 @@ def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1)
             if grade < relevant or not lower:
                 continue
             ids = [doc_id, *draw.sample(lower, min(len(lower), count))]
-            groups.append(
-                Group(
-                    dataset.queries[query_id].text,
-                    tuple(dataset.documents[id_] for id_ in ids),
-                    tuple(judged[id_] for id_ in ids),
-                    ("positive", *["judged"] * (len(ids) - 1)),
-                    tuple(scores[id_] for id_ in ids),
-                )
+            empty = False
+            yield Group(
+                dataset.queries[query_id].text,
+                tuple(dataset.documents[id_] for id_ in ids),
+                tuple(judged[id_] for id_ in ids),
+                ("positive", *["judged"] * (len(ids) - 1)),
+                tuple(scores[id_] for id_ in ids),
             )
-    if not groups:
+    if empty:
         raise DataError(
             f"{dataset.name}: no query has a document of grade {relevant} or higher and another "
             "judged lower, so the column teacher_score compares nothing; --teacher also scores "
             "unjudged documents"
         )
-    draw.shuffle(groups)
-    return groups
 
 
 def warmup_groups(
@@ -222,6 +244,7 @@ def _scorer(index: BM25Index) -> Callable[[str], Callable[[str], float]]:
 
 def _judged_group(
     documents: Mapping[str, Document],
+    ids: Sequence[str],
     asked: _Asked,
     positive: str,
     negatives: Negatives,
@@ -237,6 +260,7 @@ def _judged_group(
     rules = [asked.guarded(doc_id, positive, negatives) for doc_id in unjudged]
     others, kinds = _unjudged(
         documents,
+        ids,
         [doc_id for doc_id, rule in zip(unjudged, rules, strict=True) if rule is None],
         count=negatives.count - len(chosen),
         random_count=negatives.random,
@@ -257,6 +281,7 @@ def _judged_group(
 
 def _unjudged(
     documents: Mapping[str, Document],
+    ids: Sequence[str],
     hard: Sequence[str],
     *,
     count: int,
@@ -274,7 +299,6 @@ def _unjudged(
     candidates = [doc_id for doc_id in hard if doc_id not in refused and differs(doc_id)]
     chosen = draw.sample(candidates, min(len(candidates), max(count - random_count, 0)))
     kinds = ["hard"] * len(chosen)
-    ids = list(documents)
     taken = refused | set(chosen)
     for _ in range(20 * count):  # a corpus of a few documents may not have enough
         if len(chosen) >= count:
@@ -299,6 +323,7 @@ def _warmup_group(
     hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
     chosen, kinds = _unjudged(
         documents,
+        index.doc_ids,
         hits,
         count=negatives.count,
         random_count=negatives.random,

@@ -9,7 +9,7 @@ from ranker.dataset.file import CorpusFile
 from ranker.dataset.irds import IrDataset, looks_like_id
 from ranker.dataset.lines import STDIN
 from ranker.dataset.parts import file_format
-from ranker.dataset.problems import Problems
+from ranker.dataset.problems import Problems, streamed
 from ranker.dataset.source import Source
 from ranker.dataset.trec import TrecFolder
 from ranker.errors import DataError, MissingExtra, UsageError
@@ -88,7 +88,8 @@ def read_corpus(
         UsageError: an unknown format.
     """
     corpus = _source(source, format, judged=False)
-    return _documents(corpus, Problems(skip=skip_bad))
+    empty = f"{corpus.name}: the corpus is empty"
+    return streamed(corpus.documents, skip_bad=skip_bad, empty=empty)
 
 
 def splits(data: str | Path, *, format: str | None = None) -> tuple[str, ...]:
@@ -99,18 +100,6 @@ def splits(data: str | Path, *, format: str | None = None) -> tuple[str, ...]:
         UsageError: an unknown format.
     """
     return _source(data, format, judged=True).splits()
-
-
-def _documents(source: Source, problems: Problems) -> Iterator[Document]:
-    count = 0
-    for _, document in source.documents(problems):
-        if not problems.fatal:
-            count += 1
-            yield document
-    problems.check()
-    problems.warn()
-    if not count:
-        raise DataError(f"{source.name}: the corpus is empty ({problems.total} bad rows)")
 
 
 def _source(data: str | Path, format: str | None, *, judged: bool) -> Source:

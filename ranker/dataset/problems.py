@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from ranker.errors import DataError
 
-__all__ = ["BadRow", "Place", "Problems", "found", "gather", "parsed", "shown"]
+__all__ = ["BadRow", "Place", "Problems", "found", "gather", "parsed", "shown", "streamed"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +122,25 @@ def parsed(
             problems.add(place, bad)
         else:
             yield place, item
+
+
+def streamed(
+    read: Callable[[Problems], Iterable[tuple[Place, Item]]], *, skip_bad: bool, empty: str
+) -> Iterator[Item]:
+    """What `read` gives, for a strict reader up to the first bad row; then check.
+
+    Raises:
+        DataError: a strict reader met a bad row; or there was no item, which `empty` says.
+    """
+    problems, count = Problems(skip=skip_bad), 0
+    for _, item in read(problems):
+        if not problems.fatal:
+            count += 1
+            yield item
+    problems.check()
+    problems.warn()
+    if not count:
+        raise DataError(f"{empty} ({problems.total} bad rows)")
 
 
 def gather(

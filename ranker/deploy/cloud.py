@@ -53,28 +53,14 @@ def deploy_cloud(
         EndpointError: Vespa Cloud does not answer, or refuses; the message is its own.
     """
     app = Package.every(app)[0].path
-    if key is not None and not key.is_file():
-        raise UsageError(f"expected the tenant's API key as a PEM file: no file {key}")
-    cloud_class = _cloud_class()
     lines = _Lines(on_progress or silent)
-    # pyvespa prints; a library must not.
-    with contextlib.redirect_stdout(lines):
-        try:
-            cloud = cloud_class(
-                tenant=tenant,
-                application=application,
-                key_location=None if key is None else str(key),
-                application_root=str(app),
-                instance=instance,
-                output_file=lines,
-            )
-        except (ValueError, TypeError, OSError) as error:
-            raise UsageError(f"cannot use Vespa Cloud: {_line(error)}") from error
-        cloud.base_url = api or cloud.base_url
-        try:
+    cloud = _logged_in(app, key, lines, tenant=tenant, application=application, instance=instance)
+    cloud.base_url = api or cloud.base_url
+    try:
+        with contextlib.redirect_stdout(lines):
             url = str(cloud.deploy_from_disk(instance, app, region=region)).rstrip("/")
-        except Exception as error:  # pyvespa raises RuntimeError, HTTPError, TimeoutError, …
-            raise EndpointError(f"Vespa Cloud: {_line(error)}") from error
+    except Exception as error:  # pyvespa raises RuntimeError, HTTPError, TimeoutError, …
+        raise EndpointError(f"Vespa Cloud: {_line(error)}") from error
     identity = {"cert": Path(cloud.data_cert_path), "key": Path(cloud.data_key_path)}
     with Http(Endpoint.of(url, **identity)) as container:
         wait_for_container(container, wait_s=wait_s, say=on_progress or silent)
@@ -85,6 +71,24 @@ def deploy_cloud(
         f"--cert {cloud.data_cert_path} --key {cloud.data_key_path}",
         warnings=tuple(line for line in lines.said if line.startswith("WARNING")),
     )
+
+
+def _logged_in(app: Path, key: Path | None, lines: "_Lines", **names: str) -> Any:
+    """A client of pyvespa's; what it prints goes to `lines`, as a library must not print.
+
+    Raises:
+        UsageError: a name, the key or the certificate cannot be used.
+    """
+    if key is not None and not key.is_file():
+        raise UsageError(f"expected the tenant's API key as a PEM file: no file {key}")
+    cloud_class, location = _cloud_class(), None if key is None else str(key)
+    try:
+        with contextlib.redirect_stdout(lines):
+            return cloud_class(
+                key_location=location, application_root=str(app), output_file=lines, **names
+            )
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(f"cannot use Vespa Cloud: {_line(error)}") from error
 
 
 def _cloud_class() -> Any:

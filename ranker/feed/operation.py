@@ -1,7 +1,6 @@
 """A document as an operation of Vespa's document API, with its token ids; pure but for one file."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 from ranker.client import App
 from ranker.encode import legal_text, stored
-from ranker.errors import ArtifactError, DataError
-from ranker.files import write_failure
+from ranker.errors import DataError
+from ranker.files import new_file
 from ranker.manifest import Manifest
 from ranker.records import Document
 
@@ -113,20 +112,11 @@ def write_operations(documents: Iterable[Source], app: App, path: Path) -> int:
         DataError: a document's id cannot be one in Vespa.
         ArtifactError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for operation in operations(documents, app):
-                file.write(json.dumps(operation) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {write_failure(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as file:
+        for operation in operations(documents, app):
+            file.write(json.dumps(operation) + "\n")
+            count += 1
     return count
 
 

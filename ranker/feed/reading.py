@@ -7,8 +7,7 @@ from typing import Any
 
 from ranker.dataset import read_corpus
 from ranker.dataset.lines import STDIN, Lines
-from ranker.dataset.problems import BadRow, Place, Problems, found, parsed, shown
-from ranker.errors import DataError
+from ranker.dataset.problems import BadRow, Place, Problems, found, parsed, shown, streamed
 from ranker.feed.operation import SchemaDocument, Source
 
 __all__ = ["VESPA", "read_documents"]
@@ -35,7 +34,11 @@ def read_documents(
         UsageError: an unknown format.
     """
     if format == VESPA or (format is None and _is_vespa(data)):
-        return _vespa_lines(data, Problems(skip=skip_bad))
+        return streamed(
+            lambda problems: parsed(_rows(data, problems), _document, problems),
+            skip_bad=skip_bad,
+            empty=f"{data}: there are no documents",
+        )
     return iter(read_corpus(data, format=format, skip_bad=skip_bad))
 
 
@@ -50,18 +53,6 @@ def _is_vespa(data: str | Path) -> bool:
     except ValueError:
         return False
     return isinstance(row, dict) and isinstance(row.get("fields"), dict) and _id_of(row) is not None
-
-
-def _vespa_lines(data: str | Path, problems: Problems) -> Iterator[SchemaDocument]:
-    count = 0
-    for _, document in parsed(_rows(data, problems), _document, problems):
-        if not problems.fatal:
-            count += 1
-            yield document
-    problems.check()
-    problems.warn()
-    if not count:
-        raise DataError(f"{data}: there are no documents ({problems.total} bad rows)")
 
 
 def _rows(data: str | Path, problems: Problems) -> Iterator[tuple[Place, str]]:

@@ -11,7 +11,6 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -77,12 +76,7 @@ class Sender:
     def __enter__(self) -> "Sender":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._http.close()
 
     def send(self, doc_id: str, body: bytes) -> Outcome:

@@ -2,9 +2,11 @@
 
 import functools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import numpy as np
 
 from ranker.encode import Encoder
 from ranker.errors import DataError
@@ -12,6 +14,7 @@ from ranker.lexical import BM25Index
 from ranker.lint.collection import Collection
 from ranker.lint.finding import Example, Kind, Skipped, clip
 from ranker.records import Document
+from ranker.significance import intervals
 
 __all__ = ["DEPTH", "QUICK_DOCUMENTS", "Inspection"]
 
@@ -21,6 +24,8 @@ QUICK_DOCUMENTS = 20_000
 """A quick run leaves out what takes long in a larger corpus."""
 _RANKED_CELLS = 400_000_000
 _FEWEST_RANKED = 200
+_FEWEST_COMPARED = 10
+_RESAMPLES = 2_000
 
 Item = TypeVar("Item")
 
@@ -134,6 +139,17 @@ def sample(items: Iterable[Item], most: int) -> list[Item]:
         return everything
     rows = sorted(random.Random(0).sample(range(len(everything)), most))
     return [everything[row] for row in rows]
+
+
+def mean_difference(differences: Sequence[float]) -> tuple[float, float, float] | None:
+    """Mean of a difference that each query has one of, and its 95 % interval.
+
+    None where there are too few queries to tell.
+    """
+    if len(differences) < _FEWEST_COMPARED:
+        return None
+    low, high = intervals(np.array([differences]), resamples=_RESAMPLES)[0]
+    return float(np.mean(differences)), float(low), float(high)
 
 
 def part(count: int, total: int) -> str:

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from ranker.encode import document_text
 from ranker.lint.finding import Finding, Kind
-from ranker.lint.inspection import Inspection, part, percent, sample
-from ranker.significance import intervals
+from ranker.lint.inspection import Inspection, mean_difference, part, percent, sample
 
 __all__ = ["KINDS", "find"]
 
@@ -47,8 +46,6 @@ SEEN = 0.05
 LOST = 0.25
 """Share of lost tokens from which it is a warning."""
 QUERIES_CUT = 0.05
-FEWEST_QUERIES = 10
-RESAMPLES = 2_000
 MORE = 0.03
 """Difference of the lost shares from which it is told."""
 BINS = 30
@@ -153,10 +150,9 @@ def _answers(
     ]
     if not inspection.judged_negatives and inspection.ranked is None:
         inspection.skip("what answers lose", inspection.unranked, (ANSWERS_CUT,))
-    if len(differences) < FEWEST_QUERIES:
+    if (difference := mean_difference(differences)) is None:
         return
-    mean = float(np.mean(differences))
-    low, high = (float(end) for end in intervals(np.array([differences]), resamples=RESAMPLES)[0])
+    mean, low, high = difference
     figures = {"difference": mean, "interval": [low, high], "queries": len(differences)}
     inspection.figures["answers_cut"] = figures
     if mean < MORE or low <= 0:

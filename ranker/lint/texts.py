@@ -10,10 +10,9 @@ import numpy as np
 
 from ranker.lexical import terms
 from ranker.lint.finding import Finding, Kind, Severity, clip, first
-from ranker.lint.inspection import Inspection, headline, part
+from ranker.lint.inspection import Inspection, headline, mean_difference, part
 from ranker.lint.shingles import normalised
 from ranker.records import Document
-from ranker.significance import intervals
 
 __all__ = ["KINDS", "find"]
 
@@ -111,8 +110,6 @@ OFTEN = 0.2
 RARE = 0.005
 """Lost answers below this share of all change nothing."""
 TITLE_WORDS = 3
-FEWEST_QUERIES = 10
-RESAMPLES = 2_000
 TELLING = 0.5
 """Difference of mean length, in doublings, from which it is told."""
 
@@ -245,13 +242,12 @@ def _length_tells(inspection: Inspection) -> Iterator[Finding]:
         if answers and others:
             means = [_mean_length(documents[d] for d in side) for side in (answers, others)]
             differences.append(means[0] - means[1])
-    if len(differences) < FEWEST_QUERIES:
+    if (difference := mean_difference(differences)) is None:
         return
-    mean = float(np.mean(differences))
-    low, high = intervals(np.array([differences]), resamples=RESAMPLES)[0]
+    mean, low, high = difference
     if abs(mean) < TELLING or low <= 0 <= high:
         return
-    times = [2.0**value for value in (mean, low, high)]
+    times = [2.0**value for value in difference]
     yield LENGTH_TELLS.found(
         "warning",
         f"answers are {times[0]:.1f} times as long as documents judged not relevant "

@@ -1,7 +1,7 @@
 """The rank profiles of a model in somebody's application."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ranker import contract, profiles
 from ranker.bundle import Bundle
@@ -63,7 +63,7 @@ def write_profiles(
             rerank_count=weight.rerank_count,
         )
     theirs = Profile(name=base, phase="first", bm25_weight=0.0, logit_weight=0.0)
-    described = [_renamed(one, names[one.name]) for one in known.values()]
+    described = [replace(one, name=names[one.name]) for one in known.values()]
     kept = [one for one in described if one.name in texts]
     wanted = names[bundle.recommended_profile]
     if wanted not in texts:
@@ -111,13 +111,3 @@ def require_free(
         raise ArtifactError(
             f"schema {schema.name} has an onnx-model {model} already; give the model another --name"
         )
-
-
-def _renamed(profile: Profile, name: str) -> Profile:
-    return Profile(
-        name=name,
-        phase=profile.phase,
-        bm25_weight=profile.bm25_weight,
-        logit_weight=profile.logit_weight,
-        rerank_count=profile.rerank_count,
-    )

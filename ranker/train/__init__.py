@@ -2,7 +2,8 @@
 
 from ranker.train.arguments import TrainArguments
 from ranker.train.evidence import Provenance, provenance
+from ranker.train.processes import is_first
 from ranker.train.repeat import repeat
 from ranker.train.run import train
 
-__all__ = ["Provenance", "TrainArguments", "provenance", "repeat", "train"]
+__all__ = ["Provenance", "TrainArguments", "is_first", "provenance", "repeat", "train"]

@@ -34,6 +34,10 @@ class TrainArguments:
         skip_top: unjudged documents among so many of the best are no negatives.
         margin: nor are those with more than this many times the positive's BM25 score; None for
             no such limit.
+        refresh: choose the hard negatives of an epoch by what the model has learned by then: from
+            the half of BM25's best that it ranks higher.
+        logit_margin: with `refresh`, unjudged documents whose logit is above that of the positive
+            minus this are no negatives; None for no such limit.
         warmup: whether a first stage learns from the corpus alone.
         warmup_steps: steps of that stage.
         warmup_learning_rate: its peak.
@@ -47,11 +51,14 @@ class TrainArguments:
         clip: largest norm of the gradient.
         dropout: of the hidden states while training; attention has none.
         freeze: parts of the encoder that keep their weights.
+        lora: rank of the adapters that learn in place of the encoder's weights; 0 for none.
+        accumulate: parts that a step is computed in, one after the other, for less memory.
+        gradient_checkpointing: compute activations twice instead of keeping them, for less memory.
         held_out: share of the judged queries that training does not see.
         evaluations: how often nDCG@10 is measured in an epoch.
         patience: evaluations without a better nDCG@10 before training stops.
         cv: folds of the cross-validation; 0 for none.
-        precision: auto takes bfloat16 where the machine has it in hardware.
+        precision: auto takes bfloat16 where the machine has it in hardware; fp16 is for GPUs.
         seed: of everything that is drawn.
     """
 
@@ -69,6 +76,8 @@ class TrainArguments:
     depth: int = 60
     skip_top: int = 0
     margin: float | None = None
+    refresh: bool = False
+    logit_margin: float | None = None
     warmup: bool = False
     warmup_steps: int = 300
     warmup_learning_rate: float = 1e-4
@@ -81,11 +90,14 @@ class TrainArguments:
     clip: float = 1.0
     dropout: float = 0.1
     freeze: Literal["none", "embeddings", "base"] = "none"
+    lora: int = 0
+    accumulate: int = 1
+    gradient_checkpointing: bool = False
     held_out: float = 0.2
     evaluations: int = 1
     patience: int = 2
     cv: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -101,6 +113,14 @@ class TrainArguments:
             )
         if self.skip_top >= self.depth:
             problems.append(f"skip_top {self.skip_top} leaves nothing of depth {self.depth}")
+        if self.logit_margin is not None and not self.refresh:
+            problems.append("logit_margin needs refresh: without it no logits are there")
+        if self.refresh and self.loss in TAUGHT and self.teacher is None:
+            problems.append(f"{self.loss} on scores of the data takes no negatives to refresh")
+        if self.refresh and self.depth < 2:
+            problems.append("refresh needs a depth of at least 2")
+        if self.lora and self.freeze != "none":
+            problems.append("lora keeps the encoder's weights by itself; leave freeze at none")
         if self.teacher is not None and self.loss not in TAUGHT:
             known = " or ".join(sorted(TAUGHT))
             problems.append(f"the loss {self.loss} has no use for a teacher; choose {known}")
@@ -122,6 +142,9 @@ def _one_of(*values: str) -> Any:
 
 _RULES = [
     *[(name, "at least 1", _at_least(1)) for name in ("groups", "negatives", "depth", "patience")],
+    ("accumulate", "at least 1", _at_least(1)),
+    ("lora", "0 or more", _at_least(0)),
+    ("logit_margin", "finite", lambda value: value is None or math.isfinite(value)),
     ("relevant", "at least 1", _at_least(1)),
     *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
     *[(name, "at least 1", _at_least(1)) for name in ("synthetic_rank", "synthetic_steps")],
@@ -139,5 +162,5 @@ _RULES = [
     ("held_out", "between 0 and 1", lambda value: 0 < value < 1),
     ("schedule", "linear or cosine", _one_of("linear", "cosine")),
     ("freeze", "none, embeddings or base", _one_of("none", "embeddings", "base")),
-    ("precision", "auto, fp32 or bf16", _one_of("auto", "fp32", "bf16")),
+    ("precision", "auto, fp32, bf16 or fp16", _one_of("auto", "fp32", "bf16", "fp16")),
 ]

@@ -1,118 +1,155 @@
-"""Groups as tensors: tokenized once, batched by length, in an order that the seed decides."""
+"""Batches by length, in an order that the seed decides, made epoch by epoch."""
 
+import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ranker.dataset.groups import Group
-from ranker.encode import Encoder, document_text, pair_inputs
+from ranker.dataset.groups import Group, count_negatives
+from ranker.encode import pair_inputs
 from ranker.errors import require
 from ranker.model import tensors
+from ranker.spec import TokenSpec
+from ranker.train.rows import EncodedGroup, GroupRows
 
-__all__ = ["Batches", "EncodedGroup", "encode_groups", "plan"]
+__all__ = ["Batches", "inputs_of", "plan"]
 
 POOL = 16
 """Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedGroup:
-    """A group as token ids; `target` is what the loss takes: grades, or a teacher's scores."""
-
-    query_ids: list[int]
-    documents_ids: list[list[int]]
-    target: tuple[float, ...]
-
-    @property
-    def length(self) -> int:
-        """Tokens of its longest pair."""
-        return len(self.query_ids) + max(len(ids) for ids in self.documents_ids)
+GroupsOf = Callable[[int], Iterable[Sequence[Group]]]
+"""The groups of an epoch, from 0, in chunks; called once an epoch, when its first step is due."""
 
 
-def encode_groups(groups: Sequence[Group], encoder: Encoder) -> list[EncodedGroup]:
-    """Token ids of all groups; each different text is tokenized once."""
-    queries = list(dict.fromkeys(group.query for group in groups))
-    query_ids = dict(zip(queries, encoder.queries_ids(queries), strict=True))
-    texts = list(
-        dict.fromkeys(document_text(d, encoder.spec) for group in groups for d in group.documents)
-    )
-    text_ids = dict(zip(texts, encoder.texts_ids(texts), strict=True))
-    return [
-        EncodedGroup(
-            query_ids[group.query],
-            [text_ids[document_text(document, encoder.spec)] for document in group.documents],
-            group.relevance if group.teacher_scores is None else group.teacher_scores,
-        )
-        for group in groups
-    ]
-
-
-def plan(groups: Sequence[EncodedGroup], *, size: int, seed: int) -> list[list[EncodedGroup]]:
-    """Batches of `size` groups of like length, shuffled."""
+def plan(lengths: npt.NDArray[np.int32], *, size: int, seed: int) -> list[npt.NDArray[np.int32]]:
+    """Numbers of groups of like length, `size` to a batch, shuffled."""
     draw = random.Random(seed)
-    order = list(groups)
+    order = list(range(len(lengths)))
     draw.shuffle(order)
     batches = []
     for start in range(0, len(order), size * POOL):
-        pool = sorted(order[start : start + size * POOL], key=lambda group: group.length)
-        batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+        pool = sorted(order[start : start + size * POOL], key=lengths.__getitem__)
+        batches += [np.array(pool[at : at + size], np.int32) for at in range(0, len(pool), size)]
     draw.shuffle(batches)
     return batches
 
 
 class Batches:
-    """A dataset whose items are whole batches, ready for the model and the loss.
-
-    An item holds `chunks`, the model's inputs [pairs, positions] of pairs of like length;
-    `order`, where each pair of the chunks belongs; and `target` and `mask`
-    [groups, documents], whose True cells are the pairs in row order.
+    """A dataset whose items are ready for the model and the loss: a step, or a part of one.
 
     Args:
-        batches: groups of each step.
-        encoder: the contract.
+        groups_of: the groups of an epoch, as many in each.
+        rows: holds those of one epoch at a time.
+        spec: the contract.
+        size: groups in a step.
+        seed: of the order.
+        epochs: how many; None for as many as `steps` take.
+        steps: most steps.
         chunk: pairs computed together.  The documents of a group differ in length, so a CPU,
             which gains nothing from size, saves the padding: 45 % of the positions of a step.
+        parts: items that make up a step, computed one after the other.
+        share: which of how many shares of every part are this process's.
     """
 
     def __init__(
-        self, batches: Sequence[Sequence[EncodedGroup]], encoder: Encoder, *, chunk: int
+        self,
+        groups_of: GroupsOf,
+        rows: GroupRows,
+        spec: TokenSpec,
+        *,
+        size: int,
+        seed: int,
+        epochs: int | None,
+        steps: int | None = None,
+        chunk: int,
+        parts: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._batches = batches
-        self._spec = encoder.spec
-        self._chunk = chunk
+        self._groups_of, self._rows, self._spec = groups_of, rows, spec
+        self._size, self._seed, self._chunk = size, seed, chunk
+        self._parts, self._share = parts, share
+        self._counts: list[dict[str, int]] = []
+        self._turn_to(0)
+        self.per_epoch = len(self._plan)
+        limits = [epochs and epochs * self.per_epoch, steps]
+        self.steps = min(limit for limit in limits if limit is not None)
 
     def __len__(self) -> int:
-        """Number of batches, which is the number of steps."""
-        return len(self._batches)
+        """Number of items."""
+        return self.steps * self._parts
 
     def __getitem__(self, at: int) -> dict[str, Any]:
-        """The batch of one step, on the CPU."""
-        torch = require("torch", extra="train")
-        batch = self._batches[at]
-        documents = [ids for group in batch for ids in group.documents_ids]
-        queries = [group.query_ids for group in batch for _ in group.documents_ids]
-        width = max(len(group.target) for group in batch)
-        target = np.zeros((len(batch), width), dtype=np.float32)
-        mask = np.zeros((len(batch), width), dtype=bool)
-        for row, group in enumerate(batch):
-            target[row, : len(group.target)] = group.target
-            mask[row, : len(group.target)] = True
-        order = sorted(range(len(queries)), key=lambda n: len(queries[n]) + len(documents[n]))
-        return {
-            "chunks": [
-                self._inputs(queries, documents, order[at : at + self._chunk])
-                for at in range(0, len(order), self._chunk)
-            ],
-            "order": torch.tensor(order),
-            "target": torch.from_numpy(target),
-            "mask": torch.from_numpy(mask),
-        }
+        """An item, on the CPU.
 
-    def _inputs(
-        self, queries: list[list[int]], documents: list[list[int]], rows: list[int]
-    ) -> dict[str, Any]:
-        inputs = pair_inputs(self._spec, [queries[n] for n in rows], [documents[n] for n in rows])
-        return tensors(inputs, self._spec, "cpu")
+        It holds `chunks`, the model's inputs [pairs, positions] of pairs of like length; `order`,
+        where each pair of the chunks belongs; `target` and `mask` [groups, documents], whose
+        True cells are the pairs in row order; and `weight`, by which the mean loss of the item is
+        multiplied so that the mean over a step's items is the step's mean over its groups.
+        """
+        step, part = divmod(at, self._parts)
+        epoch, within = divmod(step, self.per_epoch)
+        self._turn_to(epoch)
+        batch = self._plan[within]
+        place, places = part * self._share[1] + self._share[0], self._parts * self._share[1]
+        own = batch[place::places]
+        weight = len(own) * places / len(batch)
+        # Fewer groups than places: a group that does not count, so that all processes keep step.
+        numbers = own if len(own) else batch[:1]
+        item = inputs_of([self._rows[n] for n in numbers], self._spec, chunk=self._chunk)
+        return {**item, "weight": weight}
+
+    def documents_by_source(self, steps: int) -> dict[str, int]:
+        """How many documents of each source so many steps were drawn from, by whole epochs."""
+        epochs = math.ceil(steps / self.per_epoch)
+        if epochs:
+            self._turn_to(epochs - 1)  # a stage that went on at its end has not come by them
+        total: Counter[str] = Counter()
+        for counts in self._counts[:epochs]:
+            total.update(counts)
+        return dict(sorted(total.items()))
+
+    def _turn_to(self, epoch: int) -> None:
+        while len(self._counts) <= epoch:
+            turn = len(self._counts)
+            counts: Counter[str] = Counter()
+            self._rows.fill(_counted(self._groups_of(turn), counts))
+            self._counts.append(counts)
+            self._plan = plan(self._rows.lengths(), size=self._size, seed=self._seed + turn)
+
+
+def inputs_of(batch: Sequence[EncodedGroup], spec: TokenSpec, *, chunk: int) -> dict[str, Any]:
+    """`chunks`, `order`, `target` and `mask` of an item of `Batches`."""
+    torch = require("torch", extra="train")
+    documents = [ids for group in batch for ids in group.documents_ids]
+    queries = [group.query_ids for group in batch for _ in group.documents_ids]
+    width = max(len(group.target) for group in batch)
+    target = np.zeros((len(batch), width), dtype=np.float32)
+    mask = np.zeros((len(batch), width), dtype=bool)
+    for row, group in enumerate(batch):
+        target[row, : len(group.target)] = group.target
+        mask[row, : len(group.target)] = True
+    order = sorted(range(len(queries)), key=lambda n: len(queries[n]) + len(documents[n]))
+    together = [order[at : at + chunk] for at in range(0, len(order), chunk)]
+    return {
+        "chunks": [
+            tensors(
+                pair_inputs(spec, [queries[n] for n in rows], [documents[n] for n in rows]),
+                spec,
+                "cpu",
+            )
+            for rows in together
+        ],
+        "order": torch.tensor(order),
+        "target": torch.from_numpy(target),
+        "mask": torch.from_numpy(mask),
+    }
+
+
+def _counted(chunks: Iterable[Sequence[Group]], counts: Counter[str]) -> Iterator[Sequence[Group]]:
+    for groups in chunks:
+        counts.update(count_negatives(groups))
+        yield groups

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 from ranker.blend import blend_run, learn_weight
 from ranker.dataset import Dataset
 from ranker.dataset.folds import fold_of_queries
-from ranker.files import write_json
 from ranker.gate import judge
 from ranker.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.train.folds import Fold, FoldRun
+from ranker.train.held_out import depth_for
 from ranker.train.loop import BEST, StageResult
-from ranker.train.stages import FINAL_DEPTH, Stages
+from ranker.train.stages import Stages, saved_run
 from ranker.train.workers import run_folds
 
 __all__ = ["CrossValidation", "cross_validate"]
@@ -93,18 +93,18 @@ def cross_validate(
     """
     arguments = stages.arguments
     numbers = fold_of_queries(dataset, folds=arguments.cv, seed=arguments.seed)
-    depth = max(20, min(FINAL_DEPTH, PAIRS // len(dataset.qrels)))
+    depth = depth_for(len(dataset.qrels), pairs=PAIRS)
     queries = stages.queries(dataset, depth)
     _, forward = stages.start()
     runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = _saved(work / "base.json", lambda: queries.logits(forward))
+    runs["base"] = saved_run(work / "base.json", lambda: queries.logits(forward))
     before: list[StageResult] = []
     weights = None
     for result in stages.without_judgements(forward, work):
         before.append(result)
         weights = work / result.stage / BEST
         name = "warmed" if result.stage == "warmup" else result.stage
-        runs[name] = _saved(work / f"{name}.json", lambda: queries.logits(forward))
+        runs[name] = saved_run(work / f"{name}.json", lambda: queries.logits(forward))
     run = FoldRun(dataset, work, weights, depth)
     records = run_folds(stages, _folds(numbers, arguments.cv), run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
@@ -150,14 +150,6 @@ def _add_figures(
             name: statistics.fmean(row[id_] for id_ in row if numbers[id_] == number)
             for name, row in values.items()
         }
-
-
-def _saved(path: Path, compute: Callable[[], Run]) -> Run:
-    """A run from its file, or computed and saved there."""
-    if not path.is_file():
-        write_json(path, compute())
-    found: Run = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _run_file(run: Run, name: str) -> str:

@@ -12,6 +12,7 @@ from ranker.dataset import Dataset, split_queries
 from ranker.dataset.held_out import with_queries
 from ranker.errors import DataError
 from ranker.files import write_json
+from ranker.train import processes
 from ranker.train.stages import Stages
 
 __all__ = ["Fold", "FoldRun", "run_fold"]
@@ -90,7 +91,8 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
                 f"{fold.name}: {error}; fewer folds leave more to learn from"
             ) from error
     watched = stages.queries(inner)
-    weight = learn_weight(watched.qrels, watched.bm25, watched.logits(forward))
+    logits = processes.by_first(lambda: watched.logits(forward))
+    weight = learn_weight(watched.qrels, watched.bm25, logits)
     own = stages.queries(with_queries(dataset, fold.query_ids, side=fold.name), run.depth)
     record = {
         "fold": fold.number,
@@ -103,9 +105,9 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
         "blend_weight": weight,
         "history": result.history if result else [],
         "evaluations": result.evaluations if result else [],
-        "documents_by_source": stages.sources.pop(fold.name, {}),
-        "logits": own.logits(forward),
+        "documents_by_source": result.documents_by_source if result else {},
+        "logits": processes.by_first(lambda: own.logits(forward)),
         "seconds": round(time.monotonic() - began, 1),
     }
-    write_json(run.file(fold), record)
-    shutil.rmtree(work, ignore_errors=True)
+    processes.by_first(lambda: write_json(run.file(fold), record))
+    processes.by_first(lambda: shutil.rmtree(work, ignore_errors=True))

@@ -9,7 +9,15 @@ from ranker.lexical import BM25Index
 from ranker.measures import ndcg_at_10
 from ranker.model import predict
 
-__all__ = ["HeldOutQueries"]
+__all__ = ["HeldOutQueries", "depth_for"]
+
+FINAL_DEPTH = 100
+"""Documents that are reranked at serving."""
+
+
+def depth_for(queries: int, *, pairs: int, least: int = 20) -> int:
+    """Documents to rerank for each query: as at serving, or fewer to score so many pairs in all."""
+    return max(least, min(FINAL_DEPTH, pairs // queries))
 
 
 class HeldOutQueries:
@@ -20,35 +28,47 @@ class HeldOutQueries:
         index: BM25 over the corpus.
         encoder: the contract.
         depth: documents to rerank for a query.
-        bf16: whether the model computes in bfloat16.
+        precision: in which the model computes: fp32, bf16 or fp16.
+        with_judged: rerank the judged documents too, wherever BM25 has them.
     """
 
     def __init__(
-        self, dataset: Dataset, index: BM25Index, encoder: Encoder, *, depth: int, bf16: bool
+        self,
+        dataset: Dataset,
+        index: BM25Index,
+        encoder: Encoder,
+        *,
+        depth: int,
+        precision: str,
+        with_judged: bool = False,
     ) -> None:
         self.qrels: Mapping[str, Mapping[str, int]] = dataset.qrels
         self.bm25 = {
             query_id: dict(index.search(dataset.queries[query_id].text, depth))
             for query_id in dataset.qrels
         }
+        self._reranked = {
+            query_id: list(dict.fromkeys([*row, *(dataset.qrels[query_id] if with_judged else ())]))
+            for query_id, row in self.bm25.items()
+        }
         self._encoder = encoder
-        self._bf16 = bf16
+        self._precision = precision
         queries = list(dataset.qrels)
         texts = [dataset.queries[query_id].text for query_id in queries]
         self._query_ids = dict(zip(queries, encoder.queries_ids(texts), strict=True))
-        needed = sorted({doc_id for row in self.bm25.values() for doc_id in row})
+        needed = sorted({doc_id for row in self._reranked.values() for doc_id in row})
         rows = encoder.documents_ids([dataset.documents[doc_id] for doc_id in needed])
         self._document_ids = dict(zip(needed, rows, strict=True))
 
     def logits(self, forward: Any) -> dict[str, dict[str, float]]:
-        """The model's logit for every document of every query's first phase."""
-        pairs = [(query_id, doc_id) for query_id, row in self.bm25.items() for doc_id in row]
+        """The model's logit for every document that is reranked, by query."""
+        pairs = [(query_id, doc_id) for query_id, row in self._reranked.items() for doc_id in row]
         scores = predict(
             forward,
             self._encoder.spec,
             [self._query_ids[query_id] for query_id, _ in pairs],
             [self._document_ids[doc_id] for _, doc_id in pairs],
-            bf16=self._bf16,
+            precision=self._precision,
         )
         run: dict[str, dict[str, float]] = {query_id: {} for query_id in self.bm25}
         for (query_id, doc_id), score in zip(pairs, scores, strict=True):

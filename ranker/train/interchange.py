@@ -12,7 +12,6 @@ separator.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +22,20 @@ import numpy as np
 from ranker.bundle import Checkpoint
 from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder, ModelInputs, pair_inputs
-from ranker.errors import ExportError, require
+from ranker.errors import ArtifactError, ExportError, TrainError, require
 from ranker.files import read_json, write_text
 from ranker.forward import forward_of
 from ranker.model import Base, load_weights, open_base, tensors
 from ranker.spec import TokenSpec
-from ranker.train.evidence import base_evidence
+from ranker.train.origin import HUB_ID, check_files, evidence, first_line, kept, locate
 
-__all__ = ["TOLERANCE", "is_cross_encoder", "open_cross_encoder", "origin_card", "save_model"]
+__all__ = [
+    "TOLERANCE",
+    "is_cross_encoder",
+    "open_cross_encoder",
+    "open_origin",
+    "save_model",
+]
 
 TOLERANCE = 1e-4
 """Largest difference of a logit between ranker's forward and the library's that is let through."""
@@ -43,9 +48,6 @@ _RISING = {"Identity", "Sigmoid", "Tanh"}
 
 _WHAT = "cross-encoder"
 _HEAD = "ForSequenceClassification"
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
-_OLD_WEIGHTS = ["pytorch_model*.bin"]
 _LONG = " ".join(f"a long text has {number} words and more," for number in range(40))
 _TEXTS = [
     ("what is a cross-encoder?", "A model that reads a query and a document together."),
@@ -62,25 +64,27 @@ def is_cross_encoder(source: Path) -> bool:
     if source.exists():
         ours = any((source / name).exists() for name in (Checkpoint.MARKER, "spec.json"))
         return (source / "config.json").is_file() and not ours
-    return bool(_HUB_ID.fullmatch(source.as_posix()))
+    return bool(HUB_ID.fullmatch(source.as_posix()))
 
 
 def open_cross_encoder(
     source: str | Path,
     *,
+    revision: str | None = None,
     query_slots: int = 32,
     document_slots: int = 96,
     text_fields: Sequence[str] = ("title", "text"),
 ) -> Checkpoint:
     """A trained cross-encoder of one logit as a checkpoint that can be exported.
 
-    Its `training` holds no training but an `origin`: name, revision, licence, hashes of the
-    files, and the activation that its own library puts on the logit.  The blend's weight is 1.0,
-    since nobody learned one.
+    Its `training` holds no training but an `origin`: name, source (the folder or hub id),
+    revision, licence, hashes of the files, the activation that its own library puts on the logit,
+    and cautions in words.  The blend's weight is 1.0, since nobody learned one.
 
     Args:
         source: folder of transformers or sentence-transformers (with or without modules.json), or
             a Hugging Face id.
+        revision: of a Hugging Face id; the newest by default.
         query_slots: positions of the query part.
         document_slots: positions of the document part.
         text_fields: fields of a document, in the order in which the model sees them.
@@ -88,21 +92,14 @@ def open_cross_encoder(
     Raises:
         ExportError: it is no cross-encoder of one logit, or its own library computes something
             else than ranker would serve.
-        ArtifactError: its weights cannot be read, or its head is not among them.
-        TrainError: its configuration or tokenizer cannot be read.
+        ArtifactError: its files cannot be read, or its head is not among the weights.
         SpecError: the slots do not fit it.
         MissingExtra: transformers is not installed.
     """
-    name, folder = _located(source)
-    _check_configuration(name, read_json(folder / "config.json", what=_WHAT))
-    base = replace(open_base(str(folder)), name=name)
-    if base.config.num_labels != 1:
-        labels = ", ".join(str(label) for label in base.config.id2label.values())
-        raise ExportError(
-            f"{name}: expected a head of one label, a relevance score, got "
-            f"{base.config.num_labels} ({labels[:80]}): a classifier; name a cross-encoder of one "
-            "logit, or train one from this: `ranker train --base`"
-        )
+    name, folder = locate(source, revision)
+    _check_configuration(name, _values(folder / "config.json"))
+    base = _base(name, folder)
+    _check_labels(name, base.config)
     activation = _activation(name, folder)
     tokenizer = _tokenizer(name, base)
     spec = base.spec(
@@ -110,40 +107,42 @@ def open_cross_encoder(
     )
     if "token_type_ids" not in tokenizer.model_input_names:
         spec = replace(spec, segments=False)  # it has them, but is never told of a second one
+    _check_vocabulary(name, base.tokenizer_json, spec)
     _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
     training = {
         "blend_weight": 1.0,
         "recommended_profile": "cross",
         "arguments": {"base": name},
-        "origin": {**_evidence(name, base), "activation": activation},
+        "origin": {
+            **evidence(name, base),
+            "activation": activation,
+            "cautions": _cautions(base.config, folder, tokenizer, spec),
+        },
     }
     return Checkpoint(folder, spec, base.tokenizer_json, training)
 
 
-def origin_card(origin: Mapping[str, Any], name: str) -> str:
-    """The README.md of a bundle whose model others trained: where from, and what is not known.
+def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) -> Checkpoint:
+    """The cross-encoder that a bundle was exported from, if that is what lies at `source`.
 
     Args:
-        origin: as `open_cross_encoder` records it.
-        name: of the bundle.
+        origin: as the bundle records it.
+        source: where to look: a folder, or a Hugging Face id, of which only the user's cache is
+            asked, for the recorded revision.
+        spec: the bundle's contract.
+
+    Raises:
+        ArtifactError: there is nothing, or another model.
+        RankerError: it is the right one, and cannot be opened; as `open_cross_encoder`.
     """
-    fields = {"license": origin["license"], "pipeline_tag": "text-ranking"}
-    if not origin["folder"]:
-        fields["base_model"] = origin["name"]
-    files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
-    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
-    parts = [
-        "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
-        f"# {name}",
-        f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged: others "
-        "trained it. Its output is the raw logit; sentence-transformers puts "
-        f"`{origin['activation']}` on it.",
-        "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
-        "Nobody learned a weight for the blend, so it is 1; `ranker train` learns it.",
-        "## Files it was made from (SHA-256)",
-        "\n".join(files),
-    ]
-    return "\n\n".join(parts) + "\n"
+    folder = kept(str(source), origin["revision"])
+    check_files(folder, origin)
+    return open_cross_encoder(
+        folder,
+        query_slots=spec.query_slots,
+        document_slots=spec.document_slots,
+        text_fields=spec.text_fields,
+    )
 
 
 def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
@@ -162,48 +161,10 @@ def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
     write_text(folder / "tokenizer.json", base.tokenizer_json)
 
 
-def _located(source: str | Path) -> tuple[str, Path]:
-    """The model's name, and the folder with its files; a hub id's are brought here.
-
-    Raises:
-        ExportError: there is no such folder, and the hub does not have it or cannot be reached.
-    """
-    path = Path(source)
-    if path.is_dir():
-        return path.resolve().name, path
-    name = path.as_posix()
-    hub = require("huggingface_hub", extra="export")
-    try:
-        folder = Path(_snapshot(hub, name, _HUB_FILES))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(_snapshot(hub, name, [*_HUB_FILES, *_OLD_WEIGHTS]))
-    except Exception as error:  # the hub's client raises errors of several libraries
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(
-            f"{name}: expected a folder, or a Hugging Face id that can be reached; {reason}"
-        ) from error
-    return name, folder
-
-
-def _snapshot(hub: Any, name: str, patterns: Sequence[str]) -> str:
-    """The folder of a hub model's own files, without those below (ONNX and other formats)."""
-    folder: str = hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"])
-    return folder
-
-
-def _evidence(name: str, base: Base) -> dict[str, Any]:
-    """Name, revision, licence and file hashes; a hub's snapshot folder is named by its commit."""
-    evidence = base_evidence(base)
-    folder = Path(base.source)
-    if folder.name != name and folder.parent.name == "snapshots":
-        evidence |= {"folder": False, "revision": folder.name}
-    return evidence | {"name": name}
-
-
-def _check_configuration(name: str, config: Any) -> None:
+def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
     """Refuse what is no sequence classification of transformers' own."""
-    architectures = config.get("architectures") if isinstance(config, dict) else None
-    found = str((architectures or ["none"])[0])
+    architectures = config.get("architectures") or "none"
+    found = str(architectures[0] if isinstance(architectures, list) else architectures)
     if not found.endswith(_HEAD):
         raise ExportError(
             f"{name}: expected a cross-encoder (an architecture ...{_HEAD} with one label), got "
@@ -217,6 +178,92 @@ def _check_configuration(name: str, config: Any) -> None:
         )
 
 
+def _check_labels(name: str, config: Any) -> None:
+    """Refuse a head of several values."""
+    if config.num_labels == 1:
+        return
+    labels = ", ".join(str(label) for label in config.id2label.values())
+    kind = "a regression of several values"
+    if config.problem_type != "regression":
+        kind = "a classifier"
+    raise ExportError(
+        f"{name}: expected a head of one label, a relevance score, got {config.num_labels} "
+        f"({labels[:80]}): {kind}; name a cross-encoder of one logit, or train one from this: "
+        "`ranker train --base`"
+    )
+
+
+def _check_vocabulary(name: str, tokenizer_json: str, spec: TokenSpec) -> None:
+    """Refuse a tokenizer that makes ids of a text for which the model has no embedding."""
+    content = json.loads(tokenizer_json)
+    vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    pieces = (
+        vocabulary
+        if isinstance(vocabulary, dict)
+        else {p: i for i, (p, _) in enumerate(vocabulary)}
+    )
+    ids = {**pieces, **{token["content"]: token["id"] for token in added}}
+    specials = {token["content"] for token in added if token["special"]}  # in no text
+    outside = {piece: i for piece, i in ids.items() if i >= spec.vocabulary_size}
+    outside = {piece: i for piece, i in outside.items() if piece not in specials}
+    if outside:
+        piece = min(outside, key=lambda piece: outside[piece])
+        raise ExportError(
+            f"{name}: its tokenizer makes ids that the model has no embedding for ({len(outside)}, "
+            f"the first: {outside[piece]} of {piece!r}; config.json has a vocab_size of "
+            f"{spec.vocabulary_size}), so a text with one could not be scored; put the tokenizer "
+            "there that it was trained with"
+        )
+
+
+def _cautions(config: Any, folder: Path, tokenizer: Any, spec: TokenSpec) -> list[str]:
+    """What may surprise of a model that is served all the same, in words."""
+    cautions = []
+    saved = _values(folder / _TRANSFORMER).get("max_seq_length")
+    longest = min(tokenizer.model_max_length, saved if isinstance(saved, int) else spec.length)
+    if longest < spec.length:
+        cautions.append(
+            f"its own library cuts a pair to {longest} tokens and may not have seen longer ones in "
+            f"training; the slots hold {spec.length} (--query-slots, --document-slots)"
+        )
+    if config.problem_type == "regression":
+        cautions.append(
+            "config.json calls its logit a regression's value; that it is the relevance of a "
+            "document to a query, not the estimate of something else, is for you to know"
+        )
+    return cautions
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file; empty where there is none.
+
+    Raises:
+        ArtifactError: the file is something else.
+    """
+    value = read_json(path, what=_WHAT) if path.exists() or path.name == "config.json" else {}
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path}: expected a JSON object, got a {type(value).__name__}")
+    return value
+
+
+def _base(name: str, folder: Path) -> Base:
+    """The model's configuration and tokenizer, which the library may have to make anew.
+
+    Raises:
+        ExportError: they cannot be read.
+    """
+    try:
+        return replace(open_base(str(folder)), name=name)
+    except TrainError as error:
+        reason = str(error).removeprefix(f"base model {str(folder)!r}").rstrip(": ")
+        if "no tokenizer.json" in reason:
+            reason += (
+                "; where its own library can read it, save it with one: "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        raise ExportError(f"{name}{reason}") from error
+
+
 def _activation(name: str, folder: Path) -> str:
     """What sentence-transformers puts on the logit, in the order in which it looks for it.
 
@@ -224,15 +271,13 @@ def _activation(name: str, folder: Path) -> str:
         ExportError: its score is not the logit up to a rising function, or texts are changed
             before they are tokenized.
     """
-    config = read_json(folder / "config.json", what=_WHAT)
-    modules, saved, transformer = (
-        read_json(folder / file, what=_WHAT) if (folder / file).is_file() else {}
-        for file in ("modules.json", "config_sentence_transformers.json", _TRANSFORMER)
-    )
-    _check_modules(name, modules, saved, transformer)
+    config = _values(folder / "config.json")
+    saved = _values(folder / "config_sentence_transformers.json")
+    modules = _check_modules(name, folder, saved)
+    own = config.get("sentence_transformers")
     found = str(
         (saved.get("activation_fn") if modules else None)
-        or (config.get("sentence_transformers") or {}).get("activation_fn")
+        or (own.get("activation_fn") if isinstance(own, dict) else None)
         or config.get("sbert_ce_default_activation_function")
         or SIGMOID
     )
@@ -244,31 +289,46 @@ def _activation(name: str, folder: Path) -> str:
     return found
 
 
-def _check_modules(name: str, modules: Any, saved: Any, transformer: Any) -> None:
-    """Refuse a sentence-transformers model that is more than the one transformers model."""
-    kinds = [(str(row["type"]).rsplit(".", 1)[-1], row["path"]) for row in modules or []]
+def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
+    """Refuse a sentence-transformers model that is more than the one transformers model.
+
+    Returns:
+        Whether it has a modules.json.
+    """
+    path = folder / "modules.json"
+    modules = read_json(path, what=_WHAT) if path.exists() else []
+    rows = [row if isinstance(row, dict) else {"type": row} for row in modules]
+    kinds = [(str(row.get("type")).rsplit(".", 1)[-1], row.get("path")) for row in rows]
     if kinds and kinds != [("Transformer", "")]:
         shown = ", ".join(kind for kind, _ in kinds)
         raise ExportError(
             f"{name}: expected one module, a Transformer beside modules.json, got {shown}; ranker "
             "serves a sequence classification's logit and nothing after it"
         )
-    if saved.get("default_prompt_name") or transformer.get("do_lower_case"):
+    lower = _values(folder / _TRANSFORMER).get("do_lower_case", False)
+    if saved.get("default_prompt_name") or lower:
         raise ExportError(
             f"{name}: it changes texts before it tokenizes them (default_prompt_name "
-            f"{saved.get('default_prompt_name')!r}, do_lower_case "
-            f"{transformer.get('do_lower_case', False)}), which Vespa would not do"
+            f"{saved.get('default_prompt_name')!r}, do_lower_case {lower}), which Vespa would not "
+            "do"
         )
+    return bool(kinds)
 
 
 def _tokenizer(name: str, base: Base) -> Any:
     """The library's own tokenizer, which cuts on the right as the contract does.
 
     Raises:
-        ExportError: it is a slow one, in Python.
+        ExportError: it is a slow one, in Python, or cannot be read.
     """
     transformers = require("transformers", extra="train")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base.source, trust_remote_code=False)
+    except Exception as error:  # whatever its files make the library's code raise
+        raise ExportError(
+            f"{name}: transformers cannot read its tokenizer (tokenizer.json, "
+            f"tokenizer_config.json): {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not tokenizer.is_fast:
         raise ExportError(
             f"{name}: expected a tokenizer of the library `tokenizers`, got the slow "
@@ -293,8 +353,12 @@ def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, token
         spec, [*queries, longest_query, []], [*documents, longest_document, []], length=spec.length
     )
     ours, theirs = _logits(model, inputs, spec)
+    if not np.isfinite(theirs).all():
+        raise ExportError(
+            f"{name}: its logits are {theirs[0]}, no numbers; its weights are damaged"
+        )
     difference = float(np.abs(ours - theirs).max())
-    if not difference <= TOLERANCE:  # also true for NaN
+    if not difference <= TOLERANCE:  # also true for NaN, of a forward of ours
         row = int(np.argmax(np.abs(ours - theirs)))
         raise ExportError(
             f"{name}: {type(model).__name__}'s pooling or head is not what ranker computes: logit "

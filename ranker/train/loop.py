@@ -6,20 +6,22 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ranker.errors import TrainError, require
+from ranker.errors import TrainError, UsageError, require
 from ranker.files import write_failure
 from ranker.losses import loss_of
+from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.held_out import HeldOutQueries
 
-__all__ = ["BEST", "OnProgress", "StageResult", "run_stage", "uses_bfloat16"]
+__all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "run_stage"]
 
 NDCG = "eval_ndcg@10"
 SAVE_STEPS = 100
@@ -45,6 +47,7 @@ class StageResult:
         steps: how many were planned.
         best_step: step of the weights that it ended with.
         stopped_early: whether it ended before the last step.
+        documents_by_source: how many documents of each source it learned from.
     """
 
     stage: str
@@ -53,6 +56,7 @@ class StageResult:
     steps: int
     best_step: int
     stopped_early: bool
+    documents_by_source: dict[str, int] = field(default_factory=dict)
 
 
 def run_stage(
@@ -64,7 +68,7 @@ def run_stage(
     learning_rate: float,
     evaluate_every: int = 1,
     schedule: int | None = None,
-    loss: str | None = None,
+    loss: str,
     arguments: TrainArguments,
     work: Path,
     on_progress: OnProgress,
@@ -83,7 +87,7 @@ def run_stage(
         learning_rate: its peak.
         evaluate_every: steps between two evaluations.
         schedule: steps in which the learning rate falls to 0, if not those of `batches`.
-        loss: if not that of `arguments`.
+        loss: its name.
         arguments: the run's.
         work: folder of the saves.
         on_progress: told of each.
@@ -93,34 +97,36 @@ def run_stage(
         TrainError: the loss is no longer a number, or the disk is full.
     """
     torch = require("torch", extra="train")
-    saves = _saves(work)
+    saves = processes.by_first(lambda: _saves(work))
     trainer = _trainer(
         forward,
         batches,
         held_out,
         settings={
             **_settings(arguments, work),
-            "max_steps": schedule or len(batches),
+            "max_steps": schedule or batches.steps,
             "learning_rate": learning_rate,
             "eval_strategy": "no" if held_out is None else "steps",
             "eval_steps": evaluate_every,
             "eval_on_start": held_out is not None and not saves,  # one that goes on has it
         },
-        loss=loss or arguments.loss,
+        loss=loss,
         patience=arguments.patience,
-        tell=lambda step, loss, ndcg: on_progress(stage, step, len(batches), loss, ndcg),
+        tell=lambda step, loss, ndcg: on_progress(stage, step, batches.steps, loss, ndcg),
     )
     _run(trainer, saves, work)
-    if held_out is not None:
-        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+    if held_out is None:
+        processes.by_first(lambda: torch.save(forward.state_dict(), work / BEST))
     else:
-        torch.save(forward.state_dict(), work / BEST)
-    return _result(trainer.state, stage, steps=len(batches))
+        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+    return _result(trainer.state, stage, batches)
 
 
 def _run(trainer: Any, saves: list[Path], work: Path) -> None:
     """Train from the latest save to the end, or to Ctrl-C."""
-    with _stop_at_a_step(trainer.stop):
+    with _stop_at_a_step(trainer.stop), warnings.catch_warnings():
+        # accelerate's new name for it would still share the buffers at the start, to no use.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
         try:
             trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
         except _Finished:
@@ -130,12 +136,12 @@ def _run(trainer: Any, saves: list[Path], work: Path) -> None:
             if reason is None:
                 raise
             raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
-    if trainer.stop.is_set():
+    if processes.any_of(trainer.stop.is_set()):
         raise KeyboardInterrupt
 
 
-def _result(state: Any, stage: str, *, steps: int) -> StageResult:
-    """What the Trainer's records say about a stage of so many steps."""
+def _result(state: Any, stage: str, batches: Batches) -> StageResult:
+    """What the Trainer's records say about a stage."""
     rows = state.log_history
     evaluations = [row for row in rows if NDCG in row]
     return StageResult(
@@ -148,15 +154,24 @@ def _result(state: Any, stage: str, *, steps: int) -> StageResult:
         evaluations=[
             {"stage": stage, "step": row["step"], "ndcg@10": row[NDCG]} for row in evaluations
         ],
-        steps=steps,
+        steps=batches.steps,
         best_step=_best(rows)["step"] if evaluations else state.global_step,
-        stopped_early=state.global_step < steps,
+        stopped_early=state.global_step < batches.steps,
+        documents_by_source=batches.documents_by_source(state.global_step),
     )
 
 
-def uses_bfloat16(arguments: TrainArguments) -> bool:
-    """Whether a run computes in bfloat16: as asked, or where the machine has it in hardware."""
-    return arguments.precision == "bf16" or (arguments.precision == "auto" and _has_bfloat16())
+def precision_of(arguments: TrainArguments) -> str:
+    """In which a run computes, fp32, bf16 or fp16: as asked, or as the machine does in hardware.
+
+    Raises:
+        UsageError: fp16 without a GPU, whose gradients would vanish unscaled.
+    """
+    if arguments.precision == "fp16" and not require("torch", extra="train").cuda.is_available():
+        raise UsageError("precision fp16 needs a GPU, this machine has none; choose bf16 or auto")
+    if arguments.precision != "auto":
+        return arguments.precision
+    return "bf16" if _has_bfloat16() else "fp32"
 
 
 def _has_bfloat16() -> bool:
@@ -177,7 +192,11 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
         "warmup_steps": arguments.lr_warmup,
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.clip,
-        "bf16": uses_bfloat16(arguments),
+        "bf16": precision_of(arguments) == "bf16",
+        "fp16": precision_of(arguments) == "fp16",
+        "gradient_accumulation_steps": arguments.accumulate,
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # the processes do not forward equally often
         "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "steps",
         "logging_steps": 1,
@@ -213,8 +232,11 @@ def _trainer(
         stop = threading.Event()
         control: Any
 
-        def _get_train_sampler(self, *_: Any) -> Any:
-            return torch.utils.data.SequentialSampler(batches)
+        def get_train_dataloader(self) -> Any:
+            # Not accelerate's, which would deal whole steps to the processes.
+            return torch.utils.data.DataLoader(
+                batches, batch_size=1, collate_fn=lambda items: items[0]
+            )
 
         def compute_loss(
             self,
@@ -227,11 +249,12 @@ def _trainer(
             flat = torch.zeros_like(found).index_copy(0, inputs["order"], found)
             target, mask = inputs["target"], inputs["mask"]
             logits = torch.zeros_like(target).masked_scatter(mask, flat)
-            return ranking_loss(logits, target, mask)
+            return ranking_loss(logits, target, mask) * inputs["weight"]
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             assert held_out is not None
-            metrics = {NDCG: held_out.ndcg(self.model)}
+            queries = held_out
+            metrics = {NDCG: processes.by_first(lambda: queries.ndcg(self.model))}
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(
                 self.args, self.state, self.control, metrics
@@ -243,9 +266,8 @@ def _trainer(
         args=transformers.TrainingArguments(**settings),
         train_dataset=batches,
         eval_dataset=batches,
-        data_collator=lambda items: items[0],
     )
-    # A batch is made whole: two visible GPUs must not get two batches as one.
+    # Two visible GPUs must not get two items as one; `processes` is for them.
     trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(_watcher(transformers, trainer, patience, tell))
@@ -263,7 +285,7 @@ def _watcher(
     work = Path(trainer.args.output_dir)
     began = time.monotonic()
 
-    steps = len(trainer.train_dataset)
+    steps = trainer.train_dataset.steps
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -275,7 +297,8 @@ def _watcher(
             rows = [row for row in state.log_history if NDCG in row]
             tell(state.global_step, None, rows[-1][NDCG])
             if _best(rows)["step"] == rows[-1]["step"]:
-                torch.save(trainer.model.state_dict(), work / BEST)
+                weights = trainer.model.state_dict()
+                processes.by_first(lambda: torch.save(weights, work / BEST))
             elif state.global_step and _without_gain(rows) >= patience:
                 control.should_training_stop = True
 
@@ -292,7 +315,7 @@ def _watcher(
             tell(state.global_step, row["loss"], None)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if trainer.stop.is_set():
+            if processes.any_of(trainer.stop.is_set()):
                 control.should_save = control.should_training_stop = True
             if state.global_step >= steps:  # before its schedule ends
                 control.should_training_stop = True

@@ -12,9 +12,12 @@ from ranker.bundle import Checkpoint, seal
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.dataset.synthetic import synthetic_sha256
 from ranker.encode import Encoder
+from ranker.errors import UsageError
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.gate import unknown
+from ranker.lora import merge_lora
 from ranker.model import open_base
+from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.card import card
 from ranker.train.cross_validation import cross_validate
@@ -75,33 +78,37 @@ def train(
     check_replaceable(out, Checkpoint.MARKER)
     require_trainable(dataset)
     require_scores(dataset, arguments)
+    _require_one_kind(fold_workers)
+    processes.join()
     began = time.monotonic()
     base = open_base(arguments.base)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
+    teacher = _teacher(arguments)
     evidence = {
         "base": base_evidence(base),
-        "teacher": _teacher_evidence(arguments),
+        "teacher": teacher.evidence if teacher else None,
         "versions": environment(),
     }
     work = work_of(out)
     try:
-        open_work(work, _decisive(dataset, arguments, evidence))
-        stages = Stages(base, dataset, encoder, arguments, on_progress)
+        decisive = _decisive(dataset, arguments, evidence)
+        processes.by_first(lambda: open_work(work, decisive))
+        stages = Stages(base, dataset, encoder, arguments, on_progress, teacher=teacher)
         if arguments.cv:
             outcome = _with_folds(stages, dataset, work, fold_workers)
         else:
             outcome = _with_held_out(stages, dataset, work)
         report = _report(dataset, stages, outcome) | evidence
         report["source"] = source.to_dict() if source else None
-        report["fold_workers"] = fold_workers
+        report["fold_workers"], report["processes"] = fold_workers, processes.count()
         report["seconds"] = round(time.monotonic() - began, 1)
-        _write(out, stages, outcome, report)
+        processes.by_first(lambda: _write(out, stages, outcome, report))
     except BaseException:
-        if not is_resumable(work):
+        if processes.is_first() and not is_resumable(work):
             shutil.rmtree(work, ignore_errors=True)
         raise
-    shutil.rmtree(work)
+    processes.by_first(lambda: shutil.rmtree(work))
     return Checkpoint.open(out)
 
 
@@ -120,13 +127,21 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, A
     ]
 
 
-def _teacher_evidence(arguments: TrainArguments) -> dict[str, Any] | None:
-    """What is known of the teacher, which is opened to see that it is one."""
+def _require_one_kind(fold_workers: int) -> None:
+    """Refuse folds in processes of their own in a program that is several processes itself."""
+    if fold_workers > 1 and processes.count() > 1:
+        raise UsageError(
+            f"{processes.count()} processes train each fold together; leave --fold-workers at 1, "
+            "or start without a launcher"
+        )
+
+
+def _teacher(arguments: TrainArguments) -> Teacher | None:
+    """The teacher, if the run names one; it is opened to see that it is one."""
     teacher = Teacher.of(arguments)
-    if teacher is None:
-        return None
-    teacher.load()
-    return teacher.evidence
+    if teacher is not None:
+        teacher.load()
+    return teacher
 
 
 def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
@@ -138,7 +153,8 @@ def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
     if arguments.epochs:
         results.append(stages.learn(forward, learned, work / "judged", held_out=held_out))
     queries = stages.queries(held_out)
-    figures = asdict(held_out_figures(queries.qrels, queries.bm25, queries.logits(forward)))
+    logits = processes.by_first(lambda: queries.logits(forward))
+    figures = asdict(held_out_figures(queries.qrels, queries.bm25, logits))
     report = {
         "blend_weight": figures.pop("blend_weight"),
         "recommended_profile": figures.pop("recommended_profile"),
@@ -184,7 +200,7 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
     return {
         **outcome.report,
         "arguments": stages.arguments.to_dict(),
-        "precision": "bf16" if stages.bf16 else "fp32",
+        "precision": stages.precision,
         "history": [row for stage in outcome.stages for row in stage.history],
         "evaluations": [row for stage in outcome.stages for row in stage.evaluations],
         "stages": [
@@ -196,7 +212,7 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
             }
             for stage in outcome.stages
         ],
-        "documents_by_source": stages.sources,
+        "documents_by_source": {stage.stage: stage.documents_by_source for stage in outcome.stages},
         "synthetic": stages.synthetic.to_dict() if stages.synthetic else None,
         "data": {
             "name": dataset.name,
@@ -212,6 +228,8 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
 
 def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any]) -> None:
     base, spec = stages.base, stages.encoder.spec
+    if stages.arguments.lora:
+        merge_lora(outcome.model)
     with new_folder(out, replace_marker=Checkpoint.MARKER) as folder:
         save_model(outcome.model, base, spec, folder)
         write_json(folder / "spec.json", spec.to_dict())

@@ -1,46 +1,44 @@
 """The stages of a run: the base model, warm-up on the corpus, learning from judged queries."""
 
+import contextlib
 import functools
 import itertools
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ranker.dataset import Dataset
-from ranker.dataset.groups import (
-    Group,
-    Negatives,
-    count_negatives,
-    judged_groups,
-    scored_groups,
-    warmup_groups,
-)
+from ranker.dataset.groups import Group, Negatives, judged_groups, scored_groups, warmup_groups
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.encode import Encoder
 from ranker.errors import require
 from ranker.files import write_json
 from ranker.forward import forward_of
 from ranker.lexical import BM25Index
+from ranker.lora import add_lora
 from ranker.losses import TAUGHT
+from ranker.measures import Run
 from ranker.model import Base, freeze, load_weights
+from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.batches import Batches, EncodedGroup, encode_groups, plan
-from ranker.train.held_out import HeldOutQueries
-from ranker.train.loop import BEST, OnProgress, StageResult, run_stage, uses_bfloat16
+from ranker.train.batches import Batches, GroupsOf
+from ranker.train.held_out import HeldOutQueries, depth_for
+from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, run_stage
+from ranker.train.rows import GroupRows
 from ranker.train.teacher import Teacher, with_scores
 
-__all__ = ["DONE", "FINAL_DEPTH", "Stages"]
+__all__ = ["DONE", "Stages", "saved_run"]
 
 EVALUATION_PAIRS = 1_000
 """Most pairs scored for one nDCG@10 while training: some ten seconds on two cores."""
 FINAL_PAIRS = 10_000
-FINAL_DEPTH = 100
-"""Documents that are reranked at serving."""
 CPU_CHUNK, GPU_CHUNK = 12, 4096
+TOGETHER = 1024
+"""Groups that are made, scored by a teacher and tokenized together."""
 UNTAUGHT = "listwise"
 """The loss of a stage without a teacher's scores, where that of the run needs them."""
 DONE = "done.json"
@@ -52,10 +50,11 @@ class Stages:
 
     Args:
         base: the model that everything starts from.
-        documents: the corpus.
+        dataset: its documents are the corpus.
         encoder: the contract.
         arguments: the run's.
         on_progress: told of each step and evaluation.
+        teacher: the one that the arguments name.
         index: BM25 over the documents, if it is there already.
     """
 
@@ -67,11 +66,12 @@ class Stages:
         arguments: TrainArguments,
         on_progress: OnProgress,
         *,
+        teacher: Teacher | None = None,
         index: BM25Index | None = None,
     ) -> None:
         self.base, self.encoder, self.arguments = base, encoder, arguments
-        self.on_progress = on_progress
-        self.bf16 = uses_bfloat16(arguments)
+        self.on_progress, self.teacher = on_progress, teacher
+        self.precision = precision_of(arguments)
         self.documents = dataset.documents
         self.index = index or BM25Index(self.documents.values())
         self.negatives = Negatives(
@@ -80,16 +80,22 @@ class Stages:
             depth=arguments.depth,
             skip_top=arguments.skip_top,
             margin=arguments.margin,
+            logit_margin=arguments.logit_margin,
         )
-        self.teacher = Teacher.of(arguments)
-        self.sources: dict[str, dict[str, int]] = {}
 
     def start(self, weights: Path | None = None) -> tuple[Any, Any]:
         """A model and its forward: the base with a head that the seed draws, or saved weights."""
         torch = require("torch", extra="train")
         require("transformers", extra="train").set_seed(self.arguments.seed)
         model = load_weights(self.base.source, dropout=self.arguments.dropout)
-        forward, _ = forward_of(model, segments=self.encoder.spec.segments, fused=True)
+        if self.arguments.lora:
+            add_lora(model, self.arguments.lora)
+        forward, _ = forward_of(
+            model,
+            segments=self.encoder.spec.segments,
+            fused=True,
+            checkpointing=self.arguments.gradient_checkpointing,
+        )
         if self.arguments.freeze != "none":
             freeze(model, self.arguments.freeze)
         if weights is not None:
@@ -109,30 +115,28 @@ class Stages:
     def warm_up(self, forward: Any, work: Path) -> StageResult:
         """Learn from the corpus alone; no judgement is used."""
         arguments = self.arguments
-        groups = warmup_groups(
-            self.documents,
-            self.index,
-            count=arguments.warmup_steps * arguments.groups,
-            negatives=Negatives(count=arguments.negatives, random=2, depth=30)
-            if arguments.negatives > 2
-            else self.negatives,
-            seed=arguments.seed,
-        )
-        batches = self._plan("warmup", groups, arguments.seed)
-        return _once(
-            work,
+
+        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+            return _chunks(
+                warmup_groups(
+                    self.documents,
+                    self.index,
+                    count=arguments.warmup_steps * arguments.groups,
+                    negatives=Negatives(count=arguments.negatives, random=2, depth=30)
+                    if arguments.negatives > 2
+                    else self.negatives,
+                    seed=arguments.seed,
+                )
+            )
+
+        return self._run(
+            "warmup",
             forward,
-            lambda: run_stage(
-                forward,
-                self._batches(batches),
-                None,
-                stage="warmup",
-                learning_rate=arguments.warmup_learning_rate,
-                loss=self._loss(taught=False),
-                arguments=arguments,
-                work=work,
-                on_progress=self.on_progress,
-            ),
+            groups_of,
+            work,
+            learning_rate=arguments.warmup_learning_rate,
+            loss=self._loss(taught=False),
+            seed=arguments.seed,
         )
 
     @functools.cached_property
@@ -160,25 +164,22 @@ class Stages:
             min(len(queries.judged.qrels), arguments.synthetic_steps * arguments.groups),
         )
         judged = replace(queries.judged, qrels={id_: queries.judged.qrels[id_] for id_ in drawn})
-        groups = self._with_teacher(
-            judged_groups(judged, self.index, negatives=self.negatives, seed=arguments.seed),
+
+        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+            groups = judged_groups(
+                judged, self.index, negatives=self.negatives, seed=arguments.seed
+            )
+            return self._with_teacher(groups, "synthetic", len(drawn))
+
+        return self._run(
             "synthetic",
-        )
-        batches = self._plan("synthetic", groups, arguments.seed)[: arguments.synthetic_steps]
-        return _once(
-            work,
             forward,
-            lambda: run_stage(
-                forward,
-                self._batches(batches),
-                None,
-                stage="synthetic",
-                learning_rate=arguments.warmup_learning_rate,
-                loss=self._loss(taught=self.teacher is not None),
-                arguments=arguments,
-                work=work,
-                on_progress=self.on_progress,
-            ),
+            groups_of,
+            work,
+            steps=arguments.synthetic_steps,
+            learning_rate=arguments.warmup_learning_rate,
+            loss=self._loss(taught=self.teacher is not None),
+            seed=arguments.seed,
         )
 
     def learn(
@@ -203,105 +204,165 @@ class Stages:
             steps: how many; None for all epochs.
             schedule: steps in which the learning rate falls to 0, if not those.
         """
-        batches, per_epoch = self._judged_plan(judged, stage, steps)
-        watched = None
-        if held_out is not None:
-            depth = max(10, min(FINAL_DEPTH, EVALUATION_PAIRS // len(held_out.qrels)))
-            watched = self.queries(held_out, depth)
-        return _once(
-            work,
-            forward,
-            lambda: run_stage(
-                forward,
-                self._batches(batches),
-                watched,
-                stage=stage,
-                learning_rate=self.arguments.learning_rate,
-                evaluate_every=max(1, per_epoch // self.arguments.evaluations),
-                schedule=schedule,
-                arguments=self.arguments,
-                work=work,
-                on_progress=self.on_progress,
-            ),
+        arguments = self.arguments
+        positives = sum(
+            grade >= arguments.relevant for row in judged.qrels.values() for grade in row.values()
         )
 
-    def queries(self, judged: Dataset, depth: int | None = None) -> HeldOutQueries:
-        """Queries to rerank; without a depth, at that of serving as far as time allows."""
-        if depth is None:
-            depth = max(20, min(FINAL_DEPTH, FINAL_PAIRS // len(judged.qrels)))
-        return HeldOutQueries(judged, self.index, self.encoder, depth=depth, bf16=self.bf16)
-
-    def _judged_plan(
-        self, judged: Dataset, stage: str, steps: int | None
-    ) -> tuple[list[list[EncodedGroup]], int]:
-        """The batches of all epochs, or of so many steps, and how many the first epoch has."""
-        batches: list[list[EncodedGroup]] = []
-        per_epoch = 0
-        for epoch in itertools.count() if steps else range(self.arguments.epochs):
-            seed = self.arguments.seed + 1 + epoch
-            batches += self._plan(stage, self._judged_groups(judged, stage, seed), seed)
-            per_epoch = per_epoch or len(batches)
-            if steps and len(batches) >= steps:
-                break
-        return batches[:steps], per_epoch
-
-    def _judged_groups(self, judged: Dataset, stage: str, seed: int) -> list[Group]:
-        """The groups of an epoch, with a teacher's scores where the loss learns from them."""
-        arguments = self.arguments
-        if arguments.loss in TAUGHT and self.teacher is None:
-            return scored_groups(
-                judged, count=self.negatives.count, seed=seed, relevant=arguments.relevant
+        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+            seed = arguments.seed + 1 + epoch
+            if arguments.loss in TAUGHT and self.teacher is None:
+                return _chunks(
+                    scored_groups(
+                        judged, count=arguments.negatives, seed=seed, relevant=arguments.relevant
+                    )
+                )
+            groups = judged_groups(
+                judged,
+                self.index,
+                negatives=self.negatives,
+                seed=seed,
+                relevant=arguments.relevant,
+                logits=self._window(forward, judged, epoch, stage, work),
             )
-        groups = judged_groups(
+            return self._with_teacher(groups, stage, positives)
+
+        return self._run(
+            stage,
+            forward,
+            groups_of,
+            work,
+            held_out=held_out,
+            epochs=None if steps else arguments.epochs,
+            steps=steps,
+            schedule=schedule,
+            learning_rate=arguments.learning_rate,
+            loss=arguments.loss,
+            seed=arguments.seed + 1,
+        )
+
+    def queries(
+        self, judged: Dataset, depth: int | None = None, *, with_judged: bool = False
+    ) -> HeldOutQueries:
+        """Queries to rerank; without a depth, at that of serving as far as time allows."""
+        return HeldOutQueries(
             judged,
             self.index,
-            negatives=self.negatives,
-            seed=seed,
-            relevant=arguments.relevant,
+            self.encoder,
+            depth=depth or depth_for(len(judged.qrels), pairs=FINAL_PAIRS),
+            precision=self.precision,
+            with_judged=with_judged,
         )
-        return self._with_teacher(groups, stage)
+
+    def _window(
+        self, forward: Any, judged: Dataset, epoch: int, stage: str, work: Path
+    ) -> Run | None:
+        """The model's logits to choose an epoch's negatives by, where it has learned anything."""
+        arguments = self.arguments
+        warmed = arguments.warmup or arguments.synthetic is not None
+        if not arguments.refresh or (epoch == 0 and not warmed):
+            return None
+        self.on_progress(f"{stage}: negatives", epoch, arguments.epochs, None, None)
+        return saved_run(
+            work / f"window-{epoch}.json",
+            lambda: self.queries(judged, arguments.depth, with_judged=True).logits(forward),
+        )
 
     def _loss(self, *, taught: bool) -> str:
         """The loss of a stage that has a teacher's scores, or has none."""
         return self.arguments.loss if taught or self.arguments.loss not in TAUGHT else UNTAUGHT
 
-    def _with_teacher(self, groups: list[Group], stage: str) -> list[Group]:
-        """The groups with the scores of the run's teacher, if it has one."""
-        if self.teacher is None:
-            return groups
-        return with_scores(
-            groups,
-            self.teacher,
-            tell=lambda done, total: self.on_progress(f"{stage}: teacher", done, total, None, None),
-        )
+    def _with_teacher(
+        self, groups: Iterable[Group], stage: str, count: int
+    ) -> Iterator[Sequence[Group]]:
+        """The groups in chunks, with the scores of the run's teacher, if it has one."""
+        before = 0
+        for chunk in _chunks(groups):
+            if self.teacher is not None:
 
-    def _plan(self, stage: str, groups: list[Group], seed: int) -> list[list[EncodedGroup]]:
-        counts = self.sources.setdefault(stage, {})
-        for source, number in count_negatives(groups).items():
-            counts[source] = counts.get(source, 0) + number
-        encoded = encode_groups(groups, self.encoder)
-        return plan(encoded, size=self.arguments.groups, seed=seed)
+                def tell(
+                    done: int, total: int, before: int = before, size: int = len(chunk)
+                ) -> None:
+                    at = before + size * done // total
+                    self.on_progress(f"{stage}: teacher", at, count, None, None)
 
-    def _batches(self, batches: list[list[EncodedGroup]]) -> Batches:
-        return Batches(batches, self.encoder, chunk=_chunk())
+                chunk = with_scores(chunk, self.teacher, tell=tell)
+            before += len(chunk)
+            yield chunk
+
+    def _run(
+        self,
+        stage: str,
+        forward: Any,
+        groups_of: GroupsOf,
+        work: Path,
+        *,
+        learning_rate: float,
+        loss: str,
+        seed: int,
+        epochs: int | None = 1,
+        steps: int | None = None,
+        schedule: int | None = None,
+        held_out: Dataset | None = None,
+    ) -> StageResult:
+        """Train on groups, or take what the stage left when it was done before an interruption."""
+        torch = require("torch", extra="train")
+        if processes.by_first((work / DONE).is_file):
+            forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+            return StageResult(**json.loads((work / DONE).read_text(encoding="utf-8")))
+        work.mkdir(parents=True, exist_ok=True)
+        watched = None
+        if held_out is not None:
+            depth = depth_for(len(held_out.qrels), pairs=EVALUATION_PAIRS, least=10)
+            watched = self.queries(held_out, depth)
+        with contextlib.closing(GroupRows(work, self.encoder)) as rows:
+            batches = Batches(
+                groups_of,
+                rows,
+                self.encoder.spec,
+                size=self.arguments.groups,
+                seed=seed,
+                epochs=epochs,
+                steps=steps,
+                chunk=GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK,
+                parts=self.arguments.accumulate,
+                share=(processes.rank(), processes.count()),
+            )
+            result = run_stage(
+                forward,
+                batches,
+                watched,
+                stage=stage,
+                learning_rate=learning_rate,
+                evaluate_every=max(1, batches.per_epoch // self.arguments.evaluations),
+                schedule=schedule,
+                loss=loss,
+                arguments=self.arguments,
+                work=work,
+                on_progress=self.on_progress,
+            )
+        processes.by_first(lambda: _finish(work, result))
+        return result
 
 
-def _chunk() -> int:
-    """Pairs computed together: few on a CPU, a whole step on a GPU."""
-    torch = require("torch", extra="train")
-    return GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK
+def saved_run(path: Path, compute: Callable[[], Run]) -> Run:
+    """A run from its file, or computed by the first process and saved there."""
+
+    def save() -> None:
+        if not path.is_file():
+            write_json(path, compute())
+
+    processes.by_first(save)
+    found: Run = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
-def _once(work: Path, forward: Any, stage: Callable[[], StageResult]) -> StageResult:
-    """Run a stage, or take what it left when it was done before an interruption."""
-    torch = require("torch", extra="train")
-    done = work / DONE
-    if done.is_file():
-        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
-        return StageResult(**json.loads(done.read_text(encoding="utf-8")))
-    work.mkdir(parents=True, exist_ok=True)
-    result = stage()
-    write_json(done, asdict(result))
+def _finish(work: Path, result: StageResult) -> None:
+    write_json(work / DONE, asdict(result))
     for save in work.glob("checkpoint-*"):
         shutil.rmtree(save)
-    return result
+
+
+def _chunks(groups: Iterable[Group]) -> Iterator[list[Group]]:
+    every = iter(groups)
+    return iter(lambda: list(itertools.islice(every, TOGETHER)), [])

@@ -148,7 +148,7 @@ def _ended_together(running: dict[Any, _Worker]) -> Iterator[None]:
 def _start(stages: Stages, fold: Fold, run: FoldRun, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     ours, theirs = context.Pipe()
-    shared = (stages.base, stages.encoder, stages.arguments, stages.index)
+    shared = (stages.base, stages.encoder, stages.arguments, stages.teacher, stages.index)
     process = context.Process(target=_work, args=(shared, run, threads, theirs), daemon=True)
     with _sigint_kept_back():
         process.start()
@@ -202,12 +202,12 @@ def _work(shared: tuple[Any, ...], run: FoldRun, threads: int, pipe: Connection)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         require("torch", extra="train").set_num_threads(threads)
-        base, encoder, arguments, index = shared
+        base, encoder, arguments, teacher, index = shared
 
         def tell(*content: Any) -> None:
             send("progress", content)
 
-        stages = Stages(base, run.dataset, encoder, arguments, tell, index=index)
+        stages = Stages(base, run.dataset, encoder, arguments, tell, teacher=teacher, index=index)
         for fold in iter(pipe.recv, None):
             run_fold(stages, fold, run)
             gc.collect()  # a Trainer holds its model in a circle

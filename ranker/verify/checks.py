@@ -15,7 +15,7 @@ from ranker.package import Package
 from ranker.verify.build import VESPA_VERSION, is_built
 from ranker.verify.court import Court, open_court
 from ranker.verify.judge import container
-from ranker.verify.origin import find_checkpoint
+from ranker.verify.origin import named_checkpoint
 from ranker.verify.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
 from ranker.verify.parity import check_parity
 from ranker.verify.result import CheckResult
@@ -40,7 +40,7 @@ class _Model:
     Attributes:
         package: the model.
         pairs: texts.
-        checkpoint: what it was exported from, or None.
+        checkpoint: what it was exported from, as the user says; None where it is looked for.
         label: added to the names of its checks, where there are several models.
     """
 
@@ -77,8 +77,8 @@ def verify(
         app: folder of the package, or the record of one model in it.
         data: judged data to take the texts from; texts made to be nasty by default.
         pairs: query-document pairs to compare.
-        checkpoint: folder of the checkpoint to compare with; by default the package's own, where
-            it is found beside it.
+        checkpoint: the checkpoint to compare with, or the cross-encoder of others (folder or
+            Hugging Face id); by default the package's own, where it is found.
         strict: whether what could not be checked is a problem.
         version: the Vespa release that the package is meant for.
         on_check: called with each result when it is there.
@@ -113,18 +113,18 @@ def verify(
 def _models(
     packages: list[Package], data: str | Path | None, pairs: int, checkpoint: Path | None
 ) -> list[_Model]:
-    named = None if checkpoint is None else Checkpoint.open(checkpoint)
-    if named is not None and len(packages) > 1:
+    if checkpoint is not None and len(packages) > 1:
         record = f"{packages[0].path}/{RECORDS}/{packages[0].manifest.application}.json"
         raise UsageError(
             f"a checkpoint belongs to one model, {packages[0].path} holds {len(packages)}; "
             f"name one by its record, as {record}"
         )
+    named = None if checkpoint is None else named_checkpoint(checkpoint, packages[0])
     return [
         _Model(
             package,
             _pairs(package, data, pairs),
-            named or find_checkpoint(package),
+            named,
             label="" if len(packages) == 1 else f" ({package.manifest.application})",
         )
         for package in packages

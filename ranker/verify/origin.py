@@ -1,37 +1,103 @@
-"""The checkpoint that a package was made from, where it still lies about.
+"""What a package's model was exported from, where it still lies about.
 
-`package.toml` in the package names the bundle, `export.toml` in the bundle the checkpoint;
-otherwise both are looked for beside the package.  A folder is taken only if it is the right one:
-the bundle has the package's model, the checkpoint the bundle's training report.
+`package.toml` in the package names the bundle; otherwise bundles are looked for beside the
+package.  `export.toml` in the bundle names the checkpoint, and so does the origin in the bundle
+itself, if others trained the model; otherwise it is looked for beside the bundle.  A folder is
+taken only if it is the right one: the bundle has the package's model, the checkpoint the bundle's
+training report, and of others' cross-encoders every file the hash that the bundle records.
 """
 
+import os
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ranker.bundle import Bundle, Checkpoint
-from ranker.errors import RankerError
+from ranker.errors import ArtifactError, RankerError
 from ranker.files import sha256
 from ranker.package import Package
+from ranker.train.interchange import is_cross_encoder, open_cross_encoder, open_origin
 
-__all__ = ["find_checkpoint"]
+__all__ = ["Lost", "find_checkpoint", "named_checkpoint"]
 
 
-def find_checkpoint(package: Package) -> Checkpoint | None:
-    """The package's checkpoint, or None where it is not to be found."""
+@dataclass(frozen=True)
+class Lost:
+    """There is nothing to compare with, and why."""
+
+    reason: str = "there is no checkpoint"
+
+
+def find_checkpoint(package: Package) -> Checkpoint | Lost:
+    """The package's own checkpoint, or the cross-encoder that was exported.
+
+    Raises:
+        MissingExtra: transformers, with which a cross-encoder is opened, is not installed.
+        RankerError: the cross-encoder is the right one, and cannot be opened.
+    """
+    lost = Lost()
     for bundle in _bundles(package):
-        for folder in _folders(bundle.path, Checkpoint.MARKER, saved="export", key="checkpoint"):
-            try:
-                checkpoint = Checkpoint.open(folder)
-            except RankerError:
-                continue
-            if checkpoint.training == bundle.about.get("training"):
-                return checkpoint
-    return None
+        found = _trained(bundle) if bundle.origin is None else _of_others(bundle)
+        if isinstance(found, Checkpoint):
+            return found
+        lost = found
+    return lost
+
+
+def named_checkpoint(path: Path, package: Package) -> Checkpoint:
+    """The checkpoint at a path, or a cross-encoder: a folder, or a Hugging Face id.
+
+    Of an id it is the revision that the package's bundle records, where that is found.
+
+    Raises:
+        ArtifactError: it is no checkpoint.
+        RankerError: as `open_cross_encoder`.
+    """
+    if not is_cross_encoder(path):
+        return Checkpoint.open(path)
+    origins = [bundle.origin for bundle in _bundles(package) if bundle.origin]
+    revisions = [o["revision"] for o in origins if o["name"] == path.as_posix()]
+    spec = package.spec
+    return open_cross_encoder(
+        path,
+        revision=revisions[0] if revisions else None,
+        query_slots=spec.query_slots,
+        document_slots=spec.document_slots,
+        text_fields=spec.text_fields,
+    )
+
+
+def _trained(bundle: Bundle) -> Checkpoint | Lost:
+    """The checkpoint of `ranker train` with the bundle's training report."""
+    named = _saved(bundle.path, "export", "checkpoint")
+    for folder in [*(Path(name) for name in named), *_beside(bundle.path)]:
+        try:
+            checkpoint = Checkpoint.open(folder)
+        except RankerError:
+            continue
+        if checkpoint.training == bundle.about.get("training"):
+            return checkpoint
+    return Lost()
+
+
+def _of_others(bundle: Bundle) -> Checkpoint | Lost:
+    """The cross-encoder with the bundle's hashes; of the places that are named it says why not."""
+    origin = bundle.origin or {}
+    named = [str(origin["source"])] if "source" in origin else []  # else an older bundle
+    named += _saved(bundle.path, "export", "checkpoint")
+    reasons = []
+    for source in [*named, *(str(folder) for folder in _beside(bundle.path))]:
+        try:
+            return open_origin(origin, source, bundle.spec)
+        except ArtifactError as error:
+            reasons.append(str(error))
+    return Lost(reasons[0]) if named else Lost()
 
 
 def _bundles(package: Package) -> Iterator[Bundle]:
-    for folder in _folders(package.path, Bundle.MARKER, saved="package", key="bundle"):
+    named = _saved(package.path, "package", "bundle")
+    for folder in [*(Path(name) for name in named), *_beside(package.path)]:
         try:
             bundle = Bundle.open(folder)
         except RankerError:
@@ -40,17 +106,19 @@ def _bundles(package: Package) -> Iterator[Bundle]:
             yield bundle
 
 
-def _folders(made: Path, marker: str, *, saved: str, key: str) -> list[Path]:
-    """Folders with this marker: the one that the saved options name, then those beside."""
-    found = []
+def _saved(made: Path, verb: str, key: str) -> list[str]:
+    """What the options that made a folder say it was made from."""
     try:
-        options = tomllib.loads((made / f"{saved}.toml").read_text(encoding="utf-8"))
-        found.append(Path(str(options[saved][key])))
+        options = tomllib.loads((made / f"{verb}.toml").read_text(encoding="utf-8"))
+        return [str(options[verb][key])]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not made by the command line
-    parent = made.resolve().parent
+        return []  # not made by the command line
+
+
+def _beside(made: Path) -> list[Path]:
+    """Folders beside this one that can be entered."""
     try:
-        found += sorted(parent.iterdir())
+        folders = sorted(made.resolve().parent.iterdir())
+        return [folder for folder in folders if folder.is_dir() and os.access(folder, os.X_OK)]
     except OSError:
-        pass  # a folder that one may enter but not list
-    return [folder for folder in found if (folder / marker).is_file()]
+        return []  # a folder that one may enter but not list

@@ -16,6 +16,7 @@ from ranker.package import Package
 from ranker.verify.court import Court
 from ranker.verify.difference import Tally, compare, id_problems
 from ranker.verify.engine import EngineWay, running_engine
+from ranker.verify.origin import Lost, find_checkpoint
 from ranker.verify.pairs import TextPair
 from ranker.verify.result import CheckResult, first_of
 from ranker.verify.seen import Way, encode_pairs
@@ -51,7 +52,8 @@ def check_parity(
         package: the application package.
         pairs: texts.
         court: Vespa's evaluator.
-        checkpoint: what the model was exported from; without it torch is left out.
+        checkpoint: what the model was exported from; by default looked for, and torch is left
+            out if it is not found.
         engine: whether to start the embedded engine, too.
         on_progress: called with the number of pairs done.
     """
@@ -95,13 +97,14 @@ def _open_ways(
         onnx = OnnxWay(package)
         stack.callback(onnx.close)
         found.ways.append(onnx)
-    if checkpoint is None:
-        found.warnings.append(
-            "not compared with torch: there is no checkpoint; name it with --checkpoint"
-        )
-    else:
-        with _missing(found, "ids and scores of the checkpoint in torch"):
-            found.ways.append(TorchWay(package, checkpoint))
+    with _missing(found, "ids and scores of the checkpoint in torch"):
+        origin = checkpoint or find_checkpoint(package)
+        if isinstance(origin, Lost):
+            found.warnings.append(
+                f"not compared with torch: {origin.reason}; name it with --checkpoint"
+            )
+        else:
+            found.ways.append(TorchWay(package, origin))
     if engine and not package.own:
         found.warnings.append(
             "not compared with the embedded engine, which runs packages of `ranker package --out` "

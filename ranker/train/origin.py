@@ -1,0 +1,169 @@
+"""Where a cross-encoder that others trained comes from: a folder or the hub, and its evidence.
+
+A bundle keeps the evidence, so that the model can be found again, and no other in its place.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ranker.errors import ArtifactError, ExportError, require
+from ranker.files import sha256
+from ranker.model import Base
+from ranker.train.evidence import base_evidence
+
+__all__ = ["HUB_ID", "check_files", "evidence", "first_line", "kept", "locate", "origin_card"]
+
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+_OLD_WEIGHTS = ["pytorch_model*.bin"]
+
+
+def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
+    """The model's name, and the folder with its files; a hub id's are brought here.
+
+    Raises:
+        ExportError: there is no such folder, and the hub does not have it or cannot be reached.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _hub_id(path) or path.resolve().name, path
+    name = path.as_posix()
+    hub = require("huggingface_hub", extra="export")
+    try:
+        folder = Path(_snapshot(hub, name, _HUB_FILES, revision=revision))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(_snapshot(hub, name, [*_HUB_FILES, *_OLD_WEIGHTS], revision=revision))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise ExportError(
+            f"{name}: expected a folder, or a Hugging Face id that can be reached; "
+            f"{first_line(error)}"
+        ) from error
+    return name, folder
+
+
+def kept(source: str, revision: str | None) -> Path:
+    """The folder with a model's files; a hub id's must be in the user's cache.
+
+    Raises:
+        ArtifactError: it is gone.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    lost = "the cross-encoder that the bundle was exported from is gone"
+    if not HUB_ID.fullmatch(source):
+        raise ArtifactError(f"{lost}: there is no folder {source}")
+    hub = require("huggingface_hub", extra="export")
+    try:
+        return Path(_snapshot(hub, source, ["config.json"], revision=revision, offline=True))
+    except Exception as error:  # as above
+        raise ArtifactError(
+            f"{lost}: revision {revision or 'main'} of {source} is not in the Hugging Face cache"
+        ) from error
+
+
+def _snapshot(
+    hub: Any, name: str, patterns: Sequence[str], *, revision: str | None, offline: bool = False
+) -> str:
+    """The folder of a hub model's own files, without those below (ONNX and other formats)."""
+    folder: str = hub.snapshot_download(
+        name,
+        revision=revision,
+        local_files_only=offline,
+        allow_patterns=patterns,
+        ignore_patterns=["*/*"],
+    )
+    return folder
+
+
+def _hub_id(folder: Path) -> str | None:
+    """The id whose files lie in a folder of the hub's cache: models--A--B/snapshots/COMMIT."""
+    commit = folder.absolute()
+    repository = commit.parent.parent.name
+    if commit.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/")
+
+
+def evidence(name: str, base: Base) -> dict[str, Any]:
+    """Name, source, revision, licence and hashes of the files that the model is read from.
+
+    The source is the folder, or the id whose revision lies in the hub's cache.
+    """
+    found, folder = base_evidence(base), Path(base.source).absolute()
+    source = str(folder)
+    if _hub_id(folder) is not None:
+        found |= {"folder": False, "revision": folder.name}
+        source = name
+    files = found["files"]
+    read = {file: files[file] for file in sorted(files) if _is_read(file, files)}
+    return found | {"name": name, "source": source, "files": read}
+
+
+def _is_read(file: str, files: Collection[str]) -> bool:
+    """Whether transformers reads this one: old weights only where there are no safetensors."""
+    if not file.endswith(".bin"):
+        return True
+    old = any(fnmatch(file, pattern) for pattern in _OLD_WEIGHTS)
+    return old and not any(other.endswith(".safetensors") for other in files)
+
+
+def check_files(folder: Path, origin: Mapping[str, Any]) -> None:
+    """Compare a folder's files with those that a bundle was exported from.
+
+    Weights that came since are read in place of older ones, so they make another model, too.
+
+    Raises:
+        ArtifactError: a file is missing, new or different.
+    """
+    weights = {file.name for file in folder.glob("*.safetensors")}
+    for name in sorted(origin["files"].keys() | weights, key=_small_first):
+        expected, path = origin["files"].get(name), folder / name
+        found = sha256(path) if path.is_file() else None
+        if found != expected:
+            raise ArtifactError(
+                f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
+                f"the sha256 {_short(found)}, expected {_short(expected)}"
+            )
+
+
+def _small_first(file: str) -> tuple[bool, str]:
+    return not file.endswith(".json"), file
+
+
+def _short(digest: str | None) -> str:
+    return digest[:13] if digest else "none (no such file)"
+
+
+def origin_card(origin: Mapping[str, Any], name: str) -> str:
+    """The README.md of a bundle whose model others trained: where from, and what is not known.
+
+    Args:
+        origin: as `open_cross_encoder` records it.
+        name: of the bundle.
+    """
+    fields = {"license": origin["license"], "pipeline_tag": "text-ranking"}
+    if not origin["folder"]:
+        fields["base_model"] = origin["name"]
+    files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
+    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
+    parts = [
+        "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
+        f"# {name}",
+        f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged: others "
+        "trained it. Its output is the raw logit; sentence-transformers puts "
+        f"`{origin['activation']}` on it.",
+        "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
+        "Nobody learned a weight for the blend, so it is 1; `ranker train` learns it.",
+        *(f"**Caution**: {caution}." for caution in origin["cautions"]),
+        "## Files it was made from (SHA-256)",
+        "\n".join(files),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,74 @@
+"""Several processes that train one model together, as `torchrun` or `accelerate launch` start them.
+
+All run the same program; the first one alone scores, decides and writes, and the others take
+what it found.  They need one file system.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ranker.errors import require
+
+__all__ = ["agreed", "any_of", "by_first", "count", "is_first", "join", "rank"]
+
+T = TypeVar("T")
+
+
+def count() -> int:
+    """How many processes train together; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK") or 0) if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return rank() == 0
+
+
+def join() -> None:
+    """Meet the others and take this process's GPU, where it has one.
+
+    It then ends when its launcher ends, however that ends: nobody else may write into the folder
+    of a training that was begun anew.
+    """
+    if count() > 1:
+        threading.Thread(target=_end_with_the_launcher, args=(os.getppid(),), daemon=True).start()
+        torch = require("torch", extra="train")
+        accelerate = require("accelerate", extra="train")
+        accelerate.PartialState(cpu=not torch.cuda.is_available())
+
+
+def _end_with_the_launcher(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def by_first(compute: Callable[[], T]) -> T:
+    """What the first process computes, in all of them; nobody goes on before it is done."""
+    return agreed(compute() if is_first() else None)  # type: ignore[return-value]
+
+
+def agreed(value: T) -> T:
+    """The first process's value, in all of them."""
+    if count() == 1:
+        return value
+    found: list[Any] = [value]
+    require("torch.distributed", extra="train").broadcast_object_list(found)
+    return found[0]  # type: ignore[no-any-return]
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if count() == 1:
+        return flag
+    flags: list[Any] = [None] * count()
+    require("torch.distributed", extra="train").all_gather_object(flags, flag)
+    return any(flags)
