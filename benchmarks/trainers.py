@@ -1,6 +1,7 @@
 """The two trainers that `training.py` compares, on the same data."""
 
 import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -172,7 +173,7 @@ def their_logits(
 
 
 def _mined(base: Base, encoder: Encoder, learned: Dataset, *, negatives: int) -> Any:
-    """Their labelled pairs: every positive, and negatives that MiniLM finds less like the query."""
+    """Their labelled pairs: every positive, and what MiniLM finds most like the query otherwise."""
     import datasets
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
@@ -183,15 +184,16 @@ def _mined(base: Base, encoder: Encoder, learned: Dataset, *, negatives: int) ->
         for text in _texts(learned, _relevant(learned, query_id), encoder)
     ]
     texts = [document_text(document, encoder.spec) for document in learned.documents.values()]
+    # It mines by query, ranker by positive: so many that both see as many pairs.
+    wanted = math.ceil(negatives * len(pairs) / len(learned.qrels))
     return mine_hard_negatives(
         datasets.Dataset.from_dict(
             {"query": [query for query, _ in pairs], "answer": [text for _, text in pairs]}
         ),
         SentenceTransformer(base.source, device="cpu"),
         corpus=list(dict.fromkeys(texts)),
-        num_negatives=negatives,
-        absolute_margin=0.0,
-        range_max=100,
+        num_negatives=wanted,
+        range_max=max(100, 2 * wanted),
         sampling_strategy="top",
         output_format="labeled-pair",
         verbose=False,

@@ -3,6 +3,7 @@
     python benchmarks/training.py speed ../shared/data/vaswani
     python benchmarks/training.py quality ../shared/data/vaswani --folds 3 --epochs 1 --arm judged
     python benchmarks/training.py table
+    python benchmarks/training.py memory --pairs 10000000
 
 Needs `pip install 'sentence-transformers[train]'`.  Both start from the same MiniLM.
 
@@ -16,14 +17,21 @@ queries, ranker's learning rate.  By cross-validation with --folds (the same fol
 held-out queries for all arms), else from the split train to the split test.  Everything reranks
 BM25's best 100.  What an arm finds is appended to `--out`; an arm that was interrupted goes on
 where it stopped.
+
+memory: the token rows, the order and the batches of an epoch of so many made-up pairs, six to a
+group, over a million different documents.  Prints the peak of the process.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
+import random
+import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +42,21 @@ import trainers
 from ranker.blend import blend_run, learn_weight
 from ranker.dataset import Dataset, load, split_queries
 from ranker.dataset.folds import fold_of_queries
-from ranker.dataset.groups import Negatives, judged_groups
+from ranker.dataset.groups import Group, Negatives, judged_groups
 from ranker.dataset.held_out import with_queries
 from ranker.encode import Encoder
 from ranker.files import write_json
 from ranker.lexical import BM25Index
 from ranker.measures import Run, per_query
 from ranker.model import open_base
+from ranker.records import Document
 from ranker.significance import compare_all, intervals
 from ranker.train import TrainArguments
+from ranker.train.batches import Batches
 from ranker.train.cross_validation import cross_validate
 from ranker.train.loop import precision_of
-from ranker.train.stages import Stages
+from ranker.train.rows import GroupRows
+from ranker.train.stages import CPU_CHUNK, TOGETHER, Stages
 
 DEPTH = 100
 RESULTS = Path(__file__).with_name("training.jsonl")
@@ -73,6 +84,9 @@ def main() -> None:
     verb = verbs.add_parser("table")
     verb.add_argument("--out", type=Path, default=RESULTS)
     verb.set_defaults(run=show)
+    verb = verbs.add_parser("memory")
+    verb.add_argument("--pairs", type=int, default=10_000_000)
+    verb.set_defaults(run=memory)
     given = parser.parse_args()
     given.run(given)
 
@@ -247,6 +261,49 @@ def _kept(path: Path, compute: Callable[[], Any]) -> Any:
 def _tell(stage: str, step: int, steps: int, loss: float | None, ndcg: float | None) -> None:
     if ndcg is not None or step % 20 == 0:
         print(f"{time.strftime('%H:%M:%S')} {stage} {step}/{steps} {loss} {ndcg}", flush=True)
+
+
+def memory(given: argparse.Namespace) -> None:
+    """Make an epoch of groups, read a thousand of its batches, and print the peak of memory."""
+    base = open_base(TrainArguments().base)
+    encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.closing(GroupRows(Path(folder), encoder)) as rows:
+            batches = Batches(
+                lambda _: _made_up(given.pairs // 6),
+                rows,
+                encoder.spec,
+                size=8,
+                seed=0,
+                epochs=1,
+                chunk=CPU_CHUNK,
+            )
+            made = time.monotonic() - began
+            for at in range(0, len(batches), max(1, len(batches) // 1000)):
+                batches[at]
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"{len(rows):,} groups, {batches.steps:,} steps, made in {made:.0f} s")
+            print(f"peak {peak:.2f} GiB")
+
+
+def _made_up(count: int) -> Iterator[list[Group]]:
+    """Groups of 6 out of a million documents of 20 words."""
+    draw = random.Random(0)
+    for start in range(0, count, TOGETHER):
+        yield [
+            Group(
+                f"question {number} about {draw.randrange(1000)}",
+                tuple(_document(draw.randrange(1_000_000)) for _ in range(6)),
+                (1, 0, 0, 0, 0, 0),
+                ("positive", *["hard"] * 5),
+            )
+            for number in range(start, min(start + TOGETHER, count))
+        ]
+
+
+def _document(number: int) -> Document:
+    return Document(str(number), f"title {number}", f"some words of a document {number} " * 3)
 
 
 def show(given: argparse.Namespace) -> None:

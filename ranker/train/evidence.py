@@ -13,6 +13,7 @@ from ranker.dataset.loading import judged_source
 from ranker.errors import ArtifactError, DataError, require
 from ranker.files import sha256
 from ranker.model import DEFAULT_BASE, Base
+from ranker.train import processes
 
 __all__ = [
     "UNKNOWN",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 UNKNOWN = "unknown"
-_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "bm25s")
+_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "bm25s")
 _BASE_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json")
 
 
@@ -129,7 +130,7 @@ def check_base(expected: dict[str, Any], base: Base) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and threads."""
+    """Versions, machine, threads and processes."""
     torch = require("torch", extra="train")
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
     return {
@@ -139,6 +140,7 @@ def environment() -> dict[str, Any]:
         "device": device,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
         **{name: _version(name) for name in _LIBRARIES},
     }
 

@@ -101,7 +101,7 @@ def train(
             outcome = _with_held_out(stages, dataset, work)
         report = _report(dataset, stages, outcome) | evidence
         report["source"] = source.to_dict() if source else None
-        report["fold_workers"], report["processes"] = fold_workers, processes.count()
+        report["fold_workers"] = fold_workers
         report["seconds"] = round(time.monotonic() - began, 1)
         processes.by_first(lambda: _write(out, stages, outcome, report))
     except BaseException:
