@@ -40,7 +40,10 @@ def forward_of(
         )
         return module, "cls"
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # The older name, which transformers 5 began with, warns in later ones.
+        named = hasattr(model, "activation_checkpointing_enable")
+        enable = f"{'activation' if named else 'gradient'}_checkpointing_enable"
+        getattr(model, enable)({"use_reentrant": False})
     model.set_attn_implementation("sdpa" if fused and model._supports_sdpa else "eager")
     return _plain(torch, model, segments=segments), "full"
 

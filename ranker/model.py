@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,12 @@ def predict(
     *,
     batch: int = 32,
     precision: str = "fp32",
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> npt.NDArray[np.float32]:
-    """Logits [pairs] of a module of `forward_of`, in batches of like length."""
+    """Logits [pairs] of a module of `forward_of`, in batches of like length.
+
+    `tell` is told how many pairs are done, and of how many.
+    """
     torch = require("torch", extra="train")
     order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
     logits = np.zeros(len(order), dtype=np.float32)
@@ -217,6 +221,7 @@ def predict(
                 spec, [queries_ids[row] for row in rows], [documents_ids[row] for row in rows]
             )
             logits[rows] = forward(**tensors(inputs, spec, device))[:, 0].float().cpu().numpy()
+            tell(min(start + batch, len(order)), len(order))
     forward.train(was_training)
     return logits
 

@@ -15,7 +15,7 @@ from ranker.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.train.folds import Fold, FoldRun
 from ranker.train.held_out import depth_for
 from ranker.train.loop import BEST, StageResult
-from ranker.train.stages import Stages, saved_run
+from ranker.train.stages import Stages
 from ranker.train.workers import run_folds
 
 __all__ = ["CrossValidation", "cross_validate"]
@@ -97,14 +97,16 @@ def cross_validate(
     queries = stages.queries(dataset, depth)
     _, forward = stages.start()
     runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = saved_run(work / "base.json", lambda: queries.logits(forward))
+    runs["base"] = stages.saved_logits(work / "base.json", lambda: queries, forward, "base: scores")
     before: list[StageResult] = []
     weights = None
     for result in stages.without_judgements(forward, work):
         before.append(result)
         weights = work / result.stage / BEST
         name = "warmed" if result.stage == "warmup" else result.stage
-        runs[name] = saved_run(work / f"{name}.json", lambda: queries.logits(forward))
+        runs[name] = stages.saved_logits(
+            work / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
+        )
     run = FoldRun(dataset, work, weights, depth)
     records = run_folds(stages, _folds(numbers, arguments.cv), run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}

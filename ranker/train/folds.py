@@ -91,7 +91,7 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
                 f"{fold.name}: {error}; fewer folds leave more to learn from"
             ) from error
     watched = stages.queries(inner)
-    logits = processes.by_first(lambda: watched.logits(forward))
+    logits = stages.logits(watched, forward, f"{fold.name}: blend")
     weight = learn_weight(watched.qrels, watched.bm25, logits)
     own = stages.queries(with_queries(dataset, fold.query_ids, side=fold.name), run.depth)
     record = {
@@ -106,7 +106,7 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
         "history": result.history if result else [],
         "evaluations": result.evaluations if result else [],
         "documents_by_source": result.documents_by_source if result else {},
-        "logits": processes.by_first(lambda: own.logits(forward)),
+        "logits": stages.logits(own, forward, f"{fold.name}: scores"),
         "seconds": round(time.monotonic() - began, 1),
     }
     processes.by_first(lambda: write_json(run.file(fold), record))

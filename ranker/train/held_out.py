@@ -1,6 +1,6 @@
 """Queries that training does not see, and what a model makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ranker.dataset import Dataset
@@ -60,8 +60,13 @@ class HeldOutQueries:
         rows = encoder.documents_ids([dataset.documents[doc_id] for doc_id in needed])
         self._document_ids = dict(zip(needed, rows, strict=True))
 
-    def logits(self, forward: Any) -> dict[str, dict[str, float]]:
-        """The model's logit for every document that is reranked, by query."""
+    def logits(
+        self, forward: Any, *, tell: Callable[[int, int], None] = lambda *_: None
+    ) -> dict[str, dict[str, float]]:
+        """The model's logit for every document that is reranked, by query.
+
+        `tell` is told how many pairs are scored, and of how many.
+        """
         pairs = [(query_id, doc_id) for query_id, row in self._reranked.items() for doc_id in row]
         scores = predict(
             forward,
@@ -69,6 +74,7 @@ class HeldOutQueries:
             [self._query_ids[query_id] for query_id, _ in pairs],
             [self._document_ids[doc_id] for _, doc_id in pairs],
             precision=self._precision,
+            tell=tell,
         )
         run: dict[str, dict[str, float]] = {query_id: {} for query_id in self.bm25}
         for (query_id, doc_id), score in zip(pairs, scores, strict=True):

@@ -8,13 +8,18 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
-from ranker.errors import require
+from ranker.errors import UsageError, require
 
 __all__ = ["agreed", "any_of", "by_first", "count", "is_first", "join", "rank"]
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""The others wait while the first one scores, which may take hours; torch gives up after ten minutes
+on GPUs, and half an hour on CPUs.  A process that fails is the launcher's to see."""
 
 
 def count() -> int:
@@ -37,12 +42,20 @@ def join() -> None:
 
     It then ends when its launcher ends, however that ends: nobody else may write into the folder
     of a training that was begun anew.
+
+    Raises:
+        UsageError: the environment speaks of several processes that no launcher started.
     """
     if count() > 1:
+        if "LOCAL_RANK" not in os.environ:
+            raise UsageError(
+                f"the environment says WORLD_SIZE={count()}, but not which of them this process "
+                "is (LOCAL_RANK): start them with torchrun, or unset WORLD_SIZE"
+            )
         threading.Thread(target=_end_with_the_launcher, args=(os.getppid(),), daemon=True).start()
         torch = require("torch", extra="train")
         accelerate = require("accelerate", extra="train")
-        accelerate.PartialState(cpu=not torch.cuda.is_available())
+        accelerate.PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def _end_with_the_launcher(launcher: int) -> None:

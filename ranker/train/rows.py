@@ -71,7 +71,8 @@ class TokenRows:
         return self._ids[self._ends[row] : self._ends[row + 1]]
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give the file back; also the map, which on NFS would keep its folder from being removed."""
+        self._ids = np.zeros(0, self._type)
         self._file.close()
 
     def length(self, row: int) -> int:

@@ -153,7 +153,7 @@ def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
     if arguments.epochs:
         results.append(stages.learn(forward, learned, work / "judged", held_out=held_out))
     queries = stages.queries(held_out)
-    logits = processes.by_first(lambda: queries.logits(forward))
+    logits = stages.logits(queries, forward, "held-out queries: scores")
     figures = asdict(held_out_figures(queries.qrels, queries.bm25, logits))
     report = {
         "blend_weight": figures.pop("blend_weight"),

@@ -31,7 +31,7 @@ from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, run_s
 from ranker.train.rows import GroupRows
 from ranker.train.teacher import Teacher, with_scores
 
-__all__ = ["DONE", "Stages", "saved_run"]
+__all__ = ["DONE", "Stages"]
 
 EVALUATION_PAIRS = 1_000
 """Most pairs scored for one nDCG@10 while training: some ten seconds on two cores."""
@@ -99,7 +99,7 @@ class Stages:
         if self.arguments.freeze != "none":
             freeze(model, self.arguments.freeze)
         if weights is not None:
-            forward.load_state_dict(torch.load(weights, weights_only=True))
+            forward.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         if torch.cuda.is_available():
             forward.cuda()
         return model, forward
@@ -254,6 +254,26 @@ class Stages:
             with_judged=with_judged,
         )
 
+    def logits(self, queries: HeldOutQueries, forward: Any, stage: str) -> Run:
+        """The model's logits, computed by the first process; progress is that of `stage`."""
+        return processes.by_first(lambda: queries.logits(forward, tell=self._scored(stage)))
+
+    def saved_logits(
+        self, path: Path, queries: Callable[[], HeldOutQueries], forward: Any, stage: str
+    ) -> Run:
+        """The logits that are in a file, or those of `logits` after they are saved there."""
+
+        def save() -> None:
+            if not path.is_file():
+                write_json(path, queries().logits(forward, tell=self._scored(stage)))
+
+        processes.by_first(save)
+        found: Run = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _scored(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.on_progress(stage, done, total, None, None)
+
     def _window(
         self, forward: Any, judged: Dataset, epoch: int, stage: str, work: Path
     ) -> Run | None:
@@ -262,10 +282,11 @@ class Stages:
         warmed = arguments.warmup or arguments.synthetic is not None
         if not arguments.refresh or (epoch == 0 and not warmed):
             return None
-        self.on_progress(f"{stage}: negatives", epoch, arguments.epochs, None, None)
-        return saved_run(
+        return self.saved_logits(
             work / f"window-{epoch}.json",
-            lambda: self.queries(judged, arguments.depth, with_judged=True).logits(forward),
+            lambda: self.queries(judged, arguments.depth, with_judged=True),
+            forward,
+            f"{stage}: negatives",
         )
 
     def _loss(self, *, taught: bool) -> str:
@@ -308,7 +329,9 @@ class Stages:
         """Train on groups, or take what the stage left when it was done before an interruption."""
         torch = require("torch", extra="train")
         if processes.by_first((work / DONE).is_file):
-            forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+            forward.load_state_dict(
+                torch.load(work / BEST, map_location="cpu", weights_only=True)
+            )
             return StageResult(**json.loads((work / DONE).read_text(encoding="utf-8")))
         work.mkdir(parents=True, exist_ok=True)
         watched = None
@@ -343,18 +366,6 @@ class Stages:
             )
         processes.by_first(lambda: _finish(work, result))
         return result
-
-
-def saved_run(path: Path, compute: Callable[[], Run]) -> Run:
-    """A run from its file, or computed by the first process and saved there."""
-
-    def save() -> None:
-        if not path.is_file():
-            write_json(path, compute())
-
-    processes.by_first(save)
-    found: Run = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _finish(work: Path, result: StageResult) -> None:
