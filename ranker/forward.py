@@ -40,10 +40,9 @@ def forward_of(
         )
         return module, "cls"
     if checkpointing:
-        # The older name, which transformers 5 began with, warns in later ones.
-        named = hasattr(model, "activation_checkpointing_enable")
-        enable = f"{'activation' if named else 'gradient'}_checkpointing_enable"
-        getattr(model, enable)({"use_reentrant": False})
+        # The second name is that of the first releases of transformers 5; later ones warn of it.
+        renamed = getattr(model, "activation_checkpointing_enable", None)
+        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
     model.set_attn_implementation("sdpa" if fused and model._supports_sdpa else "eager")
     return _plain(torch, model, segments=segments), "full"
 

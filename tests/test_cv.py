@@ -206,7 +206,7 @@ from ranker.dataset import load
 from ranker.train import TrainArguments, train
 import ranker.train.loop as loop
 import torch
-loop.SAVE_STEPS = 2
+loop.SAVE_SECONDS = 0.0
 torch.set_num_threads(1)
 data, out, arguments = load(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 tell = lambda stage, step, *_: print(stage, step, flush=True)

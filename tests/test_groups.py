@@ -154,9 +154,8 @@ def test_the_seed_decides() -> None:
 
 
 def test_warmup_takes_the_query_out_of_its_document() -> None:
-    groups = warmup_groups(
-        DATA.documents, INDEX, count=60, negatives=Negatives(count=3, random=1), seed=0
-    )
+    negatives = Negatives(count=3, random=1)
+    groups = list(warmup_groups(DATA.documents, INDEX, count=60, negatives=negatives, seed=0))
     assert len(groups) == 60
     by_title = 0
     for group in groups:
@@ -175,4 +174,4 @@ def test_warmup_takes_the_query_out_of_its_document() -> None:
 def test_a_corpus_that_cannot_be_taken_apart_is_refused() -> None:
     documents = {"a": Document("a", "", "one two")}
     with pytest.raises(DataError, match="train without --warmup"):
-        warmup_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0)
+        list(warmup_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0))

@@ -92,7 +92,7 @@ from pathlib import Path
 from ranker.dataset import load
 from ranker.train import TrainArguments, train
 import ranker.train.loop as loop
-loop.SAVE_STEPS = 2
+loop.SAVE_SECONDS = 0.0
 data, out, arguments = load(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 def tell(stage, step, steps, loss, ndcg):
     print(stage, step, flush=True)
@@ -155,7 +155,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     watched: bool, data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither where it stopped early, nor where it stopped before its schedule's end."""
-    monkeypatch.setattr("ranker.train.loop.SAVE_STEPS", 2)
+    monkeypatch.setattr("ranker.train.loop.SAVE_SECONDS", 0.0)
     arguments = TrainArguments(base=str(tiny_bert), **{**SMALL, "patience": 1})
     base = open_base(str(tiny_bert))
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)

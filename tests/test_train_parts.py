@@ -1,9 +1,13 @@
 """Memory, adapters and refreshed negatives: parts of a step, token rows, LoRA, windows."""
 
 import contextlib
+import itertools
 import random
+import resource
+import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +19,9 @@ from train_support import batches_of
 
 from ranker.bundle import Checkpoint
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Negatives, judged_groups
+from ranker.dataset.groups import Negatives, judged_groups, warmup_groups
 from ranker.encode import Encoder, document_text
-from ranker.errors import UsageError
+from ranker.errors import TrainError, UsageError
 from ranker.forward import forward_of
 from ranker.lexical import BM25Index
 from ranker.lora import add_lora, merge_lora
@@ -141,6 +145,40 @@ def test_memory_hardly_grows_with_the_groups(tiny_bert: Path) -> None:
     assert many - few < 40
 
 
+def test_a_full_disk_is_said_and_the_file_is_given_back(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with contextlib.closing(TokenRows(tmp_path, lambda _: [[1] * 5000], vocabulary_size=9)) as rows:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+            with pytest.raises(TrainError, match="make room there") as error:
+                rows.add(["a text"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
+    """A mapped file would be a file still on NFS, so that its folder could not be removed."""
+    rows = TokenRows(tmp_path, lambda _: [[1] * 5000], vocabulary_size=9)
+    rows.add(["a text"])
+    assert str(tmp_path) in Path("/proc/self/maps").read_text()
+    rows.close()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_warmup_groups_are_made_as_they_are_taken(data: Dataset) -> None:
+    index = BM25Index(data.documents.values())
+
+    def first(count: int) -> list:
+        groups = warmup_groups(data.documents, index, count=count, negatives=Negatives(), seed=1)
+        return list(itertools.islice(groups, 3))
+
+    assert first(10**12) == first(3)
+
+
 # Order, parts and shares
 
 
@@ -202,6 +240,18 @@ def test_a_training_in_parts_is_the_same_training(
     assert parts.training["documents_by_source"] == whole.training["documents_by_source"]
 
 
+def test_a_step_that_does_not_fit_a_gpu_says_what_needs_less(
+    data: Dataset, tiny_bert: Path, tmp_path: Path
+) -> None:
+    def full(stage: str, step: int, *_: object) -> None:
+        if stage == "judged" and step:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    arguments = TrainArguments(base=str(tiny_bert), **SMALL)
+    with pytest.raises(TrainError, match="--accumulate computes it in parts"):
+        train(data, tmp_path / "out", arguments=arguments, on_progress=full)
+
+
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert"])
 def test_checkpointed_gradients_are_the_same(family: str, tmp_path: Path) -> None:
     ids = torch.randint(5, 90, (4, 20), generator=torch.Generator().manual_seed(1))
@@ -211,7 +261,9 @@ def test_checkpointed_gradients_are_the_same(family: str, tmp_path: Path) -> Non
     def gradients(checkpointing: bool) -> torch.Tensor:
         torch.manual_seed(0)
         model = load_weights(folder, dropout=0.1)
-        forward, _ = forward_of(model, segments=False, fused=True, checkpointing=checkpointing)
+        with warnings.catch_warnings():  # a name that transformers will do without
+            warnings.simplefilter("error")
+            forward, _ = forward_of(model, segments=False, fused=True, checkpointing=checkpointing)
         torch.manual_seed(3)
         forward.train()(**inputs).square().sum().backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -299,7 +351,7 @@ def test_negatives_come_from_the_half_that_the_model_ranks_higher(data: Dataset)
 def test_refreshed_negatives_survive_an_interruption(
     data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ranker.train.loop.SAVE_STEPS", 2)
+    monkeypatch.setattr("ranker.train.loop.SAVE_SECONDS", 0.0)
     arguments = TrainArguments(
         base=str(tiny_bert), refresh=True, logit_margin=0.0, learning_rate=3e-3, depth=10,
         warmup=True, warmup_steps=2, **{**SMALL, "epochs": 4, "patience": 9},
@@ -334,6 +386,7 @@ def test_refreshed_negatives_survive_an_interruption(
         ({"lora": 4, "freeze": "base"}, "leave freeze at none"),
         ({"lora": -1}, "lora must be 0 or more"),
         ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"accumulate": 9, "groups": 8}, "accumulate 9 exceeds groups 8"),
         ({"refresh": True, "logit_margin": float("nan")}, "logit_margin must be finite"),
     ],
 )

@@ -98,11 +98,38 @@ def test_two_processes_train_what_one_trains(
     assert "Warning" not in result.stderr
 
 
+PATIENT = """
+import datetime, sys, time
+from torch.distributed import distributed_c10d
+distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=2)  # torch's own: 30 minutes
+from ranker.train import processes
+processes.join()
+if processes.by_first(lambda: time.sleep(4) or 7) != 7:
+    sys.exit(3)
+"""
+
+
+def test_the_others_wait_however_long_the_first_one_scores(
+    environment: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "patient.py").write_text(PATIENT)
+    words = [sys.executable, *TOGETHER, str(tmp_path / "patient.py")]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_environment_of_no_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="start them with torchrun, or unset WORLD_SIZE"):
+        processes.join()
+
+
 def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("RANK", "3")  # of another program
     assert processes.is_first() and processes.count() == 1
-    assert processes.by_first(lambda: 7) == 7 and processes.any_of(True)
+    assert processes.by_first(lambda: 7) == 7 and processes.largest(3) == 3
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert not processes.is_first() and processes.count() == 4
     with pytest.raises(UsageError, match="4 processes train each fold together"):

@@ -80,7 +80,7 @@ Lora = Annotated[
     int, typer.Option(help="Rank of adapters that learn in place of the encoder (peft); 0: none.")
 ]
 Accumulate = Annotated[
-    int, typer.Option(help="Compute a step in N parts, for less memory; the result is the same.")
+    int, typer.Option(help="Compute a step in N parts, for less memory; it stays one step.")
 ]
 GradientCheckpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
@@ -162,7 +162,7 @@ def train(
     says whether the model is better than BM25. After an interruption the same command goes on.
 
     On several GPUs: torchrun --standalone --nproc-per-node 4 -m ranker train ... shares every
-    step among them, so the result is that of one GPU up to rounding.
+    step among them, so that it is the step of one GPU, but for rounding and for what dropout draws.
     """
     given = {name: value for name, value in locals().items() if name != "context"}
     checkpoint = _repeated(context, given) if from_report else _trained(given)

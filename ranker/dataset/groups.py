@@ -191,7 +191,7 @@ def warmup_groups(
     count: int,
     negatives: Negatives,
     seed: int,
-) -> list[Group]:
+) -> Iterator[Group]:
     """`count` groups from the corpus alone: half ask with a title, half with a sentence.
 
     Documents too short to be taken apart are passed over.
@@ -201,22 +201,22 @@ def warmup_groups(
     """
     draw = random.Random(seed)
     order = list(documents.values())
-    groups: list[Group] = []
-    while len(groups) < count:
-        before = len(groups)
+    made = 0
+    while made < count:
+        before = made
         draw.shuffle(order)
         for document in order:
             parts = _take_apart(document, draw)
             if parts is not None:
-                groups.append(_warmup_group(documents, index, document, parts, negatives, draw))
-            if len(groups) == count:
+                made += 1
+                yield _warmup_group(documents, index, document, parts, negatives, draw)
+            if made == count:
                 break
-        if len(groups) == before:
+        if made == before:
             raise DataError(
                 f"warm-up on the corpus: none of the {len(documents)} documents has a title and "
                 "a text, or two sentences of at least 4 words; train without --warmup"
             )
-    return groups
 
 
 def count_negatives(groups: Sequence[Group]) -> dict[str, int]:

@@ -119,6 +119,10 @@ class TrainArguments:
             problems.append(f"{self.loss} on scores of the data takes no negatives to refresh")
         if self.refresh and self.depth < 2:
             problems.append("refresh needs a depth of at least 2")
+        if self.accumulate > self.groups:
+            problems.append(
+                f"accumulate {self.accumulate} exceeds groups {self.groups}: a part needs a group"
+            )
         if self.lora and self.freeze != "none":
             problems.append("lora keeps the encoder's weights by itself; leave freeze at none")
         if self.teacher is not None and self.loss not in TAUGHT:

@@ -22,7 +22,8 @@ POOL = 16
 """Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
 
 GroupsOf = Callable[[int], Iterable[Sequence[Group]]]
-"""The groups of an epoch, from 0, in chunks; called once an epoch, when its first step is due."""
+"""The groups of an epoch, from 0, in chunks; called once an epoch: for the first
+at once, for the others when their first step is due."""
 
 
 def plan(lengths: npt.NDArray[np.int32], *, size: int, seed: int) -> list[npt.NDArray[np.int32]]:

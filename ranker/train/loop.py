@@ -24,7 +24,10 @@ from ranker.train.held_out import HeldOutQueries
 __all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "run_stage"]
 
 NDCG = "eval_ndcg@10"
-SAVE_STEPS = 100
+SAVE_SECONDS = 60.0
+"""Between two saves: what a kill can cost."""
+HISTORY = 2_000
+"""Most rows of losses that a stage keeps; a row of a longer one is the mean of several steps."""
 BEST = "best.pt"
 """The weights that a stage leaves."""
 
@@ -94,7 +97,7 @@ def run_stage(
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; everything so far is saved.
-        TrainError: the loss is no longer a number, or the disk is full.
+        TrainError: the loss is no longer a number, or the disk or the GPU is full.
     """
     torch = require("torch", extra="train")
     saves = processes.by_first(lambda: _saves(work))
@@ -105,6 +108,7 @@ def run_stage(
         settings={
             **_settings(arguments, work),
             "max_steps": schedule or batches.steps,
+            "logging_steps": max(1, batches.steps // HISTORY),
             "learning_rate": learning_rate,
             "eval_strategy": "no" if held_out is None else "steps",
             "eval_steps": evaluate_every,
@@ -114,15 +118,16 @@ def run_stage(
         patience=arguments.patience,
         tell=lambda step, loss, ndcg: on_progress(stage, step, batches.steps, loss, ndcg),
     )
-    _run(trainer, saves, work)
-    if held_out is None:
-        processes.by_first(lambda: torch.save(forward.state_dict(), work / BEST))
-    else:
-        forward.load_state_dict(torch.load(work / BEST, weights_only=True))
+    with _in_words(work):
+        _run(trainer, saves)
+        if held_out is None:
+            processes.by_first(lambda: _keep(forward.state_dict(), work))
+    if held_out is not None:
+        forward.load_state_dict(torch.load(work / BEST, map_location="cpu", weights_only=True))
     return _result(trainer.state, stage, batches)
 
 
-def _run(trainer: Any, saves: list[Path], work: Path) -> None:
+def _run(trainer: Any, saves: list[Path]) -> None:
     """Train from the latest save to the end, or to Ctrl-C."""
     with _stop_at_a_step(trainer.stop), warnings.catch_warnings():
         # accelerate's new name for it would still share the buffers at the start, to no use.
@@ -131,13 +136,34 @@ def _run(trainer: Any, saves: list[Path], work: Path) -> None:
             trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
         except _Finished:
             pass
-        except Exception as error:
-            reason = write_failure(error)
-            if reason is None:
-                raise
-            raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
-    if processes.any_of(trainer.stop.is_set()):
+    if processes.largest(int(trainer.stop.is_set())):
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _in_words(work: Path) -> Iterator[None]:
+    """Say what a full disk or a full GPU means for a training."""
+    torch = require("torch", extra="train")
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainError(
+            "a step does not fit into the GPU's memory; --accumulate computes it in parts, and "
+            "--gradient-checkpointing and --lora need less"
+        ) from error
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
+
+
+def _keep(weights: dict[str, Any], work: Path) -> None:
+    """Write a stage's weights, whole or not at all: the former ones may be the best still."""
+    torch = require("torch", extra="train")
+    partial = work / f"{BEST}.partial"
+    torch.save(weights, partial)
+    partial.replace(work / BEST)
 
 
 def _result(state: Any, stage: str, batches: Batches) -> StageResult:
@@ -178,7 +204,7 @@ def _has_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 in hardware (CUDA, AVX512-BF16 or AMX)."""
     torch = require("torch", extra="train")
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -199,10 +225,8 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
         "ddp_broadcast_buffers": False,  # the processes do not forward equally often
         "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "steps",
-        "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
-        "save_steps": SAVE_STEPS,
+        "save_strategy": "no",  # `_watcher` says when
         "save_total_limit": 1,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
@@ -281,13 +305,14 @@ def _watcher(
     tell: Callable[[int, float | None, float | None], None],
 ) -> Any:
     """Keeps the best weights, stops when nothing gets better, at Ctrl-C, or at a NaN."""
-    torch = require("torch", extra="train")
     work = Path(trainer.args.output_dir)
     began = time.monotonic()
 
     steps = trainer.train_dataset.steps
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
+        saved = began
+
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             rows = [row for row in state.log_history if NDCG in row]
             if state.global_step >= steps or (rows and _without_gain(rows) >= patience):
@@ -298,7 +323,7 @@ def _watcher(
             tell(state.global_step, None, rows[-1][NDCG])
             if _best(rows)["step"] == rows[-1]["step"]:
                 weights = trainer.model.state_dict()
-                processes.by_first(lambda: torch.save(weights, work / BEST))
+                processes.by_first(lambda: _keep(weights, work))
             elif state.global_step and _without_gain(rows) >= patience:
                 control.should_training_stop = True
 
@@ -315,8 +340,12 @@ def _watcher(
             tell(state.global_step, row["loss"], None)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if processes.any_of(trainer.stop.is_set()):
-                control.should_save = control.should_training_stop = True
+            due = time.monotonic() - self.saved >= SAVE_SECONDS
+            asked = processes.largest(2 if trainer.stop.is_set() else int(due))
+            if asked:
+                control.should_save, self.saved = True, time.monotonic()
+            if asked == 2:
+                control.should_training_stop = True
             if state.global_step >= steps:  # before its schedule ends
                 control.should_training_stop = True
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from ranker.errors import UsageError, require
 
-__all__ = ["agreed", "any_of", "by_first", "count", "is_first", "join", "rank"]
+__all__ = ["agreed", "by_first", "count", "is_first", "join", "largest", "rank"]
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""The others wait while the first one scores, which may take hours; torch gives up after ten minutes
-on GPUs, and half an hour on CPUs.  A process that fails is the launcher's to see."""
+"""The others wait while the first one scores, which may take hours; torch's own limit is ten
+minutes on GPUs and half an hour on CPUs.  If a process fails, its launcher ends the others."""
 
 
 def count() -> int:
@@ -78,10 +78,10 @@ def agreed(value: T) -> T:
     return found[0]  # type: ignore[no-any-return]
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes give."""
     if count() == 1:
-        return flag
-    flags: list[Any] = [None] * count()
-    require("torch.distributed", extra="train").all_gather_object(flags, flag)
-    return any(flags)
+        return number
+    numbers: list[Any] = [None] * count()
+    require("torch.distributed", extra="train").all_gather_object(numbers, number)
+    return int(max(numbers))

@@ -1,9 +1,10 @@
 """Groups as token rows in files that are mapped into memory: training data may be larger than it.
 
-A different text is tokenized and written once, two bytes a token; a pair costs eight bytes of
-memory, whatever its length.
+A different text is tokenized and written once, two bytes a token, and costs some 170 bytes of
+memory; a pair costs eight, whatever its length.
 """
 
+import contextlib
 import hashlib
 import tempfile
 from array import array
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from ranker.dataset.groups import Group
 from ranker.encode import Encoder, document_text
+from ranker.errors import TrainError
+from ranker.files import write_failure
 
 __all__ = ["EncodedGroup", "GroupRows", "TokenRows"]
 
@@ -44,7 +47,7 @@ class TokenRows:
     """
 
     def __init__(self, folder: Path, encode: Encode, *, vocabulary_size: int) -> None:
-        self._encode = encode
+        self._encode, self._folder = encode, folder
         self._type = np.dtype(np.uint16 if vocabulary_size <= 2**16 else np.uint32)
         self._file = tempfile.TemporaryFile(dir=folder)
         self._known: dict[bytes, int] = {}
@@ -52,28 +55,42 @@ class TokenRows:
         self._ids: TokenIds = np.zeros(0, self._type)
 
     def add(self, texts: Sequence[str]) -> list[int]:
-        """The rows of texts; those that are new are tokenized together and written."""
+        """The rows of texts; those that are new are tokenized together and written.
+
+        Raises:
+            TrainError: the disk is full.
+        """
         # Digests, not texts, so that the texts need not stay; 96 bits do not meet by chance.
         keys = [hashlib.blake2b(text.encode(), digest_size=12).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if new:
-            for key, ids in zip(new, self._encode(list(new.values())), strict=True):
+            rows = self._encode(list(new.values()))
+            self._append(b"".join(np.asarray(ids, self._type).tobytes() for ids in rows))
+            for key, ids in zip(new, rows, strict=True):
                 self._known[key] = len(self._ends) - 1
                 self._ends.append(self._ends[-1] + len(ids))
-                self._file.write(np.asarray(ids, self._type).tobytes())
-            self._file.flush()
             if self._ends[-1]:  # an empty file cannot be mapped
                 self._ids = np.memmap(self._file, self._type, mode="r")
         return [self._known[key] for key in keys]
+
+    def _append(self, content: bytes) -> None:
+        try:
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise TrainError(
+                f"cannot write token ids to {self._folder}: {write_failure(error)}, and repeat"
+            ) from error
 
     def __getitem__(self, row: int) -> TokenIds:
         """The ids of a row."""
         return self._ids[self._ends[row] : self._ends[row + 1]]
 
     def close(self) -> None:
-        """Give the file back; also the map, which on NFS would keep its folder from being removed."""
+        """Give the file back, and its map, which on NFS would keep the folder from removal."""
         self._ids = np.zeros(0, self._type)
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what a full disk did not take, told by then
+            self._file.close()
 
     def length(self, row: int) -> int:
         """How many ids it has."""

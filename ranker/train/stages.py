@@ -329,9 +329,7 @@ class Stages:
         """Train on groups, or take what the stage left when it was done before an interruption."""
         torch = require("torch", extra="train")
         if processes.by_first((work / DONE).is_file):
-            forward.load_state_dict(
-                torch.load(work / BEST, map_location="cpu", weights_only=True)
-            )
+            forward.load_state_dict(torch.load(work / BEST, map_location="cpu", weights_only=True))
             return StageResult(**json.loads((work / DONE).read_text(encoding="utf-8")))
         work.mkdir(parents=True, exist_ok=True)
         watched = None

@@ -27,6 +27,7 @@ from ranker.losses import TAUGHT
 from ranker.model import load_weights, open_base, predict
 from ranker.records import Document
 from ranker.spec import TokenSpec
+from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.evidence import base_evidence
 
@@ -147,7 +148,7 @@ def with_scores(
 ) -> list[Group]:
     """The groups with the teacher's score of every document."""
     pairs = [(group.query, document) for group in groups for document in group.documents]
-    scores = iter(teacher.scores(pairs, tell=tell))
+    scores = iter(processes.by_first(lambda: teacher.scores(pairs, tell=tell)))
     return [
         replace(group, teacher_scores=tuple(next(scores) for _ in group.documents))
         for group in groups

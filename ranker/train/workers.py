@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -64,7 +65,8 @@ def affordable(stages: Stages, workers: int) -> int:
     config, arguments = stages.base.config, stages.arguments
     width = int(getattr(config, "hidden_size", 768))
     layers = int(getattr(config, "num_hidden_layers", 12))
-    positions = arguments.groups * (1 + arguments.negatives) * stages.encoder.spec.length
+    pairs = math.ceil(arguments.groups / arguments.accumulate) * (1 + arguments.negatives)
+    positions = pairs * stages.encoder.spec.length
     parameters = layers * 12 * width**2 + int(config.vocab_size) * width
     learning = 4 * (5 * parameters + 18 * positions * width * layers)
     if torch.cuda.is_available():
