@@ -308,18 +308,18 @@ def _document(number: int) -> Document:
 
 def show(given: argparse.Namespace) -> None:
     """Print a table of each collection from the results, the latest of equal runs."""
-    tables: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    tables: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
     for line in given.out.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         names = {"cross": row["arm"], "blend": f"{row['arm']}, blend"}
         name = names.get(row["run"], row["run"])
-        tables.setdefault((row["collection"], row["how"]), {})[name] = row
-    for (collection, how), rows in tables.items():
+        tables.setdefault((row["collection"], row["how"], row["epochs"]), {})[name] = row
+    for (collection, how, epochs), rows in tables.items():
         values = {name: row["ndcg@10"] for name, row in rows.items()}
         pairs = [("bm25", name) for name in values if name != "bm25"]
         compared = compare_all(values, pairs, measure="nDCG@10")
         against = {row["profile"]: row for row in compared}
-        print(f"\n{collection}, {how}, {len(values['bm25'])} queries")
+        print(f"\n{collection}, {how}, {epochs} epochs, {len(values['bm25'])} queries")
         print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | warm-up | s |")
         print("|---|---|---|---|---|---|---|---|---|")
         ids = list(values["bm25"])

@@ -23,8 +23,8 @@ from ranker.lexical import BM25Index
 from ranker.model import load_weights, open_base
 from ranker.train import TrainArguments, train
 from ranker.train.batches import inputs_of
-from ranker.train.held_out import HeldOutQueries
 from ranker.train.loop import run_stage
+from ranker.train.reranked import RerankedQueries
 from ranker.train.rows import EncodedGroup
 
 SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
@@ -165,7 +165,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     groups = list(judged_groups(learned, index, negatives=Negatives(), seed=0))
     queries = None
     if watched:
-        queries = HeldOutQueries(held_out, index, encoder, depth=10, precision="fp32")
+        queries = RerankedQueries(held_out, index, encoder, depth=10, precision="fp32")
 
     def once() -> tuple[dict[str, torch.Tensor], list[int]]:
         seen.clear()

@@ -13,8 +13,8 @@ from ranker.dataset.folds import fold_of_queries
 from ranker.gate import judge
 from ranker.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.train.folds import Fold, FoldRun
-from ranker.train.held_out import depth_for
 from ranker.train.loop import BEST, StageResult
+from ranker.train.reranked import depth_for
 from ranker.train.stages import Stages
 from ranker.train.workers import run_folds
 

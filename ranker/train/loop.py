@@ -19,7 +19,7 @@ from ranker.losses import loss_of
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
-from ranker.train.held_out import HeldOutQueries
+from ranker.train.reranked import RerankedQueries
 
 __all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "run_stage"]
 
@@ -65,7 +65,7 @@ class StageResult:
 def run_stage(
     forward: Any,
     batches: Batches,
-    held_out: HeldOutQueries | None,
+    held_out: RerankedQueries | None,
     *,
     stage: str,
     learning_rate: float,
@@ -240,7 +240,7 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
 def _trainer(
     model: Any,
     batches: Batches,
-    held_out: HeldOutQueries | None,
+    held_out: RerankedQueries | None,
     *,
     settings: dict[str, Any],
     loss: str,

@@ -26,8 +26,8 @@ from ranker.model import Base, freeze, load_weights
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, GroupsOf
-from ranker.train.held_out import HeldOutQueries, depth_for
 from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, run_stage
+from ranker.train.reranked import RerankedQueries, depth_for
 from ranker.train.rows import GroupRows
 from ranker.train.teacher import Teacher, with_scores
 
@@ -243,9 +243,9 @@ class Stages:
 
     def queries(
         self, judged: Dataset, depth: int | None = None, *, with_judged: bool = False
-    ) -> HeldOutQueries:
+    ) -> RerankedQueries:
         """Queries to rerank; without a depth, at that of serving as far as time allows."""
-        return HeldOutQueries(
+        return RerankedQueries(
             judged,
             self.index,
             self.encoder,
@@ -254,12 +254,12 @@ class Stages:
             with_judged=with_judged,
         )
 
-    def logits(self, queries: HeldOutQueries, forward: Any, stage: str) -> Run:
+    def logits(self, queries: RerankedQueries, forward: Any, stage: str) -> Run:
         """The model's logits, computed by the first process; progress is that of `stage`."""
         return processes.by_first(lambda: queries.logits(forward, tell=self._scored(stage)))
 
     def saved_logits(
-        self, path: Path, queries: Callable[[], HeldOutQueries], forward: Any, stage: str
+        self, path: Path, queries: Callable[[], RerankedQueries], forward: Any, stage: str
     ) -> Run:
         """The logits that are in a file, or those of `logits` after they are saved there."""
 
