@@ -29,7 +29,14 @@ TEXTS = [
 def make_family(family: str, folder: Path) -> Path:
     """Write a two-layer model with its tokenizer and return its folder."""
     tokenizer, names = _TOKENIZERS[family]()
-    config = _config(family, tokenizer)
+    drawn(_config(family, tokenizer), folder)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def drawn(config: transformers.PretrainedConfig, folder: Path) -> Path:
+    """Write a sequence-classification model of this configuration and return its folder."""
     torch.manual_seed(7)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():  # larger weights, so that a wrong token shows in the logit
@@ -37,8 +44,6 @@ def make_family(family: str, folder: Path) -> Path:
             if parameter.dim() > 1:
                 parameter.mul_(4)
     model.save_pretrained(folder)
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-    fast.save_pretrained(folder)
     return folder
 
 

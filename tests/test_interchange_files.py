@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from families import make_family
+from families import drawn, make_family
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from test_interchange import PAIRS, change, served
@@ -58,17 +58,6 @@ def rebuilt(folder: Path, **settings: Any) -> Path:
     """The model of this folder drawn anew with another configuration."""
     config = transformers.AutoConfig.from_pretrained(folder, **settings)
     return drawn(config, folder)
-
-
-def drawn(config: Any, folder: Path) -> Path:
-    torch.manual_seed(7)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():  # larger weights, so that a wrong token shows in the logit
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4)
-    model.save_pretrained(folder)
-    return folder
 
 
 def headed(head: str, tmp_path: Path) -> Path:

@@ -44,7 +44,8 @@ def join() -> None:
     of a training that was begun anew.
 
     Raises:
-        UsageError: the environment speaks of several processes that no launcher started.
+        UsageError: the environment speaks of several processes that no launcher started, or there
+            are more of them than GPUs.
     """
     if count() > 1:
         if "LOCAL_RANK" not in os.environ:
@@ -54,6 +55,12 @@ def join() -> None:
             )
         threading.Thread(target=_end_with_the_launcher, args=(os.getppid(),), daemon=True).start()
         torch = require("torch", extra="train")
+        here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        if torch.cuda.is_available() and here > torch.cuda.device_count():
+            raise UsageError(
+                f"{here} processes on a machine with {torch.cuda.device_count()} GPUs: start as "
+                "many as it has"
+            )
         accelerate = require("accelerate", extra="train")
         accelerate.PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 

@@ -78,7 +78,7 @@ def train(
     check_replaceable(out, Checkpoint.MARKER)
     require_trainable(dataset)
     require_scores(dataset, arguments)
-    _require_one_kind(fold_workers)
+    _require_room(arguments, fold_workers)
     processes.join()
     began = time.monotonic()
     base = open_base(arguments.base)
@@ -127,12 +127,18 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, A
     ]
 
 
-def _require_one_kind(fold_workers: int) -> None:
-    """Refuse folds in processes of their own in a program that is several processes itself."""
-    if fold_workers > 1 and processes.count() > 1:
+def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
+    """Refuse several processes that would have folds of their own, or nothing to do in a step."""
+    count, parts = processes.count(), arguments.accumulate
+    if fold_workers > 1 and count > 1:
         raise UsageError(
-            f"{processes.count()} processes train each fold together; leave --fold-workers at 1, "
-            "or start without a launcher"
+            f"{count} processes train each fold together; leave --fold-workers at 1, or start "
+            "without a launcher"
+        )
+    if count * parts > arguments.groups:
+        raise UsageError(
+            f"{count} processes with {parts} parts of a step each need at least {count * parts} "
+            f"groups in a step, got --groups {arguments.groups}"
         )
 
 

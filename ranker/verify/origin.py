@@ -70,8 +70,7 @@ def named_checkpoint(path: Path, package: Package) -> Checkpoint:
 
 def _trained(bundle: Bundle) -> Checkpoint | Lost:
     """The checkpoint of `ranker train` with the bundle's training report."""
-    named = _saved(bundle.path, "export", "checkpoint")
-    for folder in [*(Path(name) for name in named), *_beside(bundle.path)]:
+    for folder in _places(bundle.path, "export", "checkpoint"):
         try:
             checkpoint = Checkpoint.open(folder)
         except RankerError:
@@ -96,14 +95,18 @@ def _of_others(bundle: Bundle) -> Checkpoint | Lost:
 
 
 def _bundles(package: Package) -> Iterator[Bundle]:
-    named = _saved(package.path, "package", "bundle")
-    for folder in [*(Path(name) for name in named), *_beside(package.path)]:
+    for folder in _places(package.path, "package", "bundle"):
         try:
             bundle = Bundle.open(folder)
         except RankerError:
             continue
         if sha256(bundle.model) == package.manifest.model_sha256:
             yield bundle
+
+
+def _places(made: Path, verb: str, key: str) -> list[Path]:
+    """Where what a folder was made from may lie."""
+    return [*(Path(name) for name in _saved(made, verb, key)), *_beside(made)]
 
 
 def _saved(made: Path, verb: str, key: str) -> list[str]:
