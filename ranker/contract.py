@@ -9,6 +9,7 @@ __all__ = [
     "DOC_TOKEN_IDS",
     "ID",
     "IDS_SUMMARY",
+    "LARGEST_MODEL",
     "MODEL",
     "NAMESPACE",
     "ONNX_FINGERPRINT",
@@ -60,6 +61,8 @@ TIMEOUT_S = 10.0
 
 # The ONNX model.
 MODEL = "cross_encoder"
+LARGEST_MODEL = 2**31
+"""Bytes of its file: protobuf takes no larger one, and Vespa one self-contained file."""
 ONNX_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ONNX_OUTPUT = "logits"
 ONNX_FINGERPRINT = "ranker.fingerprint"

@@ -38,6 +38,7 @@ __all__ = [
     "TrainError",
     "UsageError",
     "VerifyError",
+    "first_line",
     "require",
 ]
 
@@ -114,6 +115,11 @@ class VerifyError(RankerError):
 
 class MissingTool(VerifyError):
     """A program that a check needs (JDK, Maven) is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ranker import __version__, contract
 from ranker.bundle import Bundle, Checkpoint, seal
 from ranker.encode import ModelInputs, pair_inputs
-from ranker.errors import ExportError, require
+from ranker.errors import ExportError, first_line, require
 from ranker.export_graph import trim_padding
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.forward import forward_of
@@ -28,9 +28,9 @@ from ranker.model import load_weights, tensors
 from ranker.score import open_session
 from ranker.spec import TokenSpec
 from ranker.train.card import card
-from ranker.train.origin import first_line, origin_card
+from ranker.train.origin import origin_card
 
-__all__ = ["IR_VERSION", "LARGEST", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
+__all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,6 @@ OPSET = 17
 IR_VERSION = 8
 TOLERANCE = 1e-4
 """Largest difference of a logit between torch and ONNX Runtime that is let through."""
-LARGEST = 2**31
-"""Bytes that a model file must stay below: protobuf's limit, and Vespa takes one file."""
 
 Pair = tuple[Sequence[int], Sequence[int]]
 
@@ -208,11 +206,11 @@ def _require_small(model: Any) -> None:
         ExportError: says how large it is.
     """
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size >= LARGEST:
+    if size >= contract.LARGEST_MODEL:
         raise ExportError(
             f"{type(model).__name__} has {size / 1e9:.1f} GB of weights in fp32; ONNX and Vespa "
-            f"take models below {LARGEST / 1e9:.1f} GB: name a smaller cross-encoder, or train one "
-            "with this as its --teacher"
+            f"take models below {contract.LARGEST_MODEL / 1e9:.1f} GB: name a smaller "
+            "cross-encoder, or train one with this as its --teacher"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ranker.errors import ArtifactError, RankerError
+from ranker.errors import ArtifactError, RankerError, first_line
 
 __all__ = [
     "cache_folder",
@@ -152,7 +152,7 @@ def write_failure(error: Exception) -> str | None:
     safetensors, tokenizers and torch raise errors of their own in place of OSError, which are
     known by their words only.
     """
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = first_line(error)
     if isinstance(error, OSError):
         said = error.strerror or said
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.encode import pair_inputs, spec_of_tokenizer
-from ranker.errors import ArtifactError, SpecError, TrainError, require
+from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
 from ranker.spec import TokenSpec
 
 __all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
@@ -95,7 +95,7 @@ def open_base(base: str) -> Base:
     except (OSError, ValueError) as error:
         raise TrainError(
             f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
-            f"can be reached; {_first_line(error)}"
+            f"can be reached; {first_line(error)}"
         ) from error
     return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
 
@@ -130,7 +130,7 @@ def load_weights(
             )
     except Exception as error:  # safetensors and torch raise errors of their own
         raise ArtifactError(
-            f"the weights of {source} cannot be read: {_first_line(error)}"
+            f"the weights of {source} cannot be read: {first_line(error)}"
         ) from error
     _require_encoder(model, loaded, source)
     if own_head:
@@ -255,7 +255,7 @@ def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> s
     except (OSError, ValueError, AttributeError, ImportError, TypeError) as error:
         raise TrainError(
             f"base model {base!r} has no tokenizer that `tokenizers` can read "
-            f"(no tokenizer.json): {_first_line(error)}"
+            f"(no tokenizer.json): {first_line(error)}"
         ) from error
 
 
@@ -271,7 +271,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         yield
     finally:
         transformers.logging.set_verbosity(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

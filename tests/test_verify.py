@@ -23,6 +23,7 @@ from ranker import contract
 from ranker.bundle import Checkpoint, seal
 from ranker.cli import main
 from ranker.client import App, query_body
+from ranker.contract import LARGEST_MODEL
 from ranker.dataset import Dataset
 from ranker.encode import stored
 from ranker.endpoint import Endpoint, Http
@@ -39,7 +40,7 @@ from ranker.verify.origin import Lost, find_checkpoint
 from ranker.verify.pairs import NASTY_TEXTS, TextPair, judged_pairs, nasty_pairs, special_tokens
 from ranker.verify.parity import check_parity
 from ranker.verify.seen import Part, Seen, encode_pairs
-from ranker.verify.target import LARGEST_FILE, model_problems, runtime_of
+from ranker.verify.target import model_problems, runtime_of
 from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
 
@@ -252,7 +253,7 @@ def test_a_file_that_is_too_large_or_no_model_is_refused(tmp_path: Path) -> None
     model = tmp_path / "m.onnx"
     model.write_bytes(b"no model")
     assert "is not an ONNX model" in model_problems(model, VESPA_VERSION)[0]
-    os.truncate(model, LARGEST_FILE)  # a hole, no bytes on disk
+    os.truncate(model, LARGEST_MODEL)  # a hole, no bytes on disk
     assert "takes models below 2147483648 bytes" in model_problems(model, VESPA_VERSION)[0]
 
 

@@ -1,5 +1,7 @@
 """The verb that trains a cross-encoder."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,17 +211,17 @@ def _trained(given: dict[str, Any]) -> Any:
     dataset = load(given["data"], **read)
     if _is_first():
         tell_skipped(dataset)
-    if given["lint"] and _is_first():
-        tell_lint(dataset, **{name: given[name] for name in _LINTED})
+        if given["lint"]:
+            tell_lint(dataset, **{name: given[name] for name in _LINTED})
     source = provenance(given["data"], **read, license=given["license"])
-    with progress(quiet=given["as_json"] or not _is_first()) as bars:
+    with _progress(given) as show:
         return run(
             dataset,
             given["out"],
             arguments=arguments,
             source=source,
             fold_workers=given["fold_workers"],
-            on_progress=_training_bar(bars) if _is_first() else lambda *_: None,
+            on_progress=show,
         )
 
 
@@ -237,12 +239,12 @@ def _repeated(context: typer.Context, given: dict[str, Any]) -> Any:
         raise UsageError(
             f"--from takes every option from the report; leave out {', '.join(others)}"
         )
-    with progress(quiet=given["as_json"] or not _is_first()) as bars:
+    with _progress(given) as show:
         return repeat(
             given["from_report"],
             given["out"],
             data=given["data"],
-            on_progress=_training_bar(bars) if _is_first() else lambda *_: None,
+            on_progress=show,
         )
 
 
@@ -264,6 +266,16 @@ def _figures(report: dict[str, Any]) -> str:
     headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
     better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
     return f"{table(headers, rows)}\nship gate: {gate['verdict']} ({better})"
+
+
+@contextlib.contextmanager
+def _progress(given: dict[str, Any]) -> Iterator[Any]:
+    """What training tells its progress to; only the first of several processes shows it."""
+    if not _is_first():
+        yield lambda *_: None
+        return
+    with progress(quiet=given["as_json"]) as bars:
+        yield _training_bar(bars)
 
 
 def _training_bar(bars: Any) -> Any:

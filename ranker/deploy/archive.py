@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from ranker.contract import LARGEST_MODEL
 from ranker.errors import ArtifactError
 from ranker.files import write_failure
 
@@ -25,9 +26,6 @@ DENSE = {".onnx"}
 """Trained weights: compressing them takes seconds and saves less than a tenth."""
 
 MOST_FILES = 1000
-LARGEST_MODEL = 2**31
-"""Bytes of an ONNX file: protobuf, and so Vespa, takes no larger one."""
-
 LARGEST_REST = 2**28
 """Bytes of all other files together; the largest tokenizers have some 30 MB."""
 

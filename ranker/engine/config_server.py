@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ranker.deploy.archive import LARGEST_MODEL, LARGEST_REST
+from ranker.contract import LARGEST_MODEL
+from ranker.deploy.archive import LARGEST_REST
 from ranker.engine.container import Served
 from ranker.engine.deployments import DeployFault, Deployments
 from ranker.errors import RankerError

@@ -23,6 +23,7 @@ __all__ = [
     "check_files",
     "environment",
     "provenance",
+    "short_hash",
 ]
 
 UNKNOWN = "unknown"
@@ -94,7 +95,7 @@ def check_files(expected: Provenance, found: Provenance) -> None:
         if before != now:
             raise DataError(
                 f"{Path(found.data) / name if Path(found.data).is_dir() else found.data} is not "
-                f"what the training read: sha256 {_short(now)}, expected {_short(before)}"
+                f"what the training read: sha256 {short_hash(now)}, expected {short_hash(before)}"
             )
 
 
@@ -125,7 +126,7 @@ def check_base(expected: dict[str, Any], base: Base) -> None:
         if found.get(name) != before:
             raise ArtifactError(
                 f"{Path(base.source) / name} of the base model is not what the training began "
-                f"with: sha256 {_short(found.get(name))}, expected {_short(before)}"
+                f"with: sha256 {short_hash(found.get(name))}, expected {short_hash(before)}"
             )
 
 
@@ -173,5 +174,6 @@ def _license(readme: Path) -> str:
     return named[1] if named else UNKNOWN
 
 
-def _short(digest: str | None) -> str:
+def short_hash(digest: str | None) -> str:
+    """A SHA-256 as messages show it; None is that of a file that is not there."""
     return digest[:13] if digest else "none (no such file)"

@@ -22,12 +22,12 @@ import numpy as np
 from ranker.bundle import Checkpoint
 from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder, ModelInputs, pair_inputs
-from ranker.errors import ArtifactError, ExportError, TrainError, require
+from ranker.errors import ArtifactError, ExportError, TrainError, first_line, require
 from ranker.files import read_json, write_text
 from ranker.forward import forward_of
 from ranker.model import Base, load_weights, open_base, tensors
 from ranker.spec import TokenSpec
-from ranker.train.origin import HUB_ID, check_files, evidence, first_line, kept, locate
+from ranker.train.origin import HUB_ID, check_files, evidence, kept, locate
 
 __all__ = [
     "TOLERANCE",

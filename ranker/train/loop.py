@@ -21,7 +21,7 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.reranked import RerankedQueries
 
-__all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "run_stage"]
+__all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "restore", "run_stage"]
 
 NDCG = "eval_ndcg@10"
 SAVE_SECONDS = 60.0
@@ -99,7 +99,6 @@ def run_stage(
         KeyboardInterrupt: after Ctrl-C; everything so far is saved.
         TrainError: the loss is no longer a number, or the disk or the GPU is full.
     """
-    torch = require("torch", extra="train")
     saves = processes.by_first(lambda: _saves(work))
     trainer = _trainer(
         forward,
@@ -122,8 +121,8 @@ def run_stage(
         _run(trainer, saves)
         if held_out is None:
             processes.by_first(lambda: _keep(forward.state_dict(), work))
-    if held_out is not None:
-        forward.load_state_dict(torch.load(work / BEST, map_location="cpu", weights_only=True))
+        else:
+            restore(forward, work / BEST)
     return _result(trainer.state, stage, batches)
 
 
@@ -164,6 +163,12 @@ def _keep(weights: dict[str, Any], work: Path) -> None:
     partial = work / f"{BEST}.partial"
     torch.save(weights, partial)
     partial.replace(work / BEST)
+
+
+def restore(forward: Any, weights: Path) -> None:
+    """Give a module the weights that a stage left, wherever they were computed."""
+    torch = require("torch", extra="train")
+    forward.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
 
 
 def _result(state: Any, stage: str, batches: Batches) -> StageResult:
@@ -211,6 +216,7 @@ def _has_bfloat16() -> bool:
 
 def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
     torch = require("torch", extra="train")
+    precision = precision_of(arguments)
     return {
         "output_dir": str(work),
         "per_device_train_batch_size": 1,
@@ -218,8 +224,8 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
         "warmup_steps": arguments.lr_warmup,
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.clip,
-        "bf16": precision_of(arguments) == "bf16",
-        "fp16": precision_of(arguments) == "fp16",
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
         "gradient_accumulation_steps": arguments.accumulate,
         "ddp_find_unused_parameters": False,
         "ddp_broadcast_buffers": False,  # the processes do not forward equally often

@@ -9,12 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ranker.errors import ArtifactError, ExportError, require
+from ranker.errors import ArtifactError, ExportError, first_line, require
 from ranker.files import sha256
 from ranker.model import Base
-from ranker.train.evidence import base_evidence
+from ranker.train.evidence import base_evidence, short_hash
 
-__all__ = ["HUB_ID", "check_files", "evidence", "first_line", "kept", "locate", "origin_card"]
+__all__ = ["HUB_ID", "check_files", "evidence", "kept", "locate", "origin_card"]
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
@@ -125,16 +125,12 @@ def check_files(folder: Path, origin: Mapping[str, Any]) -> None:
         if found != expected:
             raise ArtifactError(
                 f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
-                f"the sha256 {_short(found)}, expected {_short(expected)}"
+                f"the sha256 {short_hash(found)}, expected {short_hash(expected)}"
             )
 
 
 def _small_first(file: str) -> tuple[bool, str]:
     return not file.endswith(".json"), file
-
-
-def _short(digest: str | None) -> str:
-    return digest[:13] if digest else "none (no such file)"
 
 
 def origin_card(origin: Mapping[str, Any], name: str) -> str:
@@ -162,8 +158,3 @@ def origin_card(origin: Mapping[str, Any], name: str) -> str:
         "\n".join(files),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

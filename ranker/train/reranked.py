@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ranker.contract import RERANK_COUNT
 from ranker.dataset import Dataset
 from ranker.encode import Encoder
 from ranker.lexical import BM25Index
@@ -12,15 +13,13 @@ from ranker.model import predict
 
 __all__ = ["RerankedQueries", "depth_for"]
 
-FINAL_DEPTH = 100
-"""Documents that are reranked at serving."""
 TOGETHER = 1000
 """Documents that are tokenized together."""
 
 
 def depth_for(queries: int, *, pairs: int, least: int = 20) -> int:
     """Documents to rerank for each query: as at serving, or fewer to score so many pairs in all."""
-    return max(least, min(FINAL_DEPTH, pairs // queries))
+    return max(least, min(RERANK_COUNT, pairs // queries))
 
 
 class RerankedQueries:

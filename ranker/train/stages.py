@@ -26,7 +26,7 @@ from ranker.model import Base, freeze, load_weights
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, GroupsOf
-from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, run_stage
+from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, restore, run_stage
 from ranker.train.reranked import RerankedQueries, depth_for
 from ranker.train.rows import GroupRows
 from ranker.train.teacher import Teacher, with_scores
@@ -99,7 +99,7 @@ class Stages:
         if self.arguments.freeze != "none":
             freeze(model, self.arguments.freeze)
         if weights is not None:
-            forward.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            restore(forward, weights)
         if torch.cuda.is_available():
             forward.cuda()
         return model, forward
@@ -153,7 +153,7 @@ class Stages:
             self.documents,
             self.index,
             rank=self.arguments.synthetic_rank,
-            tell=lambda done, total: self.on_progress("synthetic: BM25", done, total, None, None),
+            tell=self._telling("synthetic: BM25"),
         )
 
     def learn_synthetic(self, forward: Any, queries: SyntheticQueries, work: Path) -> StageResult:
@@ -205,6 +205,7 @@ class Stages:
             schedule: steps in which the learning rate falls to 0, if not those.
         """
         arguments = self.arguments
+        window = functools.cache(lambda: self.queries(judged, arguments.depth, with_judged=True))
         positives = sum(
             grade >= arguments.relevant for row in judged.qrels.values() for grade in row.values()
         )
@@ -223,7 +224,7 @@ class Stages:
                 negatives=self.negatives,
                 seed=seed,
                 relevant=arguments.relevant,
-                logits=self._window(forward, judged, epoch, stage, work),
+                logits=self._window(window, forward, epoch, stage, work),
             )
             return self._with_teacher(groups, stage, positives)
 
@@ -256,7 +257,7 @@ class Stages:
 
     def logits(self, queries: RerankedQueries, forward: Any, stage: str) -> Run:
         """The model's logits, computed by the first process; progress is that of `stage`."""
-        return processes.by_first(lambda: queries.logits(forward, tell=self._scored(stage)))
+        return processes.by_first(lambda: queries.logits(forward, tell=self._telling(stage)))
 
     def saved_logits(
         self, path: Path, queries: Callable[[], RerankedQueries], forward: Any, stage: str
@@ -265,17 +266,23 @@ class Stages:
 
         def save() -> None:
             if not path.is_file():
-                write_json(path, queries().logits(forward, tell=self._scored(stage)))
+                write_json(path, queries().logits(forward, tell=self._telling(stage)))
 
         processes.by_first(save)
         found: Run = json.loads(path.read_text(encoding="utf-8"))
         return found
 
-    def _scored(self, stage: str) -> Callable[[int, int], None]:
+    def _telling(self, stage: str) -> Callable[[int, int], None]:
+        """Tells progress how much is done, of how much, where there is no loss."""
         return lambda done, total: self.on_progress(stage, done, total, None, None)
 
     def _window(
-        self, forward: Any, judged: Dataset, epoch: int, stage: str, work: Path
+        self,
+        queries: Callable[[], RerankedQueries],
+        forward: Any,
+        epoch: int,
+        stage: str,
+        work: Path,
     ) -> Run | None:
         """The model's logits to choose an epoch's negatives by, where it has learned anything."""
         arguments = self.arguments
@@ -284,7 +291,7 @@ class Stages:
             return None
         return self.saved_logits(
             work / f"window-{epoch}.json",
-            lambda: self.queries(judged, arguments.depth, with_judged=True),
+            queries,
             forward,
             f"{stage}: negatives",
         )
@@ -297,19 +304,18 @@ class Stages:
         self, groups: Iterable[Group], stage: str, count: int
     ) -> Iterator[Sequence[Group]]:
         """The groups in chunks, with the scores of the run's teacher, if it has one."""
-        before = 0
-        for chunk in _chunks(groups):
-            if self.teacher is not None:
+        if self.teacher is None:
+            yield from _chunks(groups)
+            return
+        show = self._telling(f"{stage}: teacher")
+        for number, chunk in enumerate(_chunks(groups)):
 
-                def tell(
-                    done: int, total: int, before: int = before, size: int = len(chunk)
-                ) -> None:
-                    at = before + size * done // total
-                    self.on_progress(f"{stage}: teacher", at, count, None, None)
+            def tell(
+                done: int, total: int, at: int = number * TOGETHER, size: int = len(chunk)
+            ) -> None:
+                show(at + size * done // total, count)
 
-                chunk = with_scores(chunk, self.teacher, tell=tell)
-            before += len(chunk)
-            yield chunk
+            yield with_scores(chunk, self.teacher, tell=tell)
 
     def _run(
         self,
@@ -329,7 +335,7 @@ class Stages:
         """Train on groups, or take what the stage left when it was done before an interruption."""
         torch = require("torch", extra="train")
         if processes.by_first((work / DONE).is_file):
-            forward.load_state_dict(torch.load(work / BEST, map_location="cpu", weights_only=True))
+            restore(forward, work / BEST)
             return StageResult(**json.loads((work / DONE).read_text(encoding="utf-8")))
         work.mkdir(parents=True, exist_ok=True)
         watched = None

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranker.contract import LARGEST_MODEL
 from ranker.errors import VerifyError, require
 
-__all__ = ["LARGEST_FILE", "OnnxRuntime", "model_problems", "runtime_of"]
-
-LARGEST_FILE = 2**31
-"""Bytes; Vespa takes one self-contained file below this for ranking."""
+__all__ = ["OnnxRuntime", "model_problems", "runtime_of"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def model_problems(model: Path, vespa_version: str) -> list[str]:
     """
     runtime = runtime_of(vespa_version)
     size = model.stat().st_size
-    if size >= LARGEST_FILE:
-        return [f"{model.name} has {size} bytes, Vespa takes models below {LARGEST_FILE} bytes"]
+    if size >= LARGEST_MODEL:
+        return [f"{model.name} has {size} bytes, Vespa takes models below {LARGEST_MODEL} bytes"]
     onnx = require("onnx", extra="export")
     try:
         loaded = onnx.load(str(model), load_external_data=False)
