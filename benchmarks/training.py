@@ -78,6 +78,7 @@ def main() -> None:
     verb.add_argument("--arm", choices=("judged", "warm", "theirs"), required=True)
     verb.add_argument("--folds", type=int, default=0)
     verb.add_argument("--epochs", type=int, default=3)
+    verb.add_argument("--document-slots", type=int, default=96)
     verb.add_argument("--work", type=Path, default=Path("work/training"))
     verb.add_argument("--out", type=Path, default=RESULTS)
     verb.set_defaults(run=quality)
@@ -129,13 +130,15 @@ class Work:
         split = None if given.folds else "train"
         self.dataset = load(given.collection, split=split, skip_bad=True)
         base = open_base(self.arguments.base)
-        spec = base.spec(query_slots=32, document_slots=96)
+        slots = given.document_slots
+        spec = base.spec(query_slots=32, document_slots=slots)
         self.encoder = Encoder(spec, base.tokenizer_json)
         self.stages = Stages(base, self.dataset, self.encoder, self.arguments, _tell)
         self.judged = (
             self.dataset if given.folds else load(given.collection, split="test", skip_bad=True)
         )
-        self.folder = given.work / f"{self.name}-{given.folds}-{given.epochs}-{given.arm}"
+        name = f"{self.name}-{given.folds}-{given.epochs}-{given.arm}"
+        self.folder = given.work / (name if slots == 96 else f"{name}-{slots}")
         self.folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -154,6 +157,7 @@ def quality(given: argparse.Namespace) -> None:
         "how": f"{work.folds} folds" if work.folds else "test split",
         "arm": work.arm,
         "epochs": given.epochs,
+        "document_slots": given.document_slots,
         "seconds": round(time.monotonic() - began),
     }
     rows = [
@@ -308,18 +312,20 @@ def _document(number: int) -> Document:
 
 def show(given: argparse.Namespace) -> None:
     """Print a table of each collection from the results, the latest of equal runs."""
-    tables: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    tables: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
     for line in given.out.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         names = {"cross": row["arm"], "blend": f"{row['arm']}, blend"}
         name = names.get(row["run"], row["run"])
-        tables.setdefault((row["collection"], row["how"], row["epochs"]), {})[name] = row
-    for (collection, how, epochs), rows in tables.items():
+        key = (row["collection"], row["how"], row["epochs"], row.get("document_slots", 96))
+        tables.setdefault(key, {})[name] = row
+    for (collection, how, epochs, slots), rows in tables.items():
         values = {name: row["ndcg@10"] for name, row in rows.items()}
         pairs = [("bm25", name) for name in values if name != "bm25"]
         compared = compare_all(values, pairs, measure="nDCG@10")
         against = {row["profile"]: row for row in compared}
-        print(f"\n{collection}, {how}, {epochs} epochs, {len(values['bm25'])} queries")
+        run = f"{how}, {epochs} epochs, {slots} document slots"
+        print(f"\n{collection}, {run}, {len(values['bm25'])} queries")
         print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | warm-up | s |")
         print("|---|---|---|---|---|---|---|---|---|")
         ids = list(values["bm25"])

@@ -425,6 +425,7 @@ def test_ctrl_c_in_training_can_go_on(made: Path, tiny_bert: Path, tmp_path: Pat
     given = ["train", made / "judged.csv", "--base", tiny_bert, "--epochs", "200", "--out", out]
     code, said = _interrupted([*given, "--patience", "999"], "judged step 3/", log)
     assert code == 130 and "Traceback" not in said
+    assert "saving after this step or evaluation; Ctrl-C again ends at once" in said
     assert said.strip().endswith("interrupted; the same command goes on or starts anew")
     assert not out.exists() and list((tmp_path / ".out.work/judged").glob("checkpoint-*"))
 

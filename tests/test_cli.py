@@ -9,7 +9,7 @@ import pytest
 from engine_support import make_app, running_engine
 
 from ranker.cli import main
-from ranker.cli.console import table
+from ranker.cli.console import bar, table
 
 VERBS = (
     "lint train export package verify deploy serve feed query evaluate report".split()
@@ -200,3 +200,21 @@ def test_ranker_query_print_needs_no_network(tmp_path: Path) -> None:
         env=environment,
     )
     assert json.loads(out)["query_text"] == "red fox"
+
+
+@pytest.mark.parametrize(
+    ("quiet", "seconds", "lines"),
+    [(False, 0.0, ["feed 1/20", "feed 2/20 late"]), (False, 60.0, []), (True, 0.0, [])],
+)
+def test_progress_is_lines_where_nothing_can_be_drawn(
+    quiet: bool,
+    seconds: float,
+    lines: list[str],
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ranker.cli.console.LINE_SECONDS", seconds)
+    with bar("feed", quiet=quiet) as show:
+        show(1, 20)
+        show(2, 20, "late")
+    assert capsys.readouterr().err.splitlines() == lines

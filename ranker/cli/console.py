@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 from ranker.files import write_text
 
 __all__ = ["bar", "drawn", "emit", "note", "progress", "save_options", "set_up_logging", "table"]
+
+
+LINE_SECONDS = 60.0
+"""Between two lines of progress where no bar can be drawn: in a log, say."""
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
@@ -66,7 +71,7 @@ def _is_number(cell: str) -> bool:
 
 @contextlib.contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Any]:
-    """A rich progress display on stderr, gone when the block ends."""
+    """A rich progress display on stderr, gone when the block ends; without a terminal, lines."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,7 +83,17 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
     )
 
     console = Console(stderr=True, quiet=quiet)
-    with Progress(
+
+    class Shown(Progress):
+        said = time.monotonic()
+
+        def update(self, task_id: Any, **changes: Any) -> None:
+            super().update(task_id, **changes)
+            if self.disable and not quiet and time.monotonic() - self.said >= LINE_SECONDS:
+                self.said = time.monotonic()
+                note(_line(self.tasks[self.task_ids.index(task_id)]))
+
+    with Shown(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -90,6 +105,11 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
         disable=not console.is_terminal,
     ) as bars:
         yield bars
+
+
+def _line(task: Any) -> str:
+    total = "" if task.total is None else f"/{task.total:.0f}"
+    return f"{task.description} {task.completed:.0f}{total} {task.fields['info']}".strip()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import shutil
 import signal
 import threading
@@ -22,6 +23,8 @@ from ranker.train.batches import Batches
 from ranker.train.reranked import RerankedQueries
 
 __all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "restore", "run_stage"]
+
+logger = logging.getLogger(__name__)
 
 NDCG = "eval_ndcg@10"
 SAVE_SECONDS = 60.0
@@ -401,6 +404,8 @@ def _stop_at_a_step(stop: threading.Event) -> Iterator[None]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        if processes.is_first():
+            logger.warning("saving after this step or evaluation; Ctrl-C again ends at once")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
