@@ -78,6 +78,7 @@ def main() -> None:
     verb.add_argument("--arm", choices=("judged", "warm", "theirs"), required=True)
     verb.add_argument("--folds", type=int, default=0)
     verb.add_argument("--epochs", type=int, default=3)
+    verb.add_argument("--warmup-steps", type=int, default=300)
     verb.add_argument("--document-slots", type=int, default=96)
     verb.add_argument("--work", type=Path, default=Path("work/training"))
     verb.add_argument("--out", type=Path, default=RESULTS)
@@ -125,7 +126,10 @@ class Work:
         self.arm, self.folds = given.arm, given.folds
         self.name = Path(given.collection).stem
         self.arguments = TrainArguments(
-            epochs=given.epochs, cv=given.folds, warmup=given.arm == "warm"
+            epochs=given.epochs,
+            cv=given.folds,
+            warmup=given.arm == "warm",
+            warmup_steps=given.warmup_steps,
         )
         split = None if given.folds else "train"
         self.dataset = load(given.collection, split=split, skip_bad=True)

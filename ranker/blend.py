@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from ranker.measures import Qrels, Run, per_query
 
-__all__ = ["WEIGHTS", "HeldOut", "blend_run", "held_out_figures", "learn_weight"]
+__all__ = ["UNLEARNED", "WEIGHTS", "HeldOut", "blend_run", "held_out_figures", "learn_weight"]
 
 WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCALES = (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.5)
 """Sharpness of the softmax over a query's documents; it is fitted with the weight, not kept."""
+UNLEARNED = 1.0
+"""The weight where nothing says which is better."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def _losses(qrels: Qrels, bm25: Run, logits: Run) -> npt.NDArray[np.float64]:
 
 
 def _likeliest(losses: npt.NDArray[np.float64]) -> float:
-    """The weight of the smallest loss [weights, scales]."""
+    """The weight of the smallest loss [weights, scales]; no query with an answer, no loss."""
+    if not losses.any():
+        return UNLEARNED
     return WEIGHTS[int(np.unravel_index(np.argmin(losses), losses.shape)[0])]
 
 

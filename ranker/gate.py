@@ -58,7 +58,7 @@ def judge(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
         "comparisons": rows,
         "effects": compare_all(values, effects, measure=MEASURE),
         "queries_needed": {
-            name: queries_needed(values["bm25"], values[name], tests=len(_CANDIDATES))
+            name: queries_needed(values["bm25"], values[name], tests=len(pairs))
             for name in _CANDIDATES
         },
     }

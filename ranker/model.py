@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ranker.encode import pair_inputs, spec_of_tokenizer
 from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
+from ranker.hub import fetch
 from ranker.spec import TokenSpec
 
 __all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
@@ -37,7 +38,7 @@ class Base:
 
     Attributes:
         name: what the user asked for.
-        source: folder or hub id that transformers loads.
+        source: folder that transformers loads.
         tokenizer_json: content of the tokenizer.
         config: transformers' configuration.
     """
@@ -80,19 +81,23 @@ class Base:
         )
 
 
-def open_base(base: str) -> Base:
+def open_base(base: str, *, weights: bool = True) -> Base:
     """Find a base model: the packaged MiniLM, a folder, or a Hugging Face id.
+
+    Args:
+        base: which.
+        weights: whether the weights of an id are wanted, too.
 
     Raises:
         TrainError: it cannot be had, or has no tokenizer.
         MissingExtra: transformers is not installed.
     """
     transformers = require("transformers", extra="train")
-    source = _packaged() if base == DEFAULT_BASE else base
     try:
         with _quiet(transformers):
+            source = _folder(base, weights=weights)
             config = transformers.AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's client raises errors of several libraries
         raise TrainError(
             f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
             f"can be reached; {first_line(error)}"
@@ -234,6 +239,13 @@ def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, A
         for name, array in inputs.items()
         if spec.segments or name != "token_type_ids"
     }
+
+
+def _folder(base: str, *, weights: bool) -> str:
+    """Where the files of a base model lie; those of a hub id are brought into the user's cache."""
+    if base == DEFAULT_BASE:
+        return _packaged()
+    return base if Path(base).exists() else str(fetch(base, weights=weights))
 
 
 def _packaged() -> str:

@@ -144,7 +144,8 @@ def queries_needed(
     """About how many queries it takes to see the difference found, if it is the true one.
 
     The usual plan for a paired test by the normal approximation: with a power of 80 %, two-sided
-    at 5 %, divided by the number of tests (Sakai, Information Retrieval 2016).
+    at 5 %, divided by the number of tests (Sakai, Information Retrieval 2016); and never fewer
+    than it takes for all of them winning to be no chance.
 
     Returns:
         None where b is not better than a, so that no number of queries would show it.
@@ -156,7 +157,8 @@ def queries_needed(
     normal = NormalDist()
     distance = normal.inv_cdf(1 - SIGNIFICANT / tests / 2) + normal.inv_cdf(POWER)
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    return max(len(differences), math.ceil((distance * spread / mean) ** 2))
+    least = math.floor(1 - math.log2(SIGNIFICANT / tests)) + 1  # p is at least 2 / 2**queries
+    return max(len(differences), least, math.ceil((distance * spread / mean) ** 2))
 
 
 def intervals(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:

@@ -1,4 +1,4 @@
-from ranker.blend import WEIGHTS, blend_run, held_out_figures, learn_weight
+from ranker.blend import UNLEARNED, WEIGHTS, blend_run, held_out_figures, learn_weight
 
 QUERIES = [f"q{n}" for n in range(10)]
 
@@ -61,3 +61,14 @@ def test_queries_without_a_relevant_hit_have_no_say() -> None:
     assert learn_weight(qrels, bm25, logits) == learn_weight(
         {"q2": qrels["q2"]}, {"q2": bm25["q2"]}, {"q2": logits["q2"]}
     )
+
+
+def test_where_nothing_can_be_learned_both_sides_weigh_the_same() -> None:
+    """No query with an answer among its documents says anything about the weight."""
+    runs = {q: {"a": 2.0, "b": 1.0} for q in QUERIES}
+    assert learn_weight({q: {"elsewhere": 1} for q in QUERIES}, runs, runs) == UNLEARNED
+    qrels = {"q0": {"b": 1}, "q1": {"elsewhere": 1}}
+    bm25 = {q: {"a": 1.2, "b": 1.0} for q in qrels}
+    logits = {q: {"a": -3.0, "b": 3.0} for q in qrels}
+    # Blended with what the other query chose, which is nothing, the answer still comes first.
+    assert held_out_figures(qrels, bm25, logits).blend == 0.5

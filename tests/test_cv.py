@@ -324,7 +324,7 @@ def test_the_model_card_renders_and_tells_the_truth(validated: Checkpoint, csv: 
     assert (data.license, data.library_name, data.pipeline_tag) == (
         "unknown", "transformers", "text-ranking",
     )  # fmt: skip
-    assert data.base_model.startswith("tiny-bert") and "cross-encoder" in data.tags
+    assert data.base_model is None and "cross-encoder" in data.tags  # a folder is on no hub
     report = validated.training
     found = {result.metric_name: result.metric_value for result in data.eval_results}
     assert found["nDCG@10 (cross)"] == round(report["held_out"]["cross"], 4)
@@ -355,6 +355,8 @@ def test_a_forced_bundle_says_so(validated: Checkpoint, tmp_path: Path) -> None:
     bundle = export(validated, tmp_path / "bundle", force=True)
     card = (bundle.path / Bundle.CARD).read_text()
     assert bundle.forced and "with `--force`" in card and "![" not in card
+    assert "training.json" not in card  # it is not there
+    assert "base_model" not in card  # a folder's name is not the hub's
     assert "with `--force`" not in (validated.path / Checkpoint.CARD).read_text()
 
 
@@ -372,6 +374,21 @@ def test_a_training_is_repeated_from_its_report(
             validated.path / f"cv/{name}.run"
         ).read_text()
     assert repeated.training["source"] == validated.training["source"]
+
+
+def test_a_training_is_repeated_from_another_folder(
+    tiny_bert: Path, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its report names a base by its whole path."""
+    shutil.copytree(tiny_bert, tmp_path / "bert")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    command = ["train", str(csv), "--base", "bert", "--epochs", "0", "--out", "first", "--no-lint"]
+    assert main(command) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", "--from", "../first/training.json", "--out", "again"]) == 0
+    first, again = (Checkpoint.open(tmp_path / name) for name in ("first", "elsewhere/again"))
+    assert equal(first, again)
 
 
 def test_a_repetition_refuses_other_data_and_names_it(

@@ -105,7 +105,9 @@ def test_queries_needed_by_hand() -> None:
     assert queries_needed(a, b, tests=2) == 153
     assert queries_needed(b, a) is None
     assert queries_needed(a, a) is None
-    assert queries_needed({"q": 0.0}, {"q": 0.1}) == 1
+    # A difference without any spread still needs so many queries that 2 / 2**n is small enough.
+    assert queries_needed({"q": 0.0}, {"q": 0.1}) == 6
+    assert queries_needed({"q": 0.0}, {"q": 0.1}, tests=4) == 8
 
 
 def test_compared_together_they_are_corrected_together() -> None:

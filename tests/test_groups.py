@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_a_copy_of_the_answer_is_no_negative() -> None:
         for group in judged_groups(DATA, INDEX, negatives=Negatives(count=8), seed=seed):
             texts = [document.text for document in group.documents]
             assert texts.count(texts[0]) == 1
+
+
+def test_where_there_are_no_texts_a_copy_has_the_same_title() -> None:
+    titles = ["red fox runs", "red fox runs", "red fox", "red dog"]
+    documents = {f"d{n}": Document(f"d{n}", title, "") for n, title in enumerate(titles)}
+    data = replace(
+        collection({"q": {"d0": 1}}), documents=documents, queries={"q": Query("q", "red fox")}
+    )
+    index = BM25Index(documents.values())
+    for seed in range(5):
+        [group] = judged_groups(data, index, negatives=Negatives(count=3), seed=seed)
+        assert [document.doc_id for document in group.documents[1:]] in (["d2", "d3"], ["d3", "d2"])
 
 
 def test_relevant_sets_the_lowest_grade_of_an_answer() -> None:

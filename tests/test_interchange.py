@@ -20,16 +20,19 @@ from ranker.bundle import Bundle, Checkpoint
 from ranker.cli import main
 from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder
-from ranker.errors import ArtifactError, ExportError, RankerError, SpecError
+from ranker.errors import ArtifactError, ExportError, RankerError, SpecError, TrainError
 from ranker.export import export
 from ranker.files import read_json, sha256, write_json
 from ranker.forward import forward_of
 from ranker.model import load_weights, open_base, predict
+from ranker.records import Document
 from ranker.report import words
 from ranker.report.folders import read_folders
 from ranker.score import Scorer
 from ranker.train import TrainArguments, train
+from ranker.train.evidence import base_evidence, check_base
 from ranker.train.interchange import IDENTITY, SIGMOID, TOLERANCE, open_cross_encoder, save_model
+from ranker.train.teacher import Teacher
 
 PAIRS = [(" ".join(TEXTS[at].split()[:2]), TEXTS[(at + 1) % 5]) for at in range(5)]
 PAIRS += [(query, PAIRS[0][1]) for query, _ in PAIRS]
@@ -341,3 +344,68 @@ def test_a_trained_checkpoint_works_in_sentence_transformers_as_it_is(
     args = ["export", str(checkpoint.path), "--out", str(tmp_path / "other")]
     assert main([*args, "--query-slots", "16"]) == 2
     assert "--query-slots 16: " in capsys.readouterr().err
+
+
+def test_a_tokenizers_own_class_does_not_change_what_it_does(model: Path, tmp_path: Path) -> None:
+    """A class for cased models beside a lower-casing tokenizer.json: training read the latter."""
+    other = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False}
+    base = open_base(str(change(model, "tokenizer_config.json", **other)))
+    spec = base.spec(query_slots=32, document_slots=96)
+    save_model(load_weights(base.source), base, spec, tmp_path / "checkpoint")
+    pairs = [("Red FOX", "The Red Fox RUNS over the River.")]
+    theirs = CrossEncoder(str(tmp_path / "checkpoint")).predict(pairs)
+    bundle = export(open_cross_encoder(tmp_path / "checkpoint"), tmp_path / "bundle")
+    assert bundle.tokenizer_json == base.tokenizer_json
+    assert np.abs(theirs - served(bundle, pairs)).max() < TOLERANCE
+
+
+def test_a_base_of_the_hub_is_known_by_its_files(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two revisions of one id are two models: for --from, and for a teacher's cache."""
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    (repository / "refs").mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found, scores = [], []
+    for commit, shift in (("a" * 40, 0.0), ("b" * 40, 1.0)):
+        folder = Path(shutil.copytree(bert, repository / "snapshots" / commit))
+        weights = load_weights(folder)
+        with torch.no_grad():
+            weights.classifier.bias += shift
+        weights.save_pretrained(folder)
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        (repository / "refs" / "main").write_text(commit)
+        found.append(base_evidence(open_base("someone/tiny")))
+        teacher = Teacher("someone/tiny", query_slots=16, document_slots=48)
+        scores += teacher.scores([("red fox", Document("d", "", "the red fox"))])
+    assert [(one["name"], one["folder"], one["license"]) for one in found] == [
+        ("someone/tiny", False, "mit")
+    ] * 2
+    assert [one["revision"] for one in found] == ["a" * 40, "b" * 40]
+    check_base(found[1], open_base("someone/tiny"))
+    assert scores[1] - scores[0] == pytest.approx(1, abs=1e-4)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors of the base model is not what"):
+        check_base(found[0], open_base("someone/tiny"))
+    with pytest.raises(TrainError, match="someone/other.*a Hugging Face id that can be reached"):
+        open_base("someone/other")
+
+
+def test_weights_that_came_since_are_another_base(bert: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(bert, tmp_path / "base"))
+    expected = base_evidence(open_base(str(source)))
+    expected["files"].pop("model.safetensors")  # as if it had been trained from pytorch_model.bin
+    with pytest.raises(ArtifactError, match=r"expected none \(no such file\)"):
+        check_base(expected, open_base(str(source)))
+
+
+def test_logits_are_not_rounded_to_ties(bert: Path) -> None:
+    """In bfloat16 a logit would have 8 bits; only what comes before the head is computed in it."""
+    opened = open_cross_encoder(bert)
+    forward, _ = forward_of(load_weights(bert), segments=opened.spec.segments, fused=True)
+    encoder = opened.encoder()
+    words = [f"number {n} of {text}" for n in range(40) for text in TEXTS[:3]]
+    ids = encoder.texts_ids(words)
+    logits = predict(forward, opened.spec, [ids[0]] * len(ids), ids, precision="bf16")
+    assert len(set(logits.tolist())) > 0.9 * len({tuple(row) for row in ids})

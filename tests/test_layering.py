@@ -12,7 +12,7 @@ import ranker
 PACKAGE = Path(ranker.__file__).parent
 ROWS = [
     {"errors", "records", "spec", "contract", "files"},
-    {"encode", "bundle", "lexical", "manifest", "installation", "measures", "significance"},
+    {"encode", "bundle", "lexical", "hub", "manifest", "installation", "measures", "significance"},
     {"dataset"},
     {"model", "forward", "lora", "losses", "blend", "gate"},
     {"train"},

@@ -540,7 +540,7 @@ def test_holes_are_counted_by_depth(tmp_path) -> None:
     report = data.lint(tmp_path / "data")
     by_depth = report.figures["first_phase"]["holes_by_depth"]
     # Every query finds its answer first, then the two others, of which one is judged.
-    assert len(by_depth) == 100 and by_depth[0] == 0 and by_depth[2] == pytest.approx(1 / 3)
+    assert by_depth == pytest.approx([0, 1 / 2, 1 / 3])
     finding = report.finding("judgement-holes")
     assert (finding.count, finding.total) == (100, 300)
     assert finding.figures["top_10"] == finding.figures["top_100"] == pytest.approx(1 / 3)
@@ -839,3 +839,32 @@ def test_training_says_what_is_wrong_and_goes_on(tmp_path, tiny_bert, capsys) ->
     assert lines[-1].endswith(f"for examples and what to do: ranker lint {folder}")
     assert main([*train, "--out", str(tmp_path / "other"), "--no-lint"]) == 0
     assert "lint:" not in capsys.readouterr().err
+
+
+def test_holes_are_counted_as_deep_as_there_are_hits(tmp_path) -> None:
+    data = Planted()
+    for number in range(24):
+        data.document(f"d{number}", f"red {number}", "Something red is told here, and at length.")
+    data.queries["q1"] = "red"
+    data.judge("q1", "d0", 1)
+    by_depth = data.lint(tmp_path / "data").figures["first_phase"]["holes_by_depth"]
+    assert len(by_depth) == 24 and by_depth[-1] == pytest.approx(23 / 24)
+
+
+@pytest.mark.parametrize("kind_id", ["texts-cut-off", "titles-repeated"])
+def test_a_fault_of_every_text_is_told_too(kind_id: str, tmp_path) -> None:
+    data = clean()
+    for row in data.documents.values():
+        row["text"] = f"{row['title']} . {row['text']}.."
+    finding = data.lint(tmp_path / "data").finding(kind_id)
+    assert (finding.severity, finding.count, finding.total) == ("warning", 300, 300)
+
+
+def test_two_scores_of_a_teacher_contradict_each_other(tmp_path) -> None:
+    """`load` refuses them, whatever the grades say."""
+    (tmp_path / "t.csv").write_text(
+        "query,title,label,teacher_score\nred,fox,1,1\nred,fox,1,2\nred,fox,1,1\nred,dog,0,0\n"
+    )
+    report = lint(read_collection(tmp_path / "t.csv"))
+    assert report.finding("contradicting-grades").count == 1
+    assert report.finding("duplicate-grades").count == 1

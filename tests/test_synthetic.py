@@ -62,10 +62,22 @@ def test_a_query_is_kept_if_it_finds_its_own_document(tmp_path: Path) -> None:
     text = "query,doc_id\n" + "".join(f"red fox,d{n}\n" for n in (1, 2, 3, 9, 9)) + "dog,d4\n"
     first, second = (loaded(tmp_path / "q.csv", text, rank) for rank in (1, 2))
     assert pairs(first) == {"red fox": {"d2"}, "dog": {"d4"}}
-    assert first.dropped == {"repeated": 1, "unknown_document": 1, "rank": 2}
+    assert first.dropped == {"repeated": 1, "unknown_document": 1, "judged": 0, "rank": 2}
     assert pairs(second) == {"red fox": {"d1", "d2"}, "dog": {"d4"}}
-    assert second.dropped == {"repeated": 1, "unknown_document": 1, "rank": 1}
+    assert second.dropped == {"repeated": 1, "unknown_document": 1, "judged": 0, "rank": 1}
     assert first.rows == 6 == first.kept + sum(first.dropped.values())
+
+
+def test_a_query_that_asks_what_a_judged_one_asks_is_not_learned_from(tmp_path: Path) -> None:
+    """It would be learned before the folds, whose queries are measured as never seen."""
+    path = tmp_path / "q.csv"
+    path.write_text("query,doc_id\nred fox,d2\nslow dog,d4\nThe Fox (red)!,d2\n")
+    judged = ["a b c d slow dogs", "the fox, red"]
+    found = load_synthetic(path, DOCUMENTS, INDEX, rank=2, judged=judged)
+    assert pairs(found) == {"red fox": {"d2"}, "slow dog": {"d4"}}
+    assert found.dropped == {"repeated": 0, "unknown_document": 0, "judged": 1, "rank": 0}
+    more = load_synthetic(path, DOCUMENTS, INDEX, rank=2, judged=[*judged, "Foxes: red"])
+    assert pairs(more) == {"slow dog": {"d4"}} and more.dropped["judged"] == 2
 
 
 @pytest.mark.parametrize(

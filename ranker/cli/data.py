@@ -115,7 +115,7 @@ def _encoder(base: str, query_slots: int, document_slots: int) -> tuple["Encoder
     from ranker.model import open_base
 
     try:
-        opened = open_base(base)
+        opened = open_base(base, weights=False)
     except MissingExtra as error:
         return None, str(error)
     spec = opened.spec(query_slots=query_slots, document_slots=document_slots)

@@ -202,9 +202,8 @@ def _trained(given: dict[str, Any]) -> Any:
 
     if given["data"] is None:
         raise UsageError("Missing argument 'DATA': the judged data to learn from (or --from)")
-    arguments = TrainArguments(
-        **{name: given[name] for name in TrainArguments.__dataclass_fields__}
-    )
+    named = {name: given[name] for name in TrainArguments.__dataclass_fields__}
+    arguments = TrainArguments(**named | _absolute(named))
     read = {name: given[name] for name in ("format", "split", "skip_bad")}
     if read["split"] is None and "train" in splits(given["data"], format=read["format"]):
         read["split"] = "train"
@@ -223,6 +222,17 @@ def _trained(given: dict[str, Any]) -> Any:
             fold_workers=given["fold_workers"],
             on_progress=show,
         )
+
+
+def _absolute(named: dict[str, Any]) -> dict[str, str]:
+    """The files and folders among the options by their whole paths: --from may be elsewhere."""
+    from ranker.model import DEFAULT_BASE
+
+    return {
+        name: str(Path(named[name]).absolute())
+        for name in ("base", "teacher", "synthetic")
+        if named[name] not in (None, DEFAULT_BASE) and Path(named[name]).exists()
+    }
 
 
 def _repeated(context: typer.Context, given: dict[str, Any]) -> Any:

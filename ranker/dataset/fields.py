@@ -39,8 +39,8 @@ JUDGED = ("query", "title", "text", "label", "query_id", "doc_id", "teacher_scor
 KNOWN = frozenset({*DOCUMENT_IDS, *TEXTS, *QUERY_IDS, *QUERY_TEXTS, *JUDGED})
 """Every name that a column can have and be read."""
 
-LARGEST_GRADE = 2**31 - 1
-"""trec_eval keeps a grade as a C int at least."""
+LARGEST_GRADE = 1_000_000
+"""trec_eval counts every grade up to the largest: a time stamp would take all memory."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 

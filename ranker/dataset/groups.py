@@ -111,7 +111,7 @@ def judged_groups(
 
     Documents judged lower come first (at most half of the negatives, with their own grade),
     then unjudged documents that BM25 ranks high and the guard lets through, then random ones.
-    A document judged as high as the positive, or with the same text, is never a negative.
+    A document judged as high as the positive, or an unjudged copy of it, is never a negative.
 
     Args:
         dataset: judged queries.
@@ -291,10 +291,14 @@ def _unjudged(
     draw: random.Random,
     allowed: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[str], list[str]]:
-    """Hard negatives, then random ones that are allowed, none with the positive's text."""
+    """Hard negatives, then random ones that are allowed, none with the positive's text.
+
+    Where it has no text, its title counts.
+    """
 
     def differs(doc_id: str) -> bool:
-        return documents[doc_id].text != positive.text or not positive.text
+        other = documents[doc_id]
+        return other.text != positive.text or (not other.text and other.title != positive.title)
 
     candidates = [doc_id for doc_id in hard if doc_id not in refused and differs(doc_id)]
     chosen = draw.sample(candidates, min(len(candidates), max(count - random_count, 0)))

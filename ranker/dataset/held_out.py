@@ -9,7 +9,7 @@ from dataclasses import replace
 from ranker.dataset.collection import Dataset, content_sha256
 from ranker.errors import DataError, UsageError
 
-__all__ = ["families", "split_queries", "with_queries"]
+__all__ = ["families", "near_copies", "split_queries", "with_queries"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +63,9 @@ def families(texts: Mapping[str, str]) -> list[list[str]]:
     Two texts are near-duplicates if their index terms are the same set, or their sets have a
     Jaccard index of at least 0.8; groups are what such pairs connect.
     """
-    # Here, for it takes half a second to load and only splitting needs it.
-    from ranker.lexical import terms
-
     alike: dict[Terms, list[str]] = defaultdict(list)
     for query_id in sorted(texts):
-        alike[frozenset(terms(texts[query_id]))].append(query_id)
+        alike[_terms(texts[query_id])].append(query_id)
     sets = list(alike)
     leader = list(range(len(sets)))
     for one, other in _near_duplicates(sets):
@@ -77,6 +74,24 @@ def families(texts: Mapping[str, str]) -> list[list[str]]:
     for row, group in enumerate(alike.values()):
         joined[_root(leader, row)] += group
     return sorted(sorted(group) for group in joined.values())
+
+
+def near_copies(texts: Collection[str], originals: Collection[str]) -> set[str]:
+    """Those of the texts that are near-duplicates of an original, as `families` says it."""
+    wanted = dict.fromkeys(_terms(text) for text in originals)
+    sets = list({**wanted, **dict.fromkeys(_terms(text) for text in texts)})
+    copies = set(wanted)
+    for one, other in _near_duplicates(sets):  # the originals come first
+        if one < len(wanted):
+            copies.add(sets[other])
+    return {text for text in texts if _terms(text) in copies}
+
+
+def _terms(text: str) -> Terms:
+    # Here, for it takes half a second to load and only splitting needs it.
+    from ranker.lexical import terms
+
+    return frozenset(terms(text))
 
 
 def _near_duplicates(sets: list[Terms]) -> Iterator[tuple[int, int]]:

@@ -6,13 +6,14 @@ own document is among the best that it finds.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ranker.dataset.collection import Dataset
 from ranker.dataset.fields import Row, written_query_of
+from ranker.dataset.held_out import near_copies
 from ranker.dataset.lines import reading
 from ranker.dataset.parts import TREC, file_format
 from ranker.dataset.problems import Place, Problems, parsed
@@ -44,7 +45,8 @@ class SyntheticQueries:
         rows: of the file.
         kept: pairs of a query and its document that are learned from.
         dropped: how many rows were not kept, by reason: `repeated`, `unknown_document` (not in
-            the corpus), `rank` (not among the best documents of BM25).
+            the corpus), `judged` (asks what a judged query asks), `rank` (not among the best
+            documents of BM25).
     """
 
     judged: Dataset
@@ -66,6 +68,7 @@ def load_synthetic(
     index: BM25Index,
     *,
     rank: int,
+    judged: Collection[str] = (),
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> SyntheticQueries:
     """Read a file and keep the queries whose own document is among the best `rank` of BM25.
@@ -79,6 +82,8 @@ def load_synthetic(
         documents: the corpus.
         index: BM25 over it.
         rank: how far down the own document may be.
+        judged: texts of the judged queries.  What is learned before the folds and before the
+            held-out queries must not be a near-duplicate of one of them.
         tell: told how many queries are looked at, and of how many.
 
     Raises:
@@ -87,11 +92,14 @@ def load_synthetic(
     written = _read(path)
     different = dict.fromkeys(written)
     known = [pair for pair in different if pair[1] in documents]
-    found = _finding(known, index, rank, tell)
+    copies = near_copies({query for query, _ in known}, judged)
+    others = [pair for pair in known if pair[0] not in copies]
+    found = _finding(others, index, rank, tell)
     dropped = {
         "repeated": len(written) - len(different),
         "unknown_document": len(different) - len(known),
-        "rank": len(known) - sum(map(len, found.values())),
+        "judged": len(known) - len(others),
+        "rank": len(others) - sum(map(len, found.values())),
     }
     if not found:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
@@ -102,10 +110,10 @@ def load_synthetic(
         )
     queries = {f"synthetic-{n}": Query(f"synthetic-{n}", text) for n, text in enumerate(found, 1)}
     qrels = {id_: dict.fromkeys(sorted(found[queries[id_].text]), 1) for id_ in queries}
-    judged = Dataset("synthetic queries", documents, queries, qrels, split=None, sha256="")
+    dataset = Dataset("synthetic queries", documents, queries, qrels, split=None, sha256="")
     kept = sum(map(len, qrels.values()))
     digest = synthetic_sha256(path)
-    return SyntheticQueries(judged, path.name, digest, rank, len(written), kept, dropped)
+    return SyntheticQueries(dataset, path.name, digest, rank, len(written), kept, dropped)
 
 
 def synthetic_sha256(path: Path) -> str:

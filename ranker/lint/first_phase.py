@@ -104,7 +104,10 @@ def _few(inspection: Inspection, values: list[float]) -> Iterator[Finding]:
 
 
 def _holes_by_depth(inspection: Inspection, ranked: dict[str, list[str]]) -> list[float]:
-    """Share of unjudged documents among the best 1, 2, ... `DEPTH`, mean over queries."""
+    """Share of unjudged documents among the best 1, 2, ..., mean over queries with so many hits.
+
+    It ends at `DEPTH`, or where no query has more hits.
+    """
     totals = [0.0] * DEPTH
     counts = [0] * DEPTH
     for query_id, hits in ranked.items():
@@ -114,7 +117,7 @@ def _holes_by_depth(inspection: Inspection, ranked: dict[str, list[str]]) -> lis
             holes += doc_id not in judged
             totals[at] += holes / (at + 1)
             counts[at] += 1
-    return [total / count if count else 0.0 for total, count in zip(totals, counts, strict=True)]
+    return [total / count for total, count in zip(totals, counts, strict=True) if count]
 
 
 def _holes(inspection: Inspection, ranked: dict[str, list[str]]) -> Iterator[Finding]:

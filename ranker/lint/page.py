@@ -96,7 +96,9 @@ def _plots(figures: dict[str, Any]) -> list[View]:
         plot = grades_plot(grades, relevant=figures["relevant"], ident="plot-grades")
         plots.append(_plot("Grades", caption, plot))
     if first := figures.get("first_phase"):
-        caption = "Share of the best documents of BM25 that nobody judged, by depth."
+        caption = (
+            "Share of BM25's best documents that nobody judged, by depth, of queries with so many."
+        )
         plot = holes_plot(first["holes_by_depth"], ident="plot-holes")
         plots.append(_plot("Judgement holes", caption, plot))
     if tokens := figures.get("document_tokens"):

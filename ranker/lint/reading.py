@@ -1,7 +1,8 @@
 """Judged data read for the linter: nothing is refused, everything is noted with its place."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -43,15 +44,25 @@ def read_collection(
 
 
 class _Ledger(Ledger):
-    """A ledger that refuses a judgement that was there before, too."""
+    """A ledger that tells of a judgement that was there before, too."""
 
     def __init__(self, documents: dict[str, Document], queries: dict[str, Query]) -> None:
         super().__init__()
         self.documents, self.queries = documents, queries
 
-    def add_qrel(self, qrel: Qrel) -> None:
+    def take_qrel(self, qrel: Qrel) -> None:
+        with self._new(qrel):
+            self.add_qrel(qrel)
+
+    def take_judgement(self, row: Judgement) -> None:
+        with self._new(Qrel(row.query.query_id, row.document.doc_id, row.relevance)):
+            self.add_judgement(row)
+
+    @contextlib.contextmanager
+    def _new(self, qrel: Qrel) -> Iterator[None]:
+        """Take a judgement inside; if nothing else is wrong with it, it must be a new one."""
         known = qrel.doc_id in self.qrels.get(qrel.query_id, {})
-        super().add_qrel(qrel)
+        yield
         if known:
             pair = _pair(self.queries[qrel.query_id], self.documents[qrel.doc_id])
             raise BadRow(REPEATED, f"{pair} were graded {qrel.relevance} before, too")
@@ -109,7 +120,7 @@ class _Reader:
 
         def take(row: Judgement) -> None:
             self.read_judgements[None] += 1
-            ledger.add_judgement(row)
+            ledger.take_judgement(row)
 
         def place(row: Judgement, at: Place) -> None:
             self.document_places.setdefault(row.document.doc_id, at)
@@ -145,7 +156,7 @@ class _Reader:
 
         def take(qrel: Qrel) -> None:
             self.read_judgements[name] += 1
-            ledger.add_qrel(qrel)
+            ledger.take_qrel(qrel)
 
         _take(source.qrels(name, bad), take, bad, lambda qrel, at: None)
         return ledger.qrels

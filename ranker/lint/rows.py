@@ -68,7 +68,7 @@ _BY_REASON = {
     "unknown query": (MISSING_QUERIES, "judgements name a query without a text"),
     "empty query": (EMPTY_QUERIES, "queries are empty"),
     CONTRADICTION: (CONTRADICTING, "judgements contradict another one"),
-    "duplicate id": (DUPLICATE_IDS, "rows repeat an id with another content"),
+    "duplicate id": (DUPLICATE_IDS, "rows repeat an id that came before"),
     REPEATED: (DUPLICATE_GRADES, "judgements repeat another one"),
 }
 

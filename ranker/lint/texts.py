@@ -125,6 +125,7 @@ class _Rule:
         test: whether a document is one.
         said: of them, for the title.
         warn: share from which it is a warning.
+        most: share above which nobody wonders, since it is so everywhere.
         show: what of a document is an example.
     """
 
@@ -132,6 +133,7 @@ class _Rule:
     test: Callable[[Document], bool]
     said: str
     warn: float = 2.0
+    most: float = 1 - SEEN
     show: Callable[[Document], str] = headline
 
 
@@ -194,7 +196,7 @@ def _queries(inspection: Inspection) -> Iterator[Finding]:
 def _counted(inspection: Inspection, rule: _Rule) -> Iterator[Finding]:
     found = [document for document in inspection.documents if rule.test(document)]
     share = len(found) / len(inspection.documents)
-    if found and SEEN <= share <= 1 - SEEN:
+    if found and SEEN <= share <= rule.most:
         yield rule.kind.found(
             "warning" if share >= rule.warn else "note",
             f"{part(len(found), len(inspection.documents))} {inspection.called} {rule.said}",
@@ -295,6 +297,6 @@ _RULES = (
     _Rule(WITHOUT_TEXT, lambda d: bool(d.title) and not d.text.strip(), "have a title and no text"),
     _Rule(WITHOUT_TITLE, lambda d: bool(d.text) and not d.title.strip(), "have a text, no title"),
     _Rule(SHORT_DOCUMENTS, _is_short, "have one or two words"),
-    _Rule(CUT_OFF, _is_cut_off, "end in three dots, like teasers", warn=OFTEN, show=_end),
-    _Rule(TITLE_AGAIN, _repeats_title, "begin with their own title", warn=OFTEN, show=_beginning),
+    _Rule(CUT_OFF, _is_cut_off, "end in three dots, like teasers", OFTEN, 1.0, _end),
+    _Rule(TITLE_AGAIN, _repeats_title, "begin with their own title", OFTEN, 1.0, _beginning),
 )

@@ -26,6 +26,7 @@ _RUNS = {
 _DROPPED = {
     "repeated": "that came before",
     "unknown_document": "of documents that are not in the corpus",
+    "judged": "that ask what a judged query asks",
     "rank": "whose own document BM25 does not find",
 }
 
@@ -63,7 +64,7 @@ def _front_matter(training: Training, name: str) -> str:
         "tags": ["cross-encoder", "reranker", "text-ranking", "vespa", "ranker"],
         "metrics": ["ndcg"],
     }
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base["name"]):
+    if not base["folder"]:
         fields["base_model"] = base["name"]
     dataset = {"name": data["name"], "type": re.sub(r"[^\w.-]+", "-", data["name"])}
     metrics = [
@@ -212,13 +213,16 @@ def _making(training: Training, *, curves: bool) -> list[str]:
         parts += _folds(cv)
         if curves:
             parts.append("![Loss and nDCG@10 of the folds](cv/folds.svg)")
+    again = (
+        "`ranker train --from training.json --out ELSEWHERE` trains it again; on the same machine "
+        "with the same versions the weights come out the same."
+    )
     return [
         *parts,
         f"Seed {training['arguments']['seed']}, computed in {training['precision']}, took "
         f"{training['seconds'] / 60:.1f} minutes. All options:",
         _table(["option", "value"], options),
-        "`ranker train --from training.json --out ELSEWHERE` trains it again; on the same machine "
-        "with the same versions the weights come out the same.",
+        *([again] if curves else []),
     ]
 
 

@@ -12,6 +12,7 @@ from ranker import __version__
 from ranker.dataset.loading import judged_source
 from ranker.errors import ArtifactError, DataError, require
 from ranker.files import sha256
+from ranker.hub import hub_id
 from ranker.model import DEFAULT_BASE, Base
 from ranker.train import processes
 
@@ -102,14 +103,12 @@ def check_files(expected: Provenance, found: Provenance) -> None:
 def base_evidence(base: Base) -> dict[str, Any]:
     """Name, revision, file hashes and licence of a base model, as far as they are known."""
     folder = Path(base.source)
-    local = folder.is_dir()
-    files = (
-        sorted(file for pattern in _BASE_FILES for file in folder.glob(pattern)) if local else []
-    )
+    id_ = f"sentence-transformers/{DEFAULT_BASE}" if base.name == DEFAULT_BASE else hub_id(folder)
+    files = sorted(file for pattern in _BASE_FILES for file in folder.glob(pattern))
     return {
-        "name": _hub_name(base, folder) if local else base.name,
-        "folder": local and base.name != DEFAULT_BASE,
-        "revision": getattr(base.config, "_commit_hash", None),
+        "name": id_ or folder.resolve().name,
+        "folder": id_ is None,
+        "revision": folder.name if hub_id(folder) else None,
         "license": _license(folder / "README.md"),
         "files": {file.name: sha256(file) for file in files},
     }
@@ -118,11 +117,15 @@ def base_evidence(base: Base) -> dict[str, Any]:
 def check_base(expected: dict[str, Any], base: Base) -> None:
     """Compare a base model's files with those that a training began with.
 
+    Weights that came since are read in place of older ones, so they make another model, too.
+
     Raises:
-        ArtifactError: a file differs; the message names it.
+        ArtifactError: a file differs or is new; the message names it.
     """
     found = base_evidence(base)["files"]
-    for name, before in expected["files"].items():
+    weights = {name for name in found if name.endswith(".safetensors")}
+    for name in sorted(expected["files"].keys() | weights):
+        before = expected["files"].get(name)
         if found.get(name) != before:
             raise ArtifactError(
                 f"{Path(base.source) / name} of the base model is not what the training began "
@@ -155,10 +158,6 @@ def _version(name: str) -> str | None:
 
 def _below(path: Path, file: Path) -> str:
     return file.relative_to(path).as_posix() if path.is_dir() else file.name
-
-
-def _hub_name(base: Base, folder: Path) -> str:
-    return f"sentence-transformers/{DEFAULT_BASE}" if base.name == DEFAULT_BASE else folder.name
 
 
 def _license(readme: Path) -> str:

@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from ranker.blend import UNLEARNED
 from ranker.bundle import Checkpoint
 from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder, ModelInputs, pair_inputs
 from ranker.errors import ArtifactError, ExportError, TrainError, first_line, require
-from ranker.files import read_json, write_text
+from ranker.files import read_json, write_json, write_text
 from ranker.forward import forward_of
+from ranker.hub import HUB_ID
 from ranker.model import Base, load_weights, open_base, tensors
 from ranker.spec import TokenSpec
-from ranker.train.origin import HUB_ID, check_files, evidence, kept, locate
+from ranker.train.origin import check_files, evidence, kept, locate
 
 __all__ = [
     "TOLERANCE",
@@ -48,6 +50,8 @@ _RISING = {"Identity", "Sigmoid", "Tanh"}
 
 _WHAT = "cross-encoder"
 _HEAD = "ForSequenceClassification"
+_NORMALISING = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
+"""Settings with which a model's own class of tokenizer overrides tokenizer.json."""
 _LONG = " ".join(f"a long text has {number} words and more," for number in range(40))
 _TEXTS = [
     ("what is a cross-encoder?", "A model that reads a query and a document together."),
@@ -110,7 +114,7 @@ def open_cross_encoder(
     _check_vocabulary(name, base.tokenizer_json, spec)
     _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
     training = {
-        "blend_weight": 1.0,
+        "blend_weight": UNLEARNED,
         "recommended_profile": "cross",
         "arguments": {"base": name},
         "origin": {
@@ -159,6 +163,13 @@ def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
     tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(names)
     tokenizer.save_pretrained(folder)
     write_text(folder / "tokenizer.json", base.tokenizer_json)
+    _use_tokenizer_json(folder / "tokenizer_config.json")
+
+
+def _use_tokenizer_json(path: Path) -> None:
+    """Have tokenizer.json read as it is: a class of the model's own may change what it does."""
+    config = {key: value for key, value in _values(path).items() if key not in _NORMALISING}
+    write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _check_configuration(name: str, config: Mapping[str, Any]) -> None:

@@ -3,22 +3,20 @@
 A bundle keeps the evidence, so that the model can be found again, and no other in its place.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ranker.errors import ArtifactError, ExportError, first_line, require
+from ranker import hub
+from ranker.errors import ArtifactError, ExportError, first_line
 from ranker.files import sha256
 from ranker.model import Base
 from ranker.train.evidence import base_evidence, short_hash
 
-__all__ = ["HUB_ID", "check_files", "evidence", "kept", "locate", "origin_card"]
+__all__ = ["check_files", "evidence", "kept", "locate", "origin_card"]
 
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
-_OLD_WEIGHTS = ["pytorch_model*.bin"]
+_OLD_WEIGHTS = "pytorch_model*.bin"
 
 
 def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
@@ -29,19 +27,15 @@ def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
     """
     path = Path(source)
     if path.is_dir():
-        return _hub_id(path) or path.resolve().name, path
+        return hub.hub_id(path) or path.resolve().name, path
     name = path.as_posix()
-    hub = require("huggingface_hub", extra="export")
     try:
-        folder = Path(_snapshot(hub, name, _HUB_FILES, revision=revision))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(_snapshot(hub, name, [*_HUB_FILES, *_OLD_WEIGHTS], revision=revision))
+        return name, hub.fetch(name, revision)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise ExportError(
             f"{name}: expected a folder, or a Hugging Face id that can be reached; "
             f"{first_line(error)}"
         ) from error
-    return name, folder
 
 
 def kept(source: str, revision: str | None) -> Path:
@@ -53,38 +47,14 @@ def kept(source: str, revision: str | None) -> Path:
     if Path(source).is_dir():
         return Path(source)
     lost = "the cross-encoder that the bundle was exported from is gone"
-    if not HUB_ID.fullmatch(source):
+    if not hub.HUB_ID.fullmatch(source):
         raise ArtifactError(f"{lost}: there is no folder {source}")
-    hub = require("huggingface_hub", extra="export")
     try:
-        return Path(_snapshot(hub, source, ["config.json"], revision=revision, offline=True))
+        return hub.cached(source, revision)
     except Exception as error:  # as above
         raise ArtifactError(
             f"{lost}: revision {revision or 'main'} of {source} is not in the Hugging Face cache"
         ) from error
-
-
-def _snapshot(
-    hub: Any, name: str, patterns: Sequence[str], *, revision: str | None, offline: bool = False
-) -> str:
-    """The folder of a hub model's own files, without those below (ONNX and other formats)."""
-    folder: str = hub.snapshot_download(
-        name,
-        revision=revision,
-        local_files_only=offline,
-        allow_patterns=patterns,
-        ignore_patterns=["*/*"],
-    )
-    return folder
-
-
-def _hub_id(folder: Path) -> str | None:
-    """The id whose files lie in a folder of the hub's cache: models--A--B/snapshots/COMMIT."""
-    commit = folder.absolute()
-    repository = commit.parent.parent.name
-    if commit.parent.name != "snapshots" or not repository.startswith("models--"):
-        return None
-    return repository.removeprefix("models--").replace("--", "/")
 
 
 def evidence(name: str, base: Base) -> dict[str, Any]:
@@ -92,11 +62,8 @@ def evidence(name: str, base: Base) -> dict[str, Any]:
 
     The source is the folder, or the id whose revision lies in the hub's cache.
     """
-    found, folder = base_evidence(base), Path(base.source).absolute()
-    source = str(folder)
-    if _hub_id(folder) is not None:
-        found |= {"folder": False, "revision": folder.name}
-        source = name
+    found = base_evidence(base)
+    source = str(Path(base.source).absolute()) if found["folder"] else name
     files = found["files"]
     read = {file: files[file] for file in sorted(files) if _is_read(file, files)}
     return found | {"name": name, "source": source, "files": read}
@@ -106,8 +73,7 @@ def _is_read(file: str, files: Collection[str]) -> bool:
     """Whether transformers reads this one: old weights only where there are no safetensors."""
     if not file.endswith(".bin"):
         return True
-    old = any(fnmatch(file, pattern) for pattern in _OLD_WEIGHTS)
-    return old and not any(other.endswith(".safetensors") for other in files)
+    return fnmatch(file, _OLD_WEIGHTS) and not any(f.endswith(".safetensors") for f in files)
 
 
 def check_files(folder: Path, origin: Mapping[str, Any]) -> None:

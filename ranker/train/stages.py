@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,10 +70,14 @@ class Stages:
         teacher: Teacher | None = None,
         index: BM25Index | None = None,
     ) -> None:
+        # Read at torch's first tensor.  Without huge pages a CPU spends a tenth of a step on page
+        # faults: every chunk has a new gradient of all embeddings.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         self.base, self.encoder, self.arguments = base, encoder, arguments
         self.on_progress, self.teacher = on_progress, teacher
         self.precision = precision_of(arguments)
         self.documents = dataset.documents
+        self._asked = [query.text for query in dataset.queries.values()]
         self.index = index or BM25Index(self.documents.values())
         self.negatives = Negatives(
             count=arguments.negatives,
@@ -153,6 +158,7 @@ class Stages:
             self.documents,
             self.index,
             rank=self.arguments.synthetic_rank,
+            judged=self._asked,
             tell=self._telling("synthetic: BM25"),
         )
 

@@ -137,8 +137,7 @@ class Teacher:
 
     def _cache(self) -> Path:
         """The file of this teacher's scores: its name says weights and contract."""
-        files = self.evidence["files"] or [self._base.source, self.evidence["revision"]]
-        identity = json.dumps([files, self.spec.to_dict()], sort_keys=True)
+        identity = json.dumps([self.evidence["files"], self.spec.to_dict()], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()
         return cache_folder() / "teachers" / f"{digest[:24]}.sqlite"
 
