@@ -122,13 +122,26 @@ def test_folds_are_about_equal_and_keep_families_together(
         with pytest.raises(DataError, match="different questions"):
             fold_of_queries(data, folds=folds, seed=seed)
         return
-    found = fold_of_queries(data, folds=folds, seed=seed)
+    try:
+        found = fold_of_queries(data, folds=folds, seed=seed)
+    except DataError as error:
+        assert "no second question to learn from" in str(error) and folds == 2
+        return
     assert found.keys() == data.qrels.keys() and set(found.values()) == set(range(folds))
+    for fold in range(folds):
+        assert sum(found[group[0]] != fold for group in groups) >= 2
     assert all(len({found[id_] for id_ in group}) == 1 for group in groups)
     sizes = [list(found.values()).count(fold) for fold in range(folds)]
     assert max(sizes) - min(sizes) <= max(map(len, groups))
     turned = Dataset(**{**vars(data), "qrels": dict(reversed(data.qrels.items()))})
     assert fold_of_queries(turned, folds=folds, seed=seed) == found
+
+
+def test_a_question_that_fills_a_fold_alone_needs_more_folds() -> None:
+    data = questions(["red fox"] * 4 + ["blue dog", "green cat", "slow river"])
+    with pytest.raises(DataError, match="4 of 7 judged queries are one question.*more folds"):
+        fold_of_queries(data, folds=2)
+    assert set(fold_of_queries(data, folds=3).values()) == {0, 1, 2}
 
 
 def test_another_seed_deals_other_folds() -> None:

@@ -30,10 +30,17 @@ def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str,
     drawn = {
         group[0]: hashlib.sha256(f"fold {seed} {group[0]}".encode()).digest() for group in groups
     }
-    sizes = [0] * folds
+    sizes, questions = [0] * folds, [0] * folds
     found: dict[str, int] = {}
     for group in sorted(groups, key=lambda group: (-len(group), drawn[group[0]])):
         fold = sizes.index(min(sizes))
         sizes[fold] += len(group)
+        questions[fold] += 1
         found |= dict.fromkeys(group, fold)
+    if len(groups) - max(questions) < 2:
+        raise DataError(
+            f"{dataset.name}: {max(map(len, groups))} of {len(dataset.qrels)} judged queries are "
+            f"one question, so of {folds} folds one leaves no second question to learn from; "
+            "take more folds"
+        )
     return {query_id: found[query_id] for query_id in dataset.qrels}
