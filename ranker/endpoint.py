@@ -53,10 +53,16 @@ class Endpoint:
         """Check an address as a user gave it.
 
         Raises:
-            UsageError: not a URL, a certificate without its key, or a file that is not there.
+            UsageError: not a URL, one with a password, a certificate without its key, or a file
+                that is not there.
         """
         if not _is_url(url):
             raise UsageError(f"expected a URL such as http://localhost:8080, got {url!r}")
+        if "@" in urlsplit(url).netloc:
+            raise UsageError(
+                "a name and a password in the URL would not be sent; Vespa asks for a client "
+                "certificate (--cert, --key), or put a proxy in front that adds them"
+            )
         if (cert is None) != (key is None):
             given, missing = ("certificate", "key") if cert else ("key", "certificate")
             raise UsageError(f"a client {given} needs its {missing} too, got only the {given}")

@@ -1,9 +1,10 @@
 """Relevance measures, as `ir_measures` computes them (nDCG as trec_eval defines it)."""
 
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ranker.errors import DataError, require
+from ranker.errors import DataError, first_line, require
 
 __all__ = [
     "DEFAULT",
@@ -28,17 +29,30 @@ def per_query(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict
     """Values by measure and query id, for every judged query; a query without hits counts 0.
 
     Raises:
-        DataError: a measure's name is unknown, or nothing is judged.
+        DataError: a measure's name is unknown, two name the same measure, nothing is judged, or a
+            measure cannot be computed of these grades and rankings.
     """
     if not qrels:
         raise DataError("no judged queries to measure")
     library = require("ir_measures", extra="evaluate")
-    parsed = {_parse(name): name for name in measures}
+    parsed: dict[Any, str] = {}
+    for name in measures:
+        if (first := parsed.setdefault(_parse(name), name)) != name:
+            raise DataError(f"{first!r} and {name!r} are one measure; name it once")
     values: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
+    numbers = {query_id: str(n) for n, query_id in enumerate(qrels, 1)}  # gdeval takes no others
+    ids = list(qrels)
     # ir_measures divides by the number of hits, so a query without any is left out.
-    found = {query_id: row for query_id, row in run.items() if row}
-    for metric in library.iter_calc(list(parsed), _plain(qrels), _plain(found)):
-        values[parsed[metric.measure]][metric.query_id] = float(metric.value)
+    found = {numbers[id_]: dict(run[id_]) for id_ in qrels if run.get(id_)}
+    judged = {numbers[id_]: dict(row) for id_, row in qrels.items()}
+    try:
+        for metric in library.iter_calc(list(parsed), judged, found):
+            values[parsed[metric.measure]][ids[int(metric.query_id) - 1]] = float(metric.value)
+    except (subprocess.CalledProcessError, ZeroDivisionError, OSError) as error:
+        raise DataError(
+            f"one of the measures {', '.join(measures)} cannot be computed here: "
+            f"{first_line(error)}"
+        ) from error
     return values
 
 
@@ -79,7 +93,3 @@ def _parse(name: str) -> Any:
     except (NameError, ValueError, SyntaxError, KeyError, TypeError, AssertionError) as error:
         raise DataError(f"unknown measure {name!r}; examples: {', '.join(DEFAULT)}") from error
     return measure
-
-
-def _plain(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    return {query_id: dict(row) for query_id, row in table.items()}

@@ -67,7 +67,7 @@ def engine(made: Path) -> Iterator[str]:
         (f"{HEADER}a,b,c,NaN\n".encode(), "line 2: label 'NaN' is not a whole number"),
         (f"{HEADER}a,b,c,0.5\n".encode(), "line 2: label '0.5' is not a whole number"),
         (f"{HEADER}a,b,c,-1\n".encode(), "line 2: label '-1' is negative"),
-        (f"{HEADER}a,b,c,9999999999\n".encode(), "is above 2147483647, the largest grade"),
+        (f"{HEADER}a,b,c,9999999999\n".encode(), "is above 1000000, the largest grade"),
         (f"{HEADER}caf\xe9,b,c,1\n".encode("latin-1"), "line 2: not UTF-8 (byte 0xe9"),
         (f"{HEADER}a,b,c,1\n".encode("utf-16"), "the header in line 1 cannot be read"),
         (f"{HEADER},b,c,1\n".encode(), "line 2: the query is empty"),

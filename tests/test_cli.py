@@ -134,6 +134,7 @@ def test_feed_query_evaluate_report_over_http(
         assert code == 0 and "blend - bm25" in shown and "nDCG@10" in shown
     saved = tomllib.loads((out / "evaluate.toml").read_text())
     assert saved["evaluate"]["split"] == "test"
+    assert saved["evaluate"]["measure"][0] == "nDCG@10" and saved["evaluate"]["concurrency"] == 1
     assert main(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
@@ -218,3 +219,27 @@ def test_progress_is_lines_where_nothing_can_be_drawn(
         show(1, 20)
         show(2, 20, "late")
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_what_was_measured_once_is_measured_so_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The saved options are all of them; bad rows that were left out are listed and counted."""
+    app, data = make_app(tmp_path / "app"), judged(tmp_path / "judged")
+    with (data / "qrels/test.tsv").open("a") as file:
+        file.write("q2\tnowhere\t1\n")
+    monkeypatch.chdir(tmp_path)
+    given = ["--measure", "P@5", "--measure", "AP", "--timeout", "7", "--concurrency", "2"]
+    with running_engine(app, tmp_path / "db") as url:
+        assert main(["feed", str(data), "--app", str(app), "--url", url]) == 0
+        command = ["evaluate", str(data), "--url", url, "--out", "e", "--skip-bad", *given]
+        assert main(command) == 0
+        assert "skipped: " in (said := capsys.readouterr().err) and "'nowhere'" in said
+        first = json.loads((tmp_path / "e/evaluation.json").read_text())
+        assert main(["--config", "e/evaluate.toml", "evaluate", str(data)]) == 0
+    again = json.loads((tmp_path / "e/evaluation.json").read_text())
+    assert again["arguments"] == first["arguments"] and again["date"] >= first["date"]
+    assert first["arguments"]["measures"] == ["P@5", "AP"]
+    assert first["dataset"]["bad_rows_left_out"] == 1
+    saved = tomllib.loads((tmp_path / "e/evaluate.toml").read_text())["evaluate"]
+    assert (saved["timeout"], saved["concurrency"]) == (7, 2)

@@ -312,6 +312,11 @@ def test_unknown_host(app: App) -> None:
             client.search("red")
 
 
+def test_a_password_in_the_address_is_refused(app: App) -> None:
+    with pytest.raises(UsageError, match="a name and a password in the URL would not be sent"):
+        Client("https://me:secret@search.example:8443", app)
+
+
 @pytest.mark.parametrize(
     "url", ["", "localhost:8080", "ftp://x", "http://", "http://a:b", "http://a b"]
 )

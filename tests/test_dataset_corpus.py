@@ -132,9 +132,12 @@ def test_skipping_leaves_bad_rows_out_and_logs_them(tmp_path, caplog):
     path.write_bytes(b"id,text\nd2,heat\nd3,\xff\nd4\nd1,x\n")
     with caplog.at_level(logging.WARNING):
         assert [d.doc_id for d in read_corpus(path, skip_bad=True)] == ["d2", "d1"]
-    assert [message.split(", the")[0] for message in caplog.messages] == [
+    messages = [message.split(", the")[0].split(", for")[0] for message in caplog.messages]
+    assert messages == [
         "bad rows left out (not UTF-8): 1",
         "bad rows left out (wrong number of columns): 1",
+        f"left out: {path}, line 3: not UTF-8 (byte 0xff at offset 19); convert the file",
+        f"left out: {path}, line 4: expected 2 columns, got 1",
     ]
     path.write_text("id,text\n,x\n")
     with pytest.raises(DataError, match=r"a: the corpus is empty \(1 bad rows\)"):

@@ -56,7 +56,7 @@ def append(path: Path, text: str | bytes) -> None:
         ("heat,Plates", "expected 3 columns, got 2"),
         ("heat,Pla,tes,1", "expected 3 columns, got 4"),
         ('heat,"Pla" tes,1', "not CSV (',' expected after '\"')"),
-        ('heat,"Plates,1\nlift,Wings,1', "not CSV (unexpected end of data)"),
+        ('heat,"Plates,1\n\n', "not CSV (unexpected end of data)"),
         (b"heat,Pl\xe9tes,1", "not UTF-8 (byte 0xe9 at offset 39); convert the file"),
         ("heat,Plates,0", "query 'heat' and document 'Plates' (d-9183c26e4b1a) are graded 0 here "
                           "and 1 before"),
@@ -169,6 +169,27 @@ def test_a_bad_row_of_a_trec_folder(tmp_path, file, text, reason):
     append(tmp_path / file, text)
     assert message(tmp_path).startswith(f"{tmp_path / file}, line 3: {reason}")
     assert load(tmp_path, skip_bad=True).qrels == {"q1": {"d1": 1}}
+
+
+def test_a_quote_that_nobody_closes_costs_its_own_row_only(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows = [f"q{n},title {n},1\n" for n in range(50)]
+    rows[10] = 'q10,"title 10,1\n'  # to the quote of row 30
+    rows[30] = 'q30,"title, 30",1\n'
+    rows[40] = 'q40,"title 40,1\n'  # to the end
+    rows[45] = b"q45,title \xe9,1\n"
+    path.write_text("query,title,label\n")
+    for row in rows:
+        append(path, row)
+    data = load(path, skip_bad=True)
+    assert sorted(query.text for query in data.queries.values()) == sorted(
+        f"q{n}" for n in range(50) if n not in (10, 40, 45)
+    )
+    assert "title, 30" in {document.title for document in data.documents.values()}
+    assert data.skipped_total == 3
+    assert [line.split(": ")[0] for line in sorted(data.skipped)] == [
+        f"{path}, line {n}" for n in (12, 42, 47)
+    ]
 
 
 def test_ten_bad_rows_are_told_and_the_rest_counted(tmp_path):

@@ -132,6 +132,7 @@ def test_what_was_measured_is_written_down(tmp_path):
         "documents": 5,
         "queries": 4,
         "queries_without_relevant": 0,
+        "bad_rows_left_out": 0,
         "judgements": 7,
         "judgements_by_grade": {"0": 2, "1": 2, "2": 1, "3": 2},
     }

@@ -468,6 +468,7 @@ def test_a_wait_beyond_the_budget_is_not_begun(app: App) -> None:
         report = feed(corpus(1), app, server.url, retry_s=5)
     assert time.monotonic() - start < 3
     assert report.failed == (Failure("d0", 429, "later"),)
+    assert "asks to come back in 3600 s, which is more than the 5 s" in str(report.stopped)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +574,7 @@ FAULTS = {
     "500": Reply(500, {"message": "broken"}),
     "html": Reply(502, b"<html>\n<body>gateway</body></html>"),
 }
-PASSING = {"429", "503", "504", "drop", "cut"}
+PASSING = {"429", "html", "503", "504", "drop", "cut"}
 PLANS = st.lists(st.lists(st.sampled_from(sorted(FAULTS)), max_size=3), min_size=1, max_size=40)
 
 
@@ -884,3 +885,14 @@ def wait_for_port(port: int) -> None:
         except OSError:
             time.sleep(0.03)
     raise AssertionError(f"nothing listens at port {port}")
+
+
+def test_documents_go_no_other_way_than_queries(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is for neither."""
+    store = Store()
+    with scripted(lambda request: Reply(502, {"message": "the proxy"})) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with scripted(store) as server:
+            assert feed(corpus(3), app, server.url).complete
+    assert "NO_PROXY" not in os.environ and not proxy.requests

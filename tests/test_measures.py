@@ -27,3 +27,22 @@ def test_unknown_measures_and_no_queries_are_errors() -> None:
         per_query(QRELS, RUN, ["nDCG@ten"])
     with pytest.raises(DataError, match="no judged queries"):
         ndcg_at_10({}, {})
+
+
+def test_two_names_of_one_measure_are_refused() -> None:
+    """The values of one of them would be lost."""
+    with pytest.raises(DataError, match="'AP' and 'MAP' are one measure; name it once"):
+        per_query(QRELS, RUN, ["nDCG@10", "AP", "MAP"])
+
+
+def test_what_a_measure_cannot_compute_is_told() -> None:
+    qrels = {"q": {"a": 1}}
+    assert per_query(qrels, {"q": {"a": 1.0, "b": 0.5}}, ["Accuracy"])["Accuracy"] == {"q": 1.0}
+    with pytest.raises(DataError, match="one of the measures Accuracy cannot be computed here"):
+        per_query(qrels, {"q": {"a": 1.0}}, ["Accuracy"])
+
+
+def test_query_ids_need_not_be_numbers() -> None:
+    """gdeval, which computes ERR, takes no others."""
+    values = per_query(QRELS, RUN, ["ERR@10"])["ERR@10"]
+    assert values.keys() == QRELS.keys() and values["q2"] == 0 < values["q1"] < 1

@@ -802,6 +802,9 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
         {"fields": {"keywords": ["a"]}, "put": "id:other:product:g=g h:z"},
         {"put": "id:other:review::1", "fields": {"text": "x"}},
         {"put": "id:other:product:q:1", "fields": {}},
+        {"put": "id:other:product:g=..:1", "fields": {}},
+        {"put": "id:..:product::1", "fields": {}},
+        {"put": "id:other:product:g=\ud800:1", "fields": {}},
     ]  # fmt: skip
     path = tmp_path / "docs.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
@@ -815,10 +818,13 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
 
     with scripted(answer) as server:
         report = feed(read_documents(path), app, server.url, connections=1)
-    assert (report.read, report.ok, report.cleaned) == (5, 3, 1)
+    assert (report.read, report.ok, report.cleaned) == (8, 3, 1)
     assert [failure.message for failure in report.failed] == [
         "the document 'id:other:review::1' is of type review; the model is for product",
         "the document id 'id:other:product:q:1' has 'q', expected n=NUMBER or g=NAME",
+        "the document id '..' cannot be part of a URL; give it another",
+        "the document id '..' cannot be part of a URL; give it another",
+        "the document id '\\ud800' holds a character that Vespa refuses",
     ]
     assert list(seen) == [
         "/document/v1/a%20b/product/docid/x%2F1",
@@ -843,6 +849,13 @@ def test_lines_that_are_no_documents(tmp_path: Path) -> None:
     ):
         list(read_documents(path))
     assert [one.doc_id for one in read_documents(path, skip_bad=True)] == ["id:a:product::1"]
+    for row, words in [
+        ('{"put": "id:a:product::2", "fields": {}, "condition": "a"}', "condition would be lost"),
+        ("[" * 200_000, "not JSON"),
+    ]:
+        path.write_text(f"{good}\n{row}\n")
+        with pytest.raises(DataError, match=f"line 2: {words}"):
+            list(read_documents(path))
     path.write_text('{"id": "1", "title": "red", "text": "fox"}\n')
     assert list(read_documents(path)) == [Document("1", "red", "fox")]
     with pytest.raises(DataError, match="line 1: expected"):

@@ -336,6 +336,13 @@ def test_a_folder_in_the_way(tmp_path, evaluation):
         page([evaluation.path], tmp_path / "report.html")
 
 
+def test_a_page_whose_json_would_replace_another_file(tmp_path, evaluation):
+    before = (evaluation.path / "evaluation.json").read_bytes()
+    with pytest.raises(ArtifactError, match=r"would replace .*evaluation\.json; give the page"):
+        page([evaluation.path], evaluation.path / "evaluation.html")
+    assert (evaluation.path / "evaluation.json").read_bytes() == before
+
+
 def test_a_changed_bundle_is_refused(tmp_path, bundle):
     (bundle / "parity.json").write_text("{}")
     with pytest.raises(ArtifactError, match="parity.json was changed after it was made"):

@@ -166,6 +166,9 @@ def test_queries_that_training_knew_are_told(held_out, start):
     told = words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), training)
     assert len(told) == 1
     assert told[0].startswith(start)
+    renamed = {**training, "data": {**training["data"], "name": "the same elsewhere"}}
+    renamed["data"]["sha256"] = dataset().sha256
+    assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), renamed) == told
     other = {**training, "data": {"name": "another collection"}}
     assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), other) == []
 

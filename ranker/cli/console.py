@@ -22,7 +22,9 @@ LINE_SECONDS = 60.0
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print a verb's result: JSON on one line for machines, else the text for people."""
-    sys.stdout.write((json.dumps(result, ensure_ascii=False) if as_json else text) + "\n")
+    out = json.dumps(result, ensure_ascii=False) if as_json else text
+    # Half a surrogate pair, in an id say, is written as JSON writes it.
+    sys.stdout.write(out.encode("utf-8", "backslashreplace").decode() + "\n")
     sys.stdout.flush()
 
 

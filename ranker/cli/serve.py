@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import bar, emit, note, save_options, table
-from ranker.cli.options import Json, SkipBad
+from ranker.cli.options import Json, SkipBad, tell_skipped
 from ranker.errors import UsageError
 
 __all__ = ["register"]
@@ -245,6 +245,7 @@ def evaluate(
     if split is None and "test" in splits(data, format=format):
         split = "test"
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
+    tell_skipped(dataset)
     opened = _app(app, url)
     known = opened.manifest.profiles
     profiles = profile or [one.name for one in known if one.phase != "global"]
@@ -261,7 +262,10 @@ def evaluate(
             on_progress=show,
         )
     options = {"data": data, "url": url, "out": out, "profile": profiles, "split": split}
-    save_options("evaluate", {**options, "hits": hits, "app": app, "skip_bad": skip_bad}, out)
+    options |= {"hits": hits, "app": app, "skip_bad": skip_bad, "format": format}
+    options |= {"measure": list(evaluation.measures), "timeout": timeout}
+    options |= {"concurrency": concurrency, "cert": cert, "key": key}
+    save_options("evaluate", options, out)
     figures = {
         name: {measure: evaluation.mean(name, measure) for measure in evaluation.measures}
         for name in profiles
@@ -327,7 +331,7 @@ def _hits_text(result: Any, manifest: Any) -> str:
 def _figures_text(evaluation: Any, queries: int) -> str:
     rows = []
     for profile in evaluation.profiles:
-        p50 = sorted(evaluation.latencies_ms()[profile])[queries // 2]
+        p50 = evaluation.figures["profiles"][profile]["latency_ms"]["p50"]
         means = [f"{evaluation.mean(profile, name):.4f}" for name in evaluation.measures]
         rows.append([profile, *means, f"{p50:.0f}"])
     lines = [table([f"{queries} queries", *evaluation.measures, "ms (median)"], rows)]

@@ -139,6 +139,8 @@ def streamed(
             yield item
     problems.check()
     problems.warn()
+    for line in problems.listed():
+        logger.warning("left out: %s", line)
     if not count:
         raise DataError(f"{empty} ({problems.total} bad rows)")
 

@@ -3,17 +3,21 @@
 import csv
 import itertools
 import json
+import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ranker.dataset.fields import KNOWN, Row, either
 from ranker.dataset.lines import STDIN, Lines, reading
-from ranker.dataset.problems import BadRow, Place, Problems, found
+from ranker.dataset.problems import BadRow, Place, Problems, found, shown
 from ranker.errors import DataError
 
 __all__ = ["Table", "open_table"]
+
+logger = logging.getLogger(__name__)
 
 Record = tuple[int, list[str] | None]
 """First line and cells; no cells where they cannot be read."""
@@ -91,6 +95,11 @@ def _delimited(
         raise DataError(f"{file}: the header in line {line} cannot be read; expected UTF-8 names")
     columns = tuple(cell.strip() for cell in cells)
     if len(columns) in bare and not KNOWN & set(columns):
+        logger.warning(
+            "%s: its first line is taken for a row, not for a header: %s",
+            file,
+            shown(", ".join(columns)),
+        )
         columns = bare[len(columns)]
         records = itertools.chain([first], records)
     if repeated := {name for name in columns if name in KNOWN and columns.count(name) > 1}:
@@ -114,20 +123,64 @@ def _rows(
 def _csv_records(lines: Lines, problems: Problems) -> Iterator[Record]:
     # The library's limit of 128 KiB a field is for the whole process; documents are longer.
     csv.field_size_limit(_FIELD_LIMIT)
+    source = _Rereadable(lines)
     # Strict, for else a quote that nobody closes swallows the rest of the file without a word.
-    reader = csv.reader(iter(lines), strict=True)
+    reader = csv.reader(source, strict=True)
     while True:
-        start = lines.number + 1
+        source.taken.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
+            start = source.taken[0].number
             problems.add(Place(lines.file, start), BadRow("not CSV", f"not CSV ({error})"))
             yield start, None
+            source.go_back()
+            reader = csv.reader(source, strict=True)
         else:
             if cells:
-                yield start, None if lines.damaged >= start else cells
+                damaged = any(line.damaged for line in source.taken)
+                yield source.taken[0].number, None if damaged else cells
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+    damaged: bool
+
+
+class _Rereadable:
+    """Lines for a reader of records, of which those of a broken record can be read again.
+
+    A quote that nobody closes takes lines up to the next quote, or to the end, into its record;
+    they are rows of their own.
+
+    Attributes:
+        taken: the lines since it was cleared last.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self.taken: list[_Line] = []
+        self._lines, self._coming = lines, iter(lines)
+        self._again: deque[_Line] = deque()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._again:
+            line = self._again.popleft()
+        else:
+            text = next(self._coming)
+            number = self._lines.number
+            line = _Line(number, text, self._lines.damaged == number)
+        self.taken.append(line)
+        return line.text
+
+    def go_back(self) -> None:
+        """Read on after the first line that was taken."""
+        self._again.extendleft(reversed(self.taken[1:]))
 
 
 def _tsv_records(lines: Lines, problems: Problems) -> Iterator[Record]:

@@ -16,7 +16,7 @@ __all__ = ["GAIN", "comparisons", "counts", "profile_figures", "shown_hits"]
 
 GAIN = (
     "nDCG as trec_eval defines it: the gain is the grade itself, the discount log2(rank + 1); "
-    "the other measures take a grade of 1 or more as relevant"
+    "the other measures take a grade of 1 or more as relevant, unless they name another (rel=)"
 )
 PERCENTILES = (50, 90, 95, 99)
 SHOWN = 10
@@ -35,6 +35,7 @@ def counts(dataset: Dataset) -> Figures:
         "documents": len(dataset.documents),
         "queries": len(dataset.qrels),
         "queries_without_relevant": sum(not any(row.values()) for row in dataset.qrels.values()),
+        "bad_rows_left_out": dataset.skipped_total,
         "judgements": grades.total(),
         "judgements_by_grade": {str(grade): grades[grade] for grade in sorted(grades)},
     }

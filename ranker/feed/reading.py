@@ -50,7 +50,7 @@ def _is_vespa(data: str | Path) -> bool:
     first = next(iter(Lines(path, Problems(skip=True))), "")
     try:
         row = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and isinstance(row.get("fields"), dict) and _id_of(row) is not None
 
@@ -65,7 +65,7 @@ def _rows(data: str | Path, problems: Problems) -> Iterator[tuple[Place, str]]:
 def _document(line: str) -> SchemaDocument:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRow("not JSON", f"not JSON ({error})") from error
     if not isinstance(row, dict):
         raise BadRow("no document", f'expected {{"put": ..., "fields": ...}}, got {shown(row)}')
@@ -74,6 +74,10 @@ def _document(line: str) -> SchemaDocument:
     doc_id, fields = _id_of(row), row.get("fields")
     if doc_id is None or not isinstance(fields, dict):
         raise BadRow("no document", f'expected "put" and "fields" ({found(row)})')
+    if lost := sorted({"condition", "create"} & row.keys()):
+        raise BadRow(
+            "conditional", f"{' and '.join(lost)} would be lost; send it with `vespa feed`"
+        )
     return SchemaDocument(doc_id, fields)
 
 

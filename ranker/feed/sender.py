@@ -5,14 +5,16 @@ where http.client needs 115, urllib3 240, httpx 1160, and speaks HTTP/2 over TLS
 offers it (`benchmarks/feeding.py`).
 """
 
+import contextlib
 import email.utils
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpr
 
@@ -21,7 +23,7 @@ from ranker.errors import UsageError
 
 __all__ = ["Outcome", "Sender"]
 
-RETRYABLE = (429, 503, 504)
+RETRYABLE = (429, 502, 503, 504)
 """Too many requests, not there yet, not in time.  Never 400 and 500, which would come again, and
 never 507, which means that the disk or the memory of the server is full."""
 
@@ -115,17 +117,32 @@ def _client(endpoint: Endpoint, timeout_s: float) -> Any:
         endpoint.tls()  # whose message says what is wrong with the files
         identity = endpoint.cert.read_bytes() + b"\n" + endpoint.key.read_bytes()
     try:
-        return httpr.Client(
-            timeout=timeout_s,
-            follow_redirects=False,
-            cookie_store=False,
-            client_pem_data=identity or None,
-            ca_cert_file=_authorities(),
-        )
+        with _without_proxy(urlsplit(endpoint.url).hostname or ""):
+            return httpr.Client(
+                timeout=timeout_s,
+                follow_redirects=False,
+                cookie_store=False,
+                client_pem_data=identity or None,
+                ca_cert_file=_authorities(),
+            )
     except httpr.RequestError as error:
         raise UsageError(
             f"cannot use the client certificate {endpoint.cert} with the key {endpoint.key}"
         ) from error
+
+
+@contextlib.contextmanager
+def _without_proxy(host: str) -> Iterator[None]:
+    """Queries and checks go straight to the host, so documents do, too; httpr reads this once."""
+    before = os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = ",".join(filter(None, [before, host]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NO_PROXY"]
+        else:
+            os.environ["NO_PROXY"] = before
 
 
 def _authorities() -> str | None:

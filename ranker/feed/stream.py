@@ -262,10 +262,13 @@ class _Feeder:
             self._halt(f"the server is full (HTTP 507: {outcome.message}); make room there")
         elif outcome.retryable and self.ledger.last_ok <= started:
             last = f"HTTP {outcome.status}: " if outcome.status else ""
-            self._halt(
-                f"{self._url} accepted nothing for {self._retry_s:g} s (last: {last}"
-                f"{outcome.message})"
-            )
+            said = f"accepted nothing for {self._retry_s:g} s"
+            if outcome.retry_after > self._retry_s:
+                said = (
+                    f"asks to come back in {outcome.retry_after:g} s, which is more than the "
+                    f"{self._retry_s:g} s that a document is retried for"
+                )
+            self._halt(f"{self._url} {said} (last: {last}{outcome.message})")
         elif len(self.ledger.failed) >= self._most_failures:
             self._halt(f"{self._most_failures} documents failed")
 

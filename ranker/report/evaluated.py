@@ -74,7 +74,7 @@ def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
     own = words.number(evaluation.mean(name, measure))
     # To be judged often is no merit, so that share has no winner.
     is_merit = not measure.startswith("Judged")
-    return is_merit and own == max(values) and own != min(values)
+    return is_merit and own == max(values, key=float) and own != min(values, key=float)
 
 
 def _comparison(row: Mapping[str, Any]) -> View:

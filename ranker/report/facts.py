@@ -158,7 +158,10 @@ def _commands(evaluation: Evaluation) -> list[Fact]:
     command += ["--split", data["split"]] if data["split"] else []
     for profile in arguments["profiles"]:
         command += ["--profile", profile]
-    command += ["--hits", str(arguments["hits"]), "--out", str(evaluation.path)]
+    command += ["--hits", str(arguments["hits"])]
+    for measure in arguments["measures"]:
+        command += ["--measure", measure]
+    command += ["--concurrency", str(arguments["concurrency"]), "--out", str(evaluation.path)]
     again = ["ranker", "report", str(evaluation.path), "--out", "report.html"]
     return [("Evaluate", shlex.join(command)), ("Report", shlex.join(again))]
 

@@ -19,12 +19,17 @@ def require_page_name(out: Path) -> None:
 
     Raises:
         UsageError: it is not a name for a page.
-        ArtifactError: a folder has that name.
+        ArtifactError: a folder has that name, or another file the name of the JSON beside it.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"expected a file name that ends in .html, got {out}")
     if out.is_dir():
         raise ArtifactError(f"cannot write the page {out}: a folder of that name exists")
+    beside = out.with_suffix(".json")
+    if beside.exists() and not out.exists():  # a page's own JSON lies beside its page
+        raise ArtifactError(
+            f"the JSON of the page {out} would replace {beside}; give the page another name"
+        )
 
 
 def rendered(template: str, view: dict[str, Any]) -> str:

@@ -177,7 +177,8 @@ def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[s
     measured = set(evaluation.per_query(evaluation.baseline, evaluation.measures[0]))
     held_out = set(training.get("held_out_query_ids", ()))
     known = held_out | set((training.get("cv") or {}).get("fold_of_query", ()))
-    if here["name"] != there.get("name") or not measured & known:
+    same = here["name"] == there.get("name") or here["sha256"] == there.get("sha256")
+    if not same or not measured & known:
         return []
     if measured <= held_out:
         return [
@@ -218,6 +219,8 @@ def _returned(evaluation: Evaluation) -> list[str]:
                 f"{unknown} hits of {profile} ({share:.1f} %) are documents that the dataset does "
                 "not have; they count as not relevant."
             )
+    if left := evaluation.figures["dataset"].get("bad_rows_left_out"):
+        sentences.append(f"{left:,} bad rows of the data were left out (--skip-bad).")
     if hopeless := evaluation.figures["dataset"]["queries_without_relevant"]:
         sentences.append(
             f"{_queries(hopeless)} without a single relevant document counted 0 for every profile."
