@@ -1,6 +1,7 @@
 """Fixtures that more than one module needs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from ranker.verify import Judge
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# A shell that starts the tests in the background would have them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

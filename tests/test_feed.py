@@ -890,6 +890,8 @@ def wait_for_port(port: int) -> None:
 def test_documents_go_no_other_way_than_queries(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy of the environment is for neither."""
     store = Store()
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     with scripted(lambda request: Reply(502, {"message": "the proxy"})) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
