@@ -141,8 +141,8 @@ class Work:
         self.judged = (
             self.dataset if given.folds else load(given.collection, split="test", skip_bad=True)
         )
-        name = f"{self.name}-{given.folds}-{given.epochs}-{given.arm}"
-        self.folder = given.work / (name if slots == 96 else f"{name}-{slots}")
+        options = (given.folds, given.epochs, given.arm, given.warmup_steps, slots)
+        self.folder = given.work / "-".join(map(str, (self.name, *options)))
         self.folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from ranker.errors import require
 
-__all__ = ["HUB_ID", "cached", "fetch", "hub_id"]
+__all__ = ["HUB_ID", "OLD_WEIGHTS", "cached", "fetch", "hub_id"]
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "README.md"]
 _WEIGHTS = "*.safetensors"
-_OLD_WEIGHTS = "pytorch_model*.bin"
+OLD_WEIGHTS = "pytorch_model*.bin"
+"""Names of what transformers reads only where there are no safetensors."""
 
 
 def fetch(name: str, revision: str | None = None, *, weights: bool = True) -> Path:
@@ -33,7 +34,7 @@ def fetch(name: str, revision: str | None = None, *, weights: bool = True) -> Pa
     wanted = [*_SMALL_FILES, _WEIGHTS] if weights else _SMALL_FILES
     folder = _snapshot(name, wanted, revision=revision)
     if weights and not any(folder.glob(_WEIGHTS)):
-        folder = _snapshot(name, [*_SMALL_FILES, _OLD_WEIGHTS], revision=revision)
+        folder = _snapshot(name, [*_SMALL_FILES, OLD_WEIGHTS], revision=revision)
     return folder
 
 

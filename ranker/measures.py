@@ -40,14 +40,14 @@ def per_query(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict
         if (first := parsed.setdefault(_parse(name), name)) != name:
             raise DataError(f"{first!r} and {name!r} are one measure; name it once")
     values: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
-    numbers = {query_id: str(n) for n, query_id in enumerate(qrels, 1)}  # gdeval takes no others
     ids = list(qrels)
+    numbers = {query_id: str(at) for at, query_id in enumerate(ids)}  # gdeval takes no others
     # ir_measures divides by the number of hits, so a query without any is left out.
     found = {numbers[id_]: dict(run[id_]) for id_ in qrels if run.get(id_)}
     judged = {numbers[id_]: dict(row) for id_, row in qrels.items()}
     try:
         for metric in library.iter_calc(list(parsed), judged, found):
-            values[parsed[metric.measure]][ids[int(metric.query_id) - 1]] = float(metric.value)
+            values[parsed[metric.measure]][ids[int(metric.query_id)]] = float(metric.value)
     except (subprocess.CalledProcessError, ZeroDivisionError, OSError) as error:
         raise DataError(
             f"one of the measures {', '.join(measures)} cannot be computed here: "

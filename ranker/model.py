@@ -93,9 +93,11 @@ def open_base(base: str, *, weights: bool = True) -> Base:
         MissingExtra: transformers is not installed.
     """
     transformers = require("transformers", extra="train")
+    source = _packaged() if base == DEFAULT_BASE else base
     try:
         with _quiet(transformers):
-            source = _folder(base, weights=weights)
+            if not Path(source).exists():
+                source = str(fetch(base, weights=weights))
             config = transformers.AutoConfig.from_pretrained(source)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise TrainError(
@@ -239,13 +241,6 @@ def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, A
         for name, array in inputs.items()
         if spec.segments or name != "token_type_ids"
     }
-
-
-def _folder(base: str, *, weights: bool) -> str:
-    """Where the files of a base model lie; those of a hub id are brought into the user's cache."""
-    if base == DEFAULT_BASE:
-        return _packaged()
-    return base if Path(base).exists() else str(fetch(base, weights=weights))
 
 
 def _packaged() -> str:

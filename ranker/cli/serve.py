@@ -237,6 +237,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons."""
+    given = dict(locals())
     from ranker import measures
     from ranker.client import Client
     from ranker.dataset import load, splits
@@ -261,11 +262,8 @@ def evaluate(
             concurrency=concurrency,
             on_progress=show,
         )
-    options = {"data": data, "url": url, "out": out, "profile": profiles, "split": split}
-    options |= {"hits": hits, "app": app, "skip_bad": skip_bad, "format": format}
-    options |= {"measure": list(evaluation.measures), "timeout": timeout}
-    options |= {"concurrency": concurrency, "cert": cert, "key": key}
-    save_options("evaluate", options, out)
+    resolved = {"profile": profiles, "split": split, "measure": list(evaluation.measures)}
+    save_options("evaluate", given | resolved, out)
     figures = {
         name: {measure: evaluation.mean(name, measure) for measure in evaluation.measures}
         for name in profiles

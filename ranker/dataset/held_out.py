@@ -79,12 +79,13 @@ def families(texts: Mapping[str, str]) -> list[list[str]]:
 def near_copies(texts: Collection[str], originals: Collection[str]) -> set[str]:
     """Those of the texts that are near-duplicates of an original, as `families` says it."""
     wanted = dict.fromkeys(_terms(text) for text in originals)
-    sets = list({**wanted, **dict.fromkeys(_terms(text) for text in texts)})
+    terms_of = {text: _terms(text) for text in texts}
+    sets = list({**wanted, **dict.fromkeys(terms_of.values())})
     copies = set(wanted)
     for one, other in _near_duplicates(sets):  # the originals come first
         if one < len(wanted):
             copies.add(sets[other])
-    return {text for text in texts if _terms(text) in copies}
+    return {text for text, terms in terms_of.items() if terms in copies}
 
 
 def _terms(text: str) -> Terms:

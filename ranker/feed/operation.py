@@ -190,9 +190,9 @@ def _checked_schema_id(doc_id: str, manifest: Manifest) -> str:
         )
     if parts[3] and not _SELECTED.fullmatch(parts[3]):
         raise DataError(f"the document id {doc_id!r} has {parts[3]!r}, expected n=NUMBER or g=NAME")
-    for part in (parts[1], parts[3].partition("=")[2], parts[4]):
-        if part or part is parts[4]:
-            _checked_id(part)
+    group = [parts[3].partition("=")[2]] if parts[3] else []
+    for part in (parts[1], *group, parts[4]):
+        _checked_id(part)
     return doc_id
 
 

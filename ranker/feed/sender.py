@@ -24,8 +24,8 @@ from ranker.errors import UsageError
 __all__ = ["Outcome", "Sender"]
 
 RETRYABLE = (429, 502, 503, 504)
-"""Too many requests, not there yet, not in time.  Never 400 and 500, which would come again, and
-never 507, which means that the disk or the memory of the server is full."""
+"""Too many requests, nothing behind the gateway, not there yet, not in time.  Never 400 and 500,
+which would come again, and never 507: the disk or the memory of the server is full."""
 
 HEADERS = {"Content-Type": "application/json"}
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "UNKNOWN",
     "Provenance",
     "base_evidence",
+    "changed_files",
     "check_base",
     "check_files",
     "environment",
@@ -103,12 +105,13 @@ def check_files(expected: Provenance, found: Provenance) -> None:
 def base_evidence(base: Base) -> dict[str, Any]:
     """Name, revision, file hashes and licence of a base model, as far as they are known."""
     folder = Path(base.source)
-    id_ = f"sentence-transformers/{DEFAULT_BASE}" if base.name == DEFAULT_BASE else hub_id(folder)
+    of_hub = hub_id(folder)
+    id_ = f"sentence-transformers/{DEFAULT_BASE}" if base.name == DEFAULT_BASE else of_hub
     files = sorted(file for pattern in _BASE_FILES for file in folder.glob(pattern))
     return {
         "name": id_ or folder.resolve().name,
         "folder": id_ is None,
-        "revision": folder.name if hub_id(folder) else None,
+        "revision": folder.name if of_hub else None,
         "license": _license(folder / "README.md"),
         "files": {file.name: sha256(file) for file in files},
     }
@@ -117,20 +120,36 @@ def base_evidence(base: Base) -> dict[str, Any]:
 def check_base(expected: dict[str, Any], base: Base) -> None:
     """Compare a base model's files with those that a training began with.
 
-    Weights that came since are read in place of older ones, so they make another model, too.
-
     Raises:
         ArtifactError: a file differs or is new; the message names it.
     """
-    found = base_evidence(base)["files"]
-    weights = {name for name in found if name.endswith(".safetensors")}
-    for name in sorted(expected["files"].keys() | weights):
-        before = expected["files"].get(name)
-        if found.get(name) != before:
-            raise ArtifactError(
-                f"{Path(base.source) / name} of the base model is not what the training began "
-                f"with: sha256 {short_hash(found.get(name))}, expected {short_hash(before)}"
-            )
+    folder, files = Path(base.source), expected["files"]
+    for name, found in changed_files(folder, files):
+        raise ArtifactError(
+            f"{folder / name} of the base model is not what the training began with: sha256 "
+            f"{short_hash(found)}, expected {short_hash(files.get(name))}"
+        )
+
+
+def changed_files(folder: Path, files: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Files of a model that are missing, new or different, with their hashes; small ones first.
+
+    Weights that came since are read in place of older ones, so they make another model, too.
+
+    Args:
+        folder: where it lies.
+        files: SHA-256 by name, as in `base_evidence`.
+    """
+    weights = {file.name for file in folder.glob("*.safetensors")}
+    for name in sorted(files.keys() | weights, key=_small_first):
+        path = folder / name
+        found = sha256(path) if path.is_file() else None
+        if found != files.get(name):
+            yield name, found
+
+
+def _small_first(name: str) -> tuple[bool, str]:
+    return not name.endswith(".json"), name
 
 
 def environment() -> dict[str, Any]:

@@ -10,13 +10,10 @@ from typing import Any
 
 from ranker import hub
 from ranker.errors import ArtifactError, ExportError, first_line
-from ranker.files import sha256
 from ranker.model import Base
-from ranker.train.evidence import base_evidence, short_hash
+from ranker.train.evidence import base_evidence, changed_files, short_hash
 
 __all__ = ["check_files", "evidence", "kept", "locate", "origin_card"]
-
-_OLD_WEIGHTS = "pytorch_model*.bin"
 
 
 def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
@@ -73,30 +70,20 @@ def _is_read(file: str, files: Collection[str]) -> bool:
     """Whether transformers reads this one: old weights only where there are no safetensors."""
     if not file.endswith(".bin"):
         return True
-    return fnmatch(file, _OLD_WEIGHTS) and not any(f.endswith(".safetensors") for f in files)
+    return fnmatch(file, hub.OLD_WEIGHTS) and not any(f.endswith(".safetensors") for f in files)
 
 
 def check_files(folder: Path, origin: Mapping[str, Any]) -> None:
     """Compare a folder's files with those that a bundle was exported from.
 
-    Weights that came since are read in place of older ones, so they make another model, too.
-
     Raises:
         ArtifactError: a file is missing, new or different.
     """
-    weights = {file.name for file in folder.glob("*.safetensors")}
-    for name in sorted(origin["files"].keys() | weights, key=_small_first):
-        expected, path = origin["files"].get(name), folder / name
-        found = sha256(path) if path.is_file() else None
-        if found != expected:
-            raise ArtifactError(
-                f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
-                f"the sha256 {short_hash(found)}, expected {short_hash(expected)}"
-            )
-
-
-def _small_first(file: str) -> tuple[bool, str]:
-    return not file.endswith(".json"), file
+    for name, found in changed_files(folder, origin["files"]):
+        raise ArtifactError(
+            f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
+            f"the sha256 {short_hash(found)}, expected {short_hash(origin['files'].get(name))}"
+        )
 
 
 def origin_card(origin: Mapping[str, Any], name: str) -> str:
