@@ -97,7 +97,10 @@ def caution(training: Mapping[str, Any]) -> str:
         f"{name} {held[name]:.4f}" for name in ("bm25", "cross", "blend") if name in held
     )
     on = (
-        f": {held['queries']} held-out queries ({MEASURE} {figures}) are too few" if figures else ""
+        f": its {held['queries']} held-out queries ({MEASURE} {figures}) also chose the checkpoint "
+        "and the blend's weight, so they flatter it"
+        if figures
+        else ""
     )
     return (
         "whether this model is better than BM25 is not known"

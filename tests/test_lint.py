@@ -655,6 +655,7 @@ def test_templates_with_other_words_are_no_copies() -> None:
         "a family 👨\u200d👩\u200d👧 and Persian می\u200cخواهم",
         "tabs\tand\r\nlines\u00a0with\u202fno-break spaces",
         "Москва and Kyiv (Київ); the Δ of Ελλάδα",
+        "bonds of 1.2 Å–1.5 Å, or 3Å’",
     ],
 )
 def test_what_is_right_is_not_found(text, tmp_path) -> None:

@@ -70,9 +70,12 @@ READ = 800
 
 _HIGH = {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0x100)}
 _HIGH |= {chr(b): b for b in range(0x80, 0xA0)}
-# First bytes of what two or three bytes of UTF-8 spell in Latin, Greek and Cyrillic, as letters.
+# First bytes of what two or three bytes of UTF-8 spell in Latin, Greek and Cyrillic, as letters;
+# after a number, Å is the unit of length.
 _MOJIBAKE = re.compile(
-    "[ÂÃÄÅÎÏÐÑâ][" + "".join(re.escape(c) for c, b in _HIGH.items() if b < 0xC0) + "]{1,2}"
+    r"(?:[ÂÃÄÎÏÐÑâ]|(?<!\d)(?<!\d\s)Å)["
+    + "".join(re.escape(c) for c, b in _HIGH.items() if b < 0xC0)
+    + "]{1,2}"
 )
 _TAG = re.compile(
     r"</?(?:a|abbr|b|blockquote|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|span|strong|sub"
