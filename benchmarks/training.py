@@ -336,6 +336,24 @@ def show(given: argparse.Namespace) -> None:
         spans = intervals(np.array([[row[id_] for id_ in ids] for row in values.values()]))
         for (name, row), span in zip(rows.items(), spans, strict=True):
             print(_line(name, row, span, against.get(name)))
+        _show_against_theirs(values)
+
+
+def _show_against_theirs(values: Mapping[str, Mapping[str, float]]) -> None:
+    """Print what our arms are ahead of theirs, cross by cross and blend by blend."""
+    pairs = [
+        (f"theirs{form}", f"{arm}{form}")
+        for form in ("", ", blend")
+        for arm in ("judged", "warm")
+        if "theirs" in values and arm in values
+    ]
+    print()
+    for row in compare_all(values, pairs, measure="nDCG@10") if pairs else ():
+        low, high = row["interval"]
+        print(
+            f"- {row['profile']} - {row['baseline']}: {row['mean_difference']:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}], p (Holm) {row['p_holm']:.4f}"
+        )
 
 
 def _line(name: str, row: dict[str, Any], span: Any, against: Any) -> str:

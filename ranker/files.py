@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from ranker.errors import ArtifactError, RankerError, first_line
 
 __all__ = [
+    "alone",
     "cache_folder",
     "link_or_copy",
     "new_file",
@@ -29,6 +30,33 @@ def cache_folder() -> Path:
     """Where what can be made again is kept: `ranker/` in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ranker"
+
+
+@contextlib.contextmanager
+def alone(folder: Path, *, says: str) -> Iterator[None]:
+    """Hold a folder's lock, which ends with the process whatever becomes of it.
+
+    Args:
+        folder: one that is there.
+        says: the error where another process holds the lock.
+
+    Raises:
+        ArtifactError: another process does.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows: nobody else is noticed
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(says) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:

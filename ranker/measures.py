@@ -1,8 +1,17 @@
-"""Relevance measures, as `ir_measures` computes them (nDCG as trec_eval defines it)."""
+"""Relevance measures, as `ir_measures` computes them (nDCG as trec_eval defines it).
 
+Documents of equal score are ordered by a hash of query and document.  trec_eval orders them by
+document id, and ids often tell the grade: where somebody listed the answers of a query first, every
+tie of BM25 would count against it, and any noise added to its scores for a gain.
+"""
+
+import hashlib
+import math
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ranker.errors import DataError, first_line, require
 
@@ -12,6 +21,7 @@ __all__ = [
     "Run",
     "aggregate",
     "ndcg_at_10",
+    "ordered",
     "per_query",
     "ranked",
     "trec_run",
@@ -43,7 +53,12 @@ def per_query(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict
     ids = list(qrels)
     numbers = {query_id: str(at) for at, query_id in enumerate(ids)}  # gdeval takes no others
     # ir_measures divides by the number of hits, so a query without any is left out.
-    found = {numbers[id_]: dict(run[id_]) for id_ in qrels if run.get(id_)}
+    # Ranks in place of scores, so that nobody else breaks ties.
+    found = {
+        numbers[id_]: {doc: -float(at) for at, (doc, _) in enumerate(ordered(id_, run[id_]))}
+        for id_ in qrels
+        if run.get(id_)
+    }
     judged = {numbers[id_]: dict(row) for id_, row in qrels.items()}
     try:
         for metric in library.iter_calc(list(parsed), judged, found):
@@ -67,19 +82,47 @@ def ndcg_at_10(qrels: Qrels, run: Run) -> float:
     return aggregate(qrels, run, ["nDCG@10"])["nDCG@10"]
 
 
+def ordered(query_id: str, scores: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The documents of a query with their scores, best first.
+
+    Scores are compared as float32, which trec_eval holds them in; equal ones by the hash.
+    """
+
+    def key(item: tuple[str, float]) -> tuple[np.float32, bytes]:
+        named = f"{query_id}\0{item[0]}".encode(errors="surrogatepass")
+        return -np.float32(item[1]), hashlib.blake2b(named, digest_size=8).digest()
+
+    return sorted(scores.items(), key=key)
+
+
 def ranked(run: Run) -> Iterable[tuple[str, list[tuple[str, float]]]]:
     """Every query with its documents, best first."""
     for query_id, row in run.items():
-        yield query_id, sorted(row.items(), key=lambda item: -item[1])
+        yield query_id, ordered(query_id, row)
 
 
 def trec_run(rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], *, tag: str) -> str:
-    """The text of a TREC run file, of queries with their documents in order."""
+    """The text of a TREC run file, of queries with their documents in order.
+
+    A score that is not below the one before it is lowered to the next float32, so that trec_eval,
+    which does not read the ranks, keeps the order.
+    """
     return "".join(
         f"{query_id} Q0 {doc_id} {rank} {score!r} {tag}\n"
         for query_id, hits in rows
-        for rank, (doc_id, score) in enumerate(hits, start=1)
+        for rank, (doc_id, score) in enumerate(_falling(hits), start=1)
     )
+
+
+def _falling(hits: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    last = np.float32(math.inf)
+    for doc_id, score in hits:
+        if np.float32(score) < last:
+            last = np.float32(score)
+        else:
+            last = np.nextafter(last, np.float32(-math.inf))
+            score = float(last)
+        yield doc_id, score
 
 
 def _parse(name: str) -> Any:

@@ -5,6 +5,7 @@ own (`profiles`), and pyvespa cannot choose the cluster ids in services.xml, whi
 A package is also a model that `ranker package --into` put into somebody's application.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ranker import __version__, contract, profiles
 from ranker.bundle import HASHES, Bundle, check_hashes, seal
 from ranker.encode import Encoder
-from ranker.errors import ArtifactError, require
+from ranker.errors import ArtifactError, UsageError, require
 from ranker.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
 from ranker.installation import RECORDS, Installation, content_hash, records
 from ranker.manifest import Manifest, Phase, Profile, default_profiles
@@ -25,10 +26,13 @@ __all__ = [
     "Phase",
     "Profile",
     "differences",
+    "differences_from",
     "is_own",
     "render",
     "write",
 ]
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,19}")
 
 MODEL_FILE = f"files/{contract.MODEL}.onnx"
 """In files/, not models/: Vespa imports everything in models/ a second time."""
@@ -236,6 +240,25 @@ def differences(folder: Path, texts: dict[str, str]) -> list[str]:
     return found
 
 
+def differences_from(bundle: Bundle, folder: Path, *, application: str) -> list[str]:
+    """How a package differs from what `write` would make of the bundle, one line each.
+
+    Raises:
+        ArtifactError: `folder` is no application package, or a file of it was changed.
+    """
+    texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
+    found = differences(folder, {**texts, "files/tokenizer.json": bundle.tokenizer_json})
+    if not found:
+        there = Package.open(folder).manifest.to_dict()
+        wanted = _manifest(bundle, application).to_dict()
+        found = [
+            f"{folder / Package.MARKER}: {name} is {there.get(name)!r}, not {value!r}"
+            for name, value in wanted.items()
+            if there.get(name) != value
+        ]
+    return found
+
+
 def _manifest(bundle: Bundle, application: str) -> Manifest:
     return Manifest(
         application=application,
@@ -259,9 +282,9 @@ def _write_texts(texts: dict[str, str], folder: Path) -> None:
 
 def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
     vespa = require("vespa.package", extra="vespa")
-    if not application.isalnum() or not application.islower() or len(application) > 20:
-        raise ArtifactError(
-            f"expected an application name of at most 20 lower-case letters and digits, "
+    if not _NAME.fullmatch(application):
+        raise UsageError(
+            "an application's name has at most 20 lower-case letters and digits, a letter first; "
             f"got {application!r}"
         )
     return vespa.ApplicationPackage(

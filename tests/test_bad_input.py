@@ -1,5 +1,6 @@
 """What a user may get wrong, through the command line: one clear line, nothing half-written."""
 
+import contextlib
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from small_data import write_csv
 
 from ranker.bundle import seal
 from ranker.cli import main
+from ranker.train.work import reserve, work_of
 
 HEADER = "query,title,text,label\n"
 CORPUS = '{"_id":"1","title":"red fox","text":"x"}\n{"_id":"2","title":"blue dog","text":"y"}\n'
@@ -436,3 +438,33 @@ def test_ctrl_c_stops_the_engine(made: Path, tmp_path: Path) -> None:
     given = ["serve", made / "app", "--data", tmp_path / "db", "--port", port]
     code, said = _interrupted(given, "Ctrl-C stops", tmp_path / "log")
     assert code == 0 and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_a_command_that_is_terminated_leaves_nothing_half_written(
+    made: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(f'{{"_id": "d{n}", "text": "red fox {n}"}}\n' for n in range(200_000)))
+    given = ["-v", "feed", many, "--app", made / "app", "--write", tmp_path / "out" / "w.jsonl"]
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen([sys.executable, "-m", "ranker.cli", *map(str, given)])
+    end = time.monotonic() + 60
+    while not list((tmp_path / "out").glob(".*.partial")) and time.monotonic() < end:
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_two_trainings_of_one_name(made: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = [
+        str(word) for word in ("train", made / "judged.csv", "--base", tiny_bert, "--out", out)
+    ]
+    with contextlib.ExitStack() as held:
+        reserve(work_of(out), held=held)
+        (tmp_path / ".out.work" / "state").write_text("of the first")
+        assert main([*given, "--seed", "3"]) == 1
+        assert (tmp_path / ".out.work" / "state").read_text() == "of the first"
+    assert main([*given, "--epochs", "1"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

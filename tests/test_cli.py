@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from engine_support import make_app, running_engine
+from engine_support import make_app, make_bundle, running_engine
 
 from ranker.cli import main
 from ranker.cli.console import bar, table
@@ -165,6 +165,34 @@ def test_package_check(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (out / "services.xml").write_text("<services/>")
     assert main(["package", "--out", str(out), "--check"]) == 1
     assert "services.xml differs" in capsys.readouterr().err
+
+
+def test_package_check_sees_another_model_name_and_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    app = make_app(tmp_path / "app")
+    bundle, other = tmp_path / "app-bundle", make_bundle(tmp_path / "other", penalty=0.2).path
+    check = ["--out", str(app), "--check"]
+    assert main(["package", str(bundle), *check]) == 0
+    assert main(["package", str(other), *check]) == 1
+    assert "model_sha256 is" in capsys.readouterr().err
+    assert main(["package", str(bundle), *check, "--name", "other"]) == 1
+    assert "application is 'ranker', not 'other'" in capsys.readouterr().err
+    with (app / "files" / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    assert main(["package", str(bundle), *check]) == 1
+    assert "tokenizer.json differs" in capsys.readouterr().err
+
+
+def test_hits_are_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    app, source = make_app(tmp_path / "app"), tmp_path / "corpus.jsonl"
+    title = "red first\nsecond line\r third \u202eturned"
+    source.write_text(json.dumps({"_id": "d", "title": title, "text": "fox"}) + "\n")
+    with running_engine(app, tmp_path / "db") as url:
+        assert main(["feed", str(source), "--app", str(app), "--url", url]) == 0
+        capsys.readouterr()
+        assert main(["query", "red", "--url", url, "--profile", "bm25"]) == 0
+    assert "red first second line third turned" in capsys.readouterr().out
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -517,6 +518,17 @@ def test_embedded(app: Path, tmp_path: Path) -> None:
             deploy(app, "embedded", data=tmp_path / "other", port=port)
     finally:
         stop(deployed)
+
+
+def test_embedded_with_folders_that_look_like_options(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(app, "-app")
+    there, data = Path("./-app"), Path("./-data")
+    deployed = deploy(there, "embedded", data=data, port=free_port())
+    stop(deployed)
+    assert (tmp_path / "-data" / "lock").is_file() and str(there) == "-app"
 
 
 def stop(deployed: Deployment) -> None:

@@ -164,13 +164,13 @@ def test_run_file(tmp_path):
     ]
 
 
-def test_ties_are_ranked_as_trec_eval_ranks_them(tmp_path):
-    # Equal as float32, so trec_eval orders d3, d2, d1 by id; P@1 tells which one it put first.
+def test_trec_eval_finds_the_figures_in_the_run_file_where_scores_are_equal(tmp_path):
+    # Equal as float32, in which trec_eval compares; P@1 tells which one it put first.
     answering = lambda *_: [("d1", 1 + 1e-10), ("d3", 1.0), ("d2", 1.0)]  # noqa: E731
     evaluation, _ = run(tmp_path, answering, measures=["P@1", "Judged@1"])
-    assert [row[2] for row in read_run(evaluation.run("bm25"))[:3]] == ["d3", "d2", "d1"]
-    assert evaluation.per_query("bm25", "P@1") == {"q1": 0, "q2": 1, "q3": 0, "q4": 0}
-    assert evaluation.per_query("bm25", "Judged@1") == {"q1": 0, "q2": 1, "q3": 0, "q4": 0}
+    rows = read_run(evaluation.run("bm25"))
+    orders = {tuple(row[2] for row in rows if row[0] == query_id) for query_id in QRELS}
+    assert len(orders) > 1  # not the same order everywhere, as by document id
     qrels = [ir_measures.Qrel(q, d, r) for q, row in QRELS.items() for d, r in row.items()]
     file = list(ir_measures.read_trec_run(str(evaluation.run("bm25"))))
     truth = {m.query_id: m.value for m in ir_measures.iter_calc([ir_measures.P @ 1], qrels, file)}

@@ -36,6 +36,15 @@ def collection(qrels: Mapping[str, Mapping[str, int]]) -> Dataset:
 
 DATA = collection({"q1": {"d0": 3, "d1": 1, "d2": 0}, "q2": {"d3": 1, "d13": 1}})
 INDEX = BM25Index(DATA.documents.values())
+# The same without copies.
+APART = replace(
+    DATA,
+    documents={
+        id_: replace(document, text=f"{document.text} {id_}")
+        for id_, document in DATA.documents.items()
+    },
+)
+APART_INDEX = BM25Index(APART.documents.values())
 
 
 def test_one_group_for_every_positive() -> None:
@@ -111,27 +120,48 @@ def unjudged(groups: list[Group], query_id: str) -> set[str]:
 @pytest.mark.parametrize("seed", range(10))
 def test_skip_top_keeps_the_best_of_bm25_away(seed: int) -> None:
     """Also from the negatives that are drawn from the whole corpus; judged ones are not touched."""
-    best = {doc_id for doc_id, _ in INDEX.search("red thing q1", 3)}
-    without = list(judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
+    best = {doc_id for doc_id, _ in APART_INDEX.search("red thing q1", 3)}
+    without = list(
+        judged_groups(APART, APART_INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    )
     assert best & unjudged(without, "q1")
     guarded = Negatives(count=30, random=20, skip_top=3)
-    groups = list(judged_groups(DATA, INDEX, negatives=guarded, seed=seed))
+    groups = list(judged_groups(APART, APART_INDEX, negatives=guarded, seed=seed))
     assert not best & unjudged(groups, "q1") and "d0" in best
     assert {group.documents[0].doc_id for group in groups} == {"d0", "d1", "d3", "d13"}
     left_out = {group.left_out["skip_top"] for group in groups if group.query.endswith("q1")}
-    assert left_out == {len(best - set(DATA.qrels["q1"]))} == {2}
+    assert left_out == {len(best - set(APART.qrels["q1"]))} == {2}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_skip_top_is_of_bm25_whatever_the_model_likes(seed: int) -> None:
+    best = [doc_id for doc_id, _ in APART_INDEX.search("red thing q1", 39)]
+    liked = dict.fromkeys(reversed(best), 0.0) | dict.fromkeys(best[:3], 9.0)
+    logits = dict.fromkeys(APART.qrels, liked)
+    guarded = Negatives(count=30, skip_top=3)
+    groups = list(judged_groups(APART, APART_INDEX, negatives=guarded, seed=seed, logits=logits))
+    assert unjudged(groups, "q1") and not set(best[:3]) & unjudged(groups, "q1")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_copy_of_another_answer_is_no_negative(seed: int) -> None:
+    data = collection({"q1": {"d0": 1, "d1": 1}})  # d13 and d26 have the text of d0
+    groups = list(judged_groups(data, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
+    assert unjudged(groups, "q1") and not {"d13", "d26", "d14", "d27"} & unjudged(groups, "q1")
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed: int) -> None:
     """q2 asks for red: its answer d3 (fox) shares `thing` only, so no red thing may be below."""
-    red = {f"d{n}" for n in range(39) if n % 13 == 0} - set(DATA.qrels["q2"])
+    red = {f"d{n}" for n in range(39) if n % 13 == 0} - set(APART.qrels["q2"])
     assert red == {"d0", "d26"}
-    scores = dict(INDEX.search("red thing q2", 39))
-    free = list(judged_groups(DATA, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
+    scores = dict(APART_INDEX.search("red thing q2", 39))
+    free = list(
+        judged_groups(APART, APART_INDEX, negatives=Negatives(count=30, random=20), seed=seed)
+    )
     assert red & unjudged(free, "q2")
     guard = Negatives(count=30, random=20, margin=1.0)
-    for group in judged_groups(DATA, INDEX, negatives=guard, seed=seed):
+    for group in judged_groups(APART, APART_INDEX, negatives=guard, seed=seed):
         limit = scores.get(group.documents[0].doc_id, 0.0)
         for document, source in zip(group.documents, group.sources, strict=True):
             assert source in {"positive", "judged"} or scores[document.doc_id] <= limit

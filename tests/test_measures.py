@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
+import pytrec_eval
 
 from ranker.errors import DataError
-from ranker.measures import aggregate, ndcg_at_10, per_query
+from ranker.measures import aggregate, ndcg_at_10, ordered, per_query, ranked, trec_run
 
 QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}}
 RUN = {"q1": {"b": 9.0, "x": 8.0, "a": 7.0}}
@@ -46,3 +48,34 @@ def test_query_ids_need_not_be_numbers() -> None:
     """gdeval, which computes ERR, takes no others."""
     values = per_query(QRELS, RUN, ["ERR@10"])["ERR@10"]
     assert values.keys() == QRELS.keys() and values["q2"] == 0 < values["q1"] < 1
+
+
+def test_ties_say_nothing_of_the_grades() -> None:
+    """Ids often tell the grade: where answers are listed first, theirs are the lowest."""
+    documents = [f"d{n:03}" for n in range(20)]
+    qrels = {f"q{n}": {doc: int(doc < "d010") for doc in documents} for n in range(200)}
+    tied = {query_id: dict.fromkeys(documents, 1.0) for query_id in qrels}
+    backwards = {query_id: dict(reversed(row.items())) for query_id, row in tied.items()}
+    assert ndcg_at_10(qrels, tied) == ndcg_at_10(qrels, backwards)
+    draw = np.random.default_rng(0)
+    noise = {query_id: dict(zip(documents, draw.random(20), strict=True)) for query_id in qrels}
+    assert ndcg_at_10(qrels, tied) == pytest.approx(ndcg_at_10(qrels, noise), abs=0.03)
+    assert ndcg_at_10(qrels, tied) == pytest.approx(0.5, abs=0.03)
+
+
+def test_trec_eval_finds_our_figures_in_our_run_files() -> None:
+    """It reads scores, not ranks, so equal ones are lowered to the next float32."""
+    scores = [2.0, 2.0, np.nextafter(np.float32(2), np.float32(0)), 1.0, 1.0, 0.0, 0.0, -1.0, -1.0]
+    row = {f"d{n}": float(score) for n, score in enumerate(scores)}
+    run = {f"q{n}": row for n in range(30)}
+    qrels = {query_id: {"d1": 1, "d4": 2, "d7": 1} for query_id in run}
+    lines = [line.split() for line in trec_run(ranked(run), tag="t").splitlines()]
+    read: dict[str, dict[str, float]] = {}
+    for query_id, _, doc_id, _, score, _ in lines:
+        read.setdefault(query_id, {})[doc_id] = float(score)
+    for query_id, there in read.items():
+        assert list(there) == [doc_id for doc_id, _ in ordered(query_id, row)]
+        assert all(there[doc_id] == pytest.approx(row[doc_id], abs=1e-6) for doc_id in row)
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10"}).evaluate(read)
+    ours = per_query(qrels, run, ["nDCG@10"])["nDCG@10"]
+    assert {id_: row["ndcg_cut_10"] for id_, row in theirs.items()} == pytest.approx(ours)

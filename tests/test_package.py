@@ -103,9 +103,9 @@ def test_what_is_no_manifest_is_refused(values: object) -> None:
         Manifest.from_dict(values)
 
 
-@pytest.mark.parametrize("name", ["My-App", "", "x" * 21])
+@pytest.mark.parametrize("name", ["My-App", "", "x" * 21, "9bad", "ü"])
 def test_application_names_that_vespa_refuses(name: str) -> None:
-    with pytest.raises(ArtifactError, match="expected an application name"):
+    with pytest.raises(UsageError, match="an application's name has at most 20 lower-case"):
         render(DEFAULT_SPEC, blend_weight=1.0, application=name)
 
 

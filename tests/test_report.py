@@ -257,7 +257,7 @@ def test_an_evaluation_is_tied_to_the_bundle_of_its_model(tmp_path, evaluation, 
     assert "chosen on 16 queries held out of training" in said
     assert "none of the bundles" not in said
     said = read(page([evaluation.path, bundle], tmp_path / "other.html")).words()
-    assert "chosen by ranker train on the queries it held out" in said
+    assert "chosen on what is not known here" in said
     assert "The model measured in evaluation (sha256 fffffffffffff) is none of the" in said
 
 

@@ -103,6 +103,11 @@ def test_verdict_needs_interval_and_test(low, high, p, said):
     assert words.verdict({"interval": [low, high], "p_holm": p}) == said
 
 
+def test_a_profile_that_is_better_is_told_before_one_that_may_be():
+    found = evaluation(("cross", 0.0447, -0.03, 0.13, 0.3), ("blend", 0.0347, 0.02, 0.045, 0.001))
+    assert words.headline(found).startswith("blend beats bm25 by +0.035")
+
+
 TRAINING = {
     "recommended_profile": "blend",
     "held_out": {"queries": 16, "bm25": 0.41, "cross": 0.4, "blend": 0.45},
@@ -119,7 +124,12 @@ def test_recommendation_says_where_it_was_chosen_and_whether_it_holds():
         "highest nDCG@10 here, too."
     )
     bad = evaluation(("blend", -0.05, -0.09, -0.01, 0.01))
-    assert words.recommendation(bad, None).endswith("Here bm25 has a higher nDCG@10.")
+    assert words.recommendation(bad, None) == (
+        "The application recommends blend, chosen on what is not known here: name the folder of "
+        "the checkpoint, too. Here bm25 has a higher nDCG@10."
+    )
+    here = {**TRAINING, "held_out_query_ids": ["q1"]}
+    assert "not on the ones of this page" not in words.recommendation(good, here)
     absent = evaluation(("cross", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(absent, None).endswith("It was not measured here.")
 
@@ -135,7 +145,14 @@ def test_training_headline():
 
 
 def test_a_cross_validated_training_is_told_as_one():
-    training = {**TRAINING, "held_out_query_ids": [], "cv": {"fold_of_query": {"q1": 1, "q9": 2}}}
+    training = {
+        **TRAINING,
+        "held_out_query_ids": [],
+        "learned_query_ids": ["q1", "q9"],
+        "cv": {"fold_of_query": {"q1": 1, "q9": 2}},
+    }
+    assert "by a model, and blended with a weight, that did not" in words.blend_figure(training)
+    assert "with the weight that the others choose" in words.blend_figure(TRAINING)
     assert words.training_headline(training) == (
         "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries, each ranked by a model "
         "that did not see it"
@@ -155,14 +172,15 @@ def test_no_cautions_without_a_reason():
 
 
 @pytest.mark.parametrize(
-    ("held_out", "start"),
+    ("held_out", "learned", "start"),
     [
-        (["q1"], "Training saw the judgements of some of these queries"),
-        (["q1", "q2", "q3"], "These queries were held out of training, but"),
+        (["q1"], ["q2"], "Training saw the judgements of some of these queries"),
+        (["q9"], ["q1", "q2"], "Training saw the judgements of some of these queries"),
+        (["q1", "q2", "q3"], ["q9"], "These queries were held out of training, but"),
     ],
 )
-def test_queries_that_training_knew_are_told(held_out, start):
-    training = {**TRAINING, "held_out_query_ids": held_out}
+def test_queries_that_training_knew_are_told(held_out, learned, start):
+    training = {**TRAINING, "held_out_query_ids": held_out, "learned_query_ids": learned}
     told = words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), training)
     assert len(told) == 1
     assert told[0].startswith(start)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from ranker.encode import Encoder
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
 from ranker.forward import forward_of
 from ranker.lexical import BM25Index
+from ranker.losses import LOSSES, binary_cross_entropy
 from ranker.model import load_weights, open_base
 from ranker.train import TrainArguments, train
 from ranker.train.batches import inputs_of
@@ -306,3 +308,36 @@ def test_another_folder_is_refused_at_once(data: Dataset, tmp_path: Path) -> Non
     with pytest.raises(ArtifactError, match="it holds other files"):
         train(data, tmp_path, arguments=TrainArguments())
     assert time.monotonic() - began < 5
+
+
+def test_bce_asks_for_the_grades_that_answer(
+    tiny_bert: Path, data: Dataset, tmp_path: Path
+) -> None:
+    """With --relevant 2 a document of grade 1 is a negative, not a second answer."""
+    queries = list(data.qrels)[:4]
+    graded = replace(
+        data,
+        qrels={id_: dict(zip(data.qrels[id_], [2, 1], strict=False)) for id_ in queries},
+    )
+    taught = []
+
+    def binary(logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        taught.append(target[mask].tolist())
+        return binary_cross_entropy(logits, target, mask)
+
+    arguments = TrainArguments(base=str(tiny_bert), loss="bce", relevant=2, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LOSSES, "bce", binary)
+        train(graded, tmp_path / "out", arguments=arguments)
+    assert {value for row in taught for value in row} == {0.0, 1.0}
+    assert all(sum(row) <= 2 for row in taught)  # one answer in each of the two groups
+
+
+def test_half_a_surrogate_pair_in_a_query_is_a_blank(
+    data: Dataset, tiny_bert: Path, tmp_path: Path
+) -> None:
+    queries = {
+        id_: replace(query, text=f"{query.text} \ud800") for id_, query in data.queries.items()
+    }
+    odd = replace(data, queries=queries)
+    train(odd, tmp_path / "out", arguments=TrainArguments(base=str(tiny_bert), **SMALL))

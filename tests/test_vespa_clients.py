@@ -15,7 +15,7 @@ from vespa.exceptions import VespaError
 from ranker.client import App, Client, query_body
 from ranker.dataset import Dataset
 from ranker.evaluate import evaluate
-from ranker.measures import aggregate
+from ranker.measures import aggregate, ordered
 from ranker.records import Document, Query
 
 DOCUMENTS = documents(300, seed=7)
@@ -477,11 +477,6 @@ MEASURES = ["nDCG@10", "RR@10", "R@10", "P@10", "Success@10", "AP@100"]
 PYVESPAS = ["mrr@10", "recall@10", "precision@10", "accuracy@10", "map@100"]
 
 
-def trec_order(hits):
-    """Ties as trec_eval breaks them, which our figures do and pyvespa's do not."""
-    return sorted(hits, key=lambda hit: (hit[1], hit[0]), reverse=True)
-
-
 @pytest.mark.parametrize("profile", ["bm25", "cross", "blend"])
 def test_pyvespas_measures_are_ours(ledger, fed, url, judged, evaluation, package, profile):
     # pyvespa takes grades up to 1 only; nDCG is the same on any scale.
@@ -493,7 +488,7 @@ def test_pyvespas_measures_are_ours(ledger, fed, url, judged, evaluation, packag
     # The same hits, but for the order of equal scores: pyvespa leaves it to the server.
     measured_here = run_of(evaluation, profile)
     for query_id, hits in measured_here.items():
-        assert [d for d, _ in trec_order(seen[query_id])] == [d for d, _ in hits]
+        assert [d for d, _ in ordered(query_id, dict(seen[query_id]))] == [d for d, _ in hits]
     # Measured by our library on the order that pyvespa saw, everything is equal.
     run = {q: {d: -float(at) for at, (d, _) in enumerate(hits)} for q, hits in seen.items()}
     ours = aggregate(judged.qrels, run, MEASURES)

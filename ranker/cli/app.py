@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,11 +59,13 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the exit status is 0, 1 (it failed), 2 (misuse) or 130 (Ctrl-C).
+    """Run the program; the status is 0, 1 (failed), 2 (misuse), 130 (Ctrl-C) or 143 (SIGTERM).
 
     An error is one line on stderr, and an object with `error` on stdout under --json.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # as a program
+        signal.signal(signal.SIGTERM, _terminated)
     command = typer.main.get_command(app)
     try:
         code = command.main(args=given or ["--help"], prog_name="ranker", standalone_mode=False)
@@ -91,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             1,
             given,
         )
+
+
+def _terminated(number: int, frame: object) -> None:
+    """End as if nothing went on: what is half-written is removed on the way out."""
+    raise SystemExit(128 + number)
 
 
 def _fail(message: str, code: int, given: list[str]) -> int:

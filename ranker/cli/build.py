@@ -103,10 +103,13 @@ def package(
         Path | None,
         typer.Argument(help="Bundle of `ranker export`; without one, the default text only."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the application package.")] = Path("app"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the application package; app if absent.")
+    ] = None,
     name: Annotated[
-        str, typer.Option(help="Name of the application; with --into, of the model.")
-    ] = "ranker",
+        str | None,
+        typer.Option(help="Name of the application; with --into, of the model; ranker if absent."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the folder differs.")
     ] = False,
@@ -147,10 +150,12 @@ def package(
     wanted = Wanted(
         app=into, schema=schema, text=text, inherits=inherits, namespace=namespace, remove=remove
     )
-    if wanted.check(bundle=bundle, dry_run=dry_run):
-        change_application(wanted, bundle, name, dry_run=dry_run, check=check, as_json=as_json)
+    if wanted.check(bundle=bundle, out=out, name=name, dry_run=dry_run):
+        change_application(
+            wanted, bundle, name or "ranker", dry_run=dry_run, check=check, as_json=as_json
+        )
     else:
-        _package_whole(bundle, out, name, check=check, as_json=as_json)
+        _package_whole(bundle, out or Path("app"), name or "ranker", check=check, as_json=as_json)
 
 
 def _package_whole(
@@ -162,15 +167,14 @@ def _package_whole(
 
     opened = Bundle.open(bundle) if bundle is not None else None
     if check:
-        spec = opened.spec if opened else packages.DEFAULT_SPEC
-        weight = opened.blend_weight if opened else 1.0
-        texts = packages.render(spec, blend_weight=weight, application=name)
-        found = packages.differences(out, texts)
+        if opened is None:
+            texts = packages.render(packages.DEFAULT_SPEC, blend_weight=1.0, application=name)
+            found = packages.differences(out, texts)
+        else:
+            found = packages.differences_from(opened, out, application=name)
         if found:
             raise ArtifactError("; ".join(found) + "; write it again with `ranker package`")
-        emit(
-            {"checked": str(out), "files": sorted(texts)}, as_json=as_json, text=f"{out} is current"
-        )
+        emit({"checked": str(out)}, as_json=as_json, text=f"{out} is current")
         return
     if opened is None:
         packages.write_default(out)

@@ -28,7 +28,9 @@ class Wanted:
     namespace: str | None
     remove: str | None
 
-    def check(self, *, bundle: Path | None, dry_run: bool) -> bool:
+    def check(
+        self, *, bundle: Path | None, out: Path | None, name: str | None, dry_run: bool
+    ) -> bool:
         """Whether an application that is there is meant.
 
         Raises:
@@ -46,8 +48,10 @@ class Wanted:
             if given:
                 raise UsageError(f"{', '.join(given)} go with --into APP, which is missing")
             return False
+        if out is not None:
+            raise UsageError("--into changes the application where it is; --out makes no sense")
         if self.remove is not None:
-            given += ["a BUNDLE"] * (bundle is not None)
+            given += ["a BUNDLE"] * (bundle is not None) + ["--name"] * (name is not None)
             if given:
                 raise UsageError(f"--remove takes a model out; {', '.join(given)} makes no sense")
             return True

@@ -1,5 +1,6 @@
 """Verbs that use an application: deploy, serve, feed, query, evaluate, report."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -318,12 +319,18 @@ def _hits_text(result: Any, manifest: Any) -> str:
             f"{hit.relevance:.3f}",
             f"{bm25(hit):.3f}",
             hit.doc_id,
-            str(hit.fields.get(manifest.text_fields[0], ""))[:60],
+            _one_line(hit.fields.get(manifest.text_fields[0], ""))[:60],
         ]
         for rank, hit in enumerate(result.hits, start=1)
     ]
     shown = table(["rank", "relevance", "bm25", "document", "title"], rows) if rows else "no hits"
     return f"{shown}\n{result.total_count} matched, {1000 * result.latency_s:.0f} ms"
+
+
+def _one_line(value: Any) -> str:
+    """A field without line ends, and without marks that turn the direction of what follows."""
+    shown = "".join(letter for letter in str(value) if unicodedata.category(letter) != "Cf")
+    return " ".join(shown.split())
 
 
 def _figures_text(evaluation: Any, queries: int) -> str:

@@ -96,6 +96,8 @@ DocumentSlots = Annotated[int, typer.Option(help="Slots of the document, SEP inc
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on a GPU.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 
+_GIVEN = ("COMMANDLINE", "DEFAULT_MAP")
+"""Where click has an option from that somebody named: the command, or the file of --config."""
 _WITH_FROM = {"data", "out", "from_report", "lint", "as_json"}
 _LINTED = ("data", "format", "relevant", "base", "query_slots", "document_slots")
 _ORDER = ("bm25", "base", "warmed", "synthetic", "cross", "blend")
@@ -243,7 +245,7 @@ def _repeated(context: typer.Context, given: dict[str, Any]) -> Any:
         f"--{name.replace('_', '-')}"
         for name in given
         if name not in _WITH_FROM
-        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        and getattr(context.get_parameter_source(name), "name", "") in _GIVEN
     ]
     if others:
         raise UsageError(

@@ -28,7 +28,8 @@ def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str,
             f"{len(groups)} ({len(dataset.qrels)} judged queries; near-duplicates count as one)"
         )
     drawn = {
-        group[0]: hashlib.sha256(f"fold {seed} {group[0]}".encode()).digest() for group in groups
+        group[0]: hashlib.sha256(f"fold {seed} {group[0]}".encode(errors="surrogatepass")).digest()
+        for group in groups
     }
     sizes, questions = [0] * folds, [0] * folds
     found: dict[str, int] = {}

@@ -76,17 +76,21 @@ class Negatives:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A judged query: its best documents, BM25's score of any, the model's logits of some."""
+    """A judged query: its best documents, BM25's score of any, the model's logits of some.
+
+    `skipped` are BM25's best, which are no negatives unless they are judged.
+    """
 
     text: str
     judged: Mapping[str, int]
     hits: Sequence[str]
+    skipped: frozenset[str]
     score: Callable[[str], float]
     logits: Mapping[str, float]
 
     def guarded(self, doc_id: str, positive: str, negatives: Negatives) -> str | None:
         """The rule by which the guard keeps an unjudged document away, if it does."""
-        if doc_id in self.hits[: negatives.skip_top]:
+        if doc_id in self.skipped:
             return "skip_top"
         limit = negatives.margin
         if limit is not None and self.score(doc_id) > limit * self.score(positive):
@@ -131,12 +135,13 @@ def judged_groups(
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
         row = logits[query_id] if logits else {}
+        hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
+        skipped = frozenset(hits[: negatives.skip_top])
         if logits:
             hits = sorted(row, key=lambda doc_id: -row[doc_id])
             hits = hits[: negatives.depth // 2 + len(judged)]
-        else:
-            hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
-        asked = _Asked(text, judged, hits, score_of(text) if score_of else lambda _: 0.0, row)
+        score = score_of(text) if score_of else lambda _: 0.0
+        asked = _Asked(text, judged, hits, skipped, score, row)
         for doc_id, grade in judged.items():
             if grade >= relevant:
                 empty = False
@@ -266,7 +271,7 @@ def _judged_group(
         random_count=negatives.random,
         refused=set(judged),
         allowed=lambda doc_id: asked.guarded(doc_id, positive, negatives) is None,
-        positive=document,
+        answers=[documents[doc_id] for doc_id, other in judged.items() if other >= grade],
         draw=draw,
     )
     chosen += others
@@ -287,18 +292,18 @@ def _unjudged(
     count: int,
     random_count: int,
     refused: set[str],
-    positive: Document,
+    answers: Sequence[Document],
     draw: random.Random,
     allowed: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[str], list[str]]:
-    """Hard negatives, then random ones that are allowed, none with the positive's text.
+    """Hard negatives, then random ones that are allowed, none with the text of an answer.
 
     Where it has no text, its title counts.
     """
+    known = {_content(answer) for answer in answers}
 
     def differs(doc_id: str) -> bool:
-        other = documents[doc_id]
-        return other.text != positive.text or (not other.text and other.title != positive.title)
+        return _content(documents[doc_id]) not in known
 
     candidates = [doc_id for doc_id in hard if doc_id not in refused and differs(doc_id)]
     chosen = draw.sample(candidates, min(len(candidates), max(count - random_count, 0)))
@@ -313,6 +318,10 @@ def _unjudged(
             chosen.append(doc_id)
             kinds.append("random")
     return chosen, kinds
+
+
+def _content(document: Document) -> tuple[str, str]:
+    return document.text, "" if document.text else document.title
 
 
 def _warmup_group(
@@ -332,7 +341,7 @@ def _warmup_group(
         count=negatives.count,
         random_count=negatives.random,
         refused={document.doc_id},
-        positive=document,
+        answers=[document],
         draw=draw,
     )
     others = [documents[doc_id] for doc_id in chosen]

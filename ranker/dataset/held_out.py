@@ -122,7 +122,12 @@ def _root(leader: list[int], row: int) -> int:
 
 def _chosen(groups: list[list[str]], *, share: float, seed: int) -> set[str]:
     """Whole groups in an order that the seed gives, up to the share; at least one group."""
-    order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group[0]}".encode()).digest())
+    order = sorted(
+        groups,
+        key=lambda group: hashlib.sha256(
+            f"{seed} {group[0]}".encode(errors="surrogatepass")
+        ).digest(),
+    )
     limit = max(1, round(share))
     chosen: set[str] = set()
     for group in order:

@@ -54,8 +54,9 @@ def deploy_embedded(
         deployed = deploy_server(app, config_url=url, url=url, wait_s=wait_s, on_progress=say)
         return _deployment(url, pid, log, deployed.message, warnings=deployed.warnings)
     _require_free(host, port)
-    options = ["--data", str(data), "--port", str(port), "--host", host, "--deploy"]
-    process = _start([str(app), *options], log)
+    # Absolute, so that no folder's name looks like an option.
+    options = ["--data", str(data.absolute()), "--port", str(port), "--host", host, "--deploy"]
+    process = _start([str(app.absolute()), *options], log)
     say(f"starting the embedded engine (process {process.pid}) at {url}")
     try:
         _wait(process, url, log, wait_s)

@@ -70,7 +70,8 @@ def admit(folder: Path) -> Package:
 
 def unused_files(folder: Path) -> list[str]:
     """Files of an admitted package that are not from `ranker package` and mean nothing here."""
-    return sorted(set(package_files(folder)) - _listed(folder) - {HASHES})
+    own = {HASHES, "package.toml"}  # the latter are the options of `ranker package`
+    return sorted(set(package_files(folder)) - _listed(folder) - own)
 
 
 def open_scorer(package: Package) -> Scorer:

@@ -16,7 +16,8 @@ __all__ = ["GAIN", "comparisons", "counts", "profile_figures", "shown_hits"]
 
 GAIN = (
     "nDCG as trec_eval defines it: the gain is the grade itself, the discount log2(rank + 1); "
-    "the other measures take a grade of 1 or more as relevant, unless they name another (rel=)"
+    "the other measures take a grade of 1 or more as relevant, unless they name another (rel=); "
+    "documents of equal score are ordered by a hash of query and document id"
 )
 PERCENTILES = (50, 90, 95, 99)
 SHOWN = 10

@@ -7,10 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from ranker.client import Client, Hit, Result
 from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageError
+from ranker.measures import ordered
 from ranker.records import Query
 
 __all__ = ["Answer", "OnProgress", "search_all"]
@@ -37,7 +36,7 @@ class Answer:
     Attributes:
         query_id: the query.
         profile: the rank profile.
-        hits: document id and score, best first, in the order that trec_eval gives them.
+        hits: document id and score, best first, in the order that is measured.
         latency_ms: as seen by the client.
         server_ms: as the server says it, if it does.
     """
@@ -143,7 +142,7 @@ def _ask(search: Search, query: Query, profile: str) -> Answer:
     return Answer(
         query_id=query.query_id,
         profile=profile,
-        hits=_ranked(result.hits),
+        hits=_ranked(query.query_id, result.hits),
         latency_ms=result.latency_s * 1000,
         server_ms=None if result.server_s is None else result.server_s * 1000,
     )
@@ -154,12 +153,8 @@ def _summary(client: Client) -> str | None:
     return client.app.manifest.ids_summary
 
 
-def _ranked(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
-    """Hits by score; ties as trec_eval breaks them, whatever order the server gave.
-
-    trec_eval compares scores as float32, then document ids, both descending.  With the same rule
-    here, the ranks of the run file are the ranks that are measured.
-    """
+def _ranked(query_id: str, hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
+    """Hits in the order that is measured, whatever order the server gave those of equal score."""
     scores = {hit.doc_id: float(hit.relevance) for hit in hits}
     if len(scores) < len(hits):
         raise EvaluationError(
@@ -168,7 +163,7 @@ def _ranked(hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
     for doc_id, score in scores.items():
         if not -LARGEST_SCORE < score < LARGEST_SCORE:  # also true for NaN
             raise EvaluationError(f"document {doc_id} has the score {score}")
-    return tuple(sorted(scores.items(), key=lambda hit: (np.float32(hit[1]), hit[0]), reverse=True))
+    return tuple(ordered(query_id, scores))
 
 
 def _failed(failures: Sequence[_Failure], done: int, queries: int) -> EvaluationError:

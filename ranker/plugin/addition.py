@@ -34,6 +34,7 @@ NAME = "ranker"
 """What a model is called if nobody says otherwise."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_NAMESPACE = re.compile(r"[^\s:\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,11 @@ def install(
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name must be letters, digits and _, a letter first; got {name!r}")
+    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+        raise UsageError(
+            "--namespace must have a character, and no colon, blank or control character; "
+            f"got {namespace!r}"
+        )
     model = _Model(
         bundle=bundle,
         name=name,

@@ -9,12 +9,12 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ranker.errors import ArtifactError
-from ranker.files import link_or_copy, write_failure, write_json
+from ranker.files import alone, link_or_copy, write_failure, write_json
 from ranker.plugin.tree import Change, parents
 
 __all__ = ["STAGE", "apply", "interrupted", "recover"]
@@ -34,7 +34,7 @@ def apply(root: Path, changes: Sequence[Change], *, empty: Sequence[str] = ()) -
     Raises:
         ArtifactError: a file cannot be written, or is not what it was; nothing has changed.
     """
-    with _alone(root):
+    with alone(root, says=f"another ranker is changing {root}; wait for it"):
         _undo(root)
         for change in changes:
             _check(root, change)
@@ -69,7 +69,7 @@ def recover(root: Path) -> None:
     Raises:
         ArtifactError: another process is at work there.
     """
-    with _alone(root):
+    with alone(root, says=f"another ranker is changing {root}; wait for it"):
         _undo(root)
 
 
@@ -149,26 +149,3 @@ def _undo(root: Path) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process whatever becomes of it.
-
-    Raises:
-        ArtifactError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows: nobody else's changes are noticed
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArtifactError(f"another ranker is changing {root}; wait for it") from error
-        yield
-    finally:
-        os.close(handle)

@@ -54,10 +54,11 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
             for name in profiles
         ],
         "queries": held["queries"],
+        "blended": words.blend_figure(training),
         "facts": [
             ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
             ("Data", _training_data(data)),
-            ("Learned from", _sources(training.get("documents_by_source", {}))),
+            ("Groups drawn from", _sources(training.get("documents_by_source", {}))),
             *_helpers(training),
             ("Took", f"{training['seconds'] / 60:.1f} min" if "seconds" in training else "–"),
             ("Folder", str(folder)),

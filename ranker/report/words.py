@@ -12,6 +12,7 @@ from ranker.evaluate import Evaluation
 
 __all__ = [
     "SIGNIFICANT",
+    "blend_figure",
     "cautions",
     "challenger",
     "formula",
@@ -74,9 +75,15 @@ def formula(profile: Mapping[str, Any]) -> str:
 
 
 def challenger(evaluation: Evaluation) -> dict[str, Any] | None:
-    """The comparison of the best profile besides the baseline; of equals the first."""
-    found = evaluation.comparisons
-    return max(found, key=lambda row: row["mean_difference"], default=None)
+    """The comparison of the best profile besides the baseline; of equals the first.
+
+    One that is better beyond noise is before one with a larger difference that is not.
+    """
+
+    def rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+        return verdict(row) == "better", row["mean_difference"]
+
+    return max(evaluation.comparisons, key=rank, default=None)
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:
@@ -133,19 +140,28 @@ def training_headline(training: Mapping[str, Any]) -> str:
     return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries} held out of training"
 
 
+def blend_figure(training: Mapping[str, Any]) -> str:
+    """How it was seen to that the blend's figure is none of the queries its weight comes from."""
+    if training.get("cv"):
+        return "Each query is ranked by a model, and blended with a weight, that did not see it."
+    return "Each query is blended with the weight that the others choose."
+
+
 def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -> str:
     """Which profile the package recommends, where that was chosen, and whether it holds here."""
     name = evaluation.figures["recommended_profile"]
     if training is None:
-        chosen = "chosen by ranker train on the queries it held out, not on the ones of this page"
+        chosen = "chosen on what is not known here: name the folder of the checkpoint, too"
     elif "origin" in training:
         chosen = "since others trained the model and nobody has learned a blend for it"
     else:
         held = training["held_out"]
         means = ", ".join(f"{p} {number(held[p])}" for p in _PROFILES if p in held)
-        where = f"on {_queries(held['queries'])} held out of training, not on the ones of this page"
+        where = f"on {_queries(held['queries'])} held out of training"
         if training.get("cv"):
             where = f"by cross-validation on {_queries(held['queries'])}"
+        if not _known(evaluation, training):
+            where += ", not on the ones of this page"
         chosen = f"chosen {where} (nDCG@10 there: {means})"
     return f"The application recommends {name}, {chosen}. {_holds(evaluation, name)}"
 
@@ -170,17 +186,22 @@ def _holds(evaluation: Evaluation, name: str) -> str:
     return f"Here {best} has a higher {measure}."
 
 
-def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[str]:
-    if training is None:
-        return []
+def _known(evaluation: Evaluation, training: Mapping[str, Any]) -> set[str]:
+    """The measured queries that training has seen, to learn from or to choose by."""
     here, there = evaluation.figures["dataset"], training.get("data", {})
+    if here["name"] != there.get("name") and here["sha256"] != there.get("sha256"):
+        return set()
     measured = set(evaluation.per_query(evaluation.baseline, evaluation.measures[0]))
-    held_out = set(training.get("held_out_query_ids", ()))
-    known = held_out | set((training.get("cv") or {}).get("fold_of_query", ()))
-    same = here["name"] == there.get("name") or here["sha256"] == there.get("sha256")
-    if not same or not measured & known:
+    return measured & {
+        *training.get("held_out_query_ids", ()),
+        *training.get("learned_query_ids", ()),
+    }
+
+
+def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[str]:
+    if training is None or not (known := _known(evaluation, training)):
         return []
-    if measured <= held_out:
+    if not known & set(training.get("learned_query_ids", ())):
         return [
             "These queries were held out of training, but the blend's weight, the best step and "
             "the recommended profile were chosen on them: the figures are somewhat too good."

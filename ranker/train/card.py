@@ -206,7 +206,7 @@ def _making(training: Training, *, curves: bool) -> list[str]:
         named["synthetic"] = synthetic["file"]
     options = [[f"`{key}`", f"`{value}`"] for key, value in sorted(named.items())]
     cv, parts = training["cv"], ["## How it was made"]
-    parts.append(_table(["stage", "steps", "documents in its groups"], stages))
+    parts.append(_table(["stage", "steps", "documents in the groups of its epochs"], stages))
     if curves:
         parts.append("![Loss and held-out nDCG@10 over the steps](loss.svg)")
     if cv:

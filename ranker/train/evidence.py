@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
+from ranker.bundle import Checkpoint
+from ranker.dataset import Dataset
 from ranker.dataset.loading import judged_source
 from ranker.errors import ArtifactError, DataError, require
-from ranker.files import sha256
+from ranker.files import read_json, sha256
 from ranker.hub import hub_id
 from ranker.model import DEFAULT_BASE, Base
 from ranker.train import processes
@@ -25,6 +27,7 @@ __all__ = [
     "check_base",
     "check_files",
     "environment",
+    "learned_before",
     "provenance",
     "short_hash",
 ]
@@ -115,6 +118,22 @@ def base_evidence(base: Base) -> dict[str, Any]:
         "license": _license(folder / "README.md"),
         "files": {file.name: sha256(file) for file in files},
     }
+
+
+def learned_before(base: Base, dataset: Dataset) -> set[str]:
+    """Judged queries that the base, where it is a checkpoint of ranker, has learned from.
+
+    Raises:
+        ArtifactError: its training.json is damaged.
+    """
+    path = Path(base.source) / Checkpoint.MARKER
+    if not path.is_file():
+        return set()
+    training = read_json(path, what="checkpoint of `ranker train`")
+    there = training.get("data", {})
+    if dataset.name != there.get("name") and dataset.sha256 != there.get("sha256"):
+        return set()
+    return set(dataset.qrels) & set(training.get("learned_query_ids", ()))
 
 
 def check_base(expected: dict[str, Any], base: Base) -> None:

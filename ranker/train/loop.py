@@ -53,7 +53,8 @@ class StageResult:
         steps: how many were planned.
         best_step: step of the weights that it ended with.
         stopped_early: whether it ended before the last step.
-        documents_by_source: how many documents of each source it learned from.
+        documents_by_source: how many documents of each source the groups of its epochs hold; the
+            last epoch may not have been seen to its end.
     """
 
     stage: str
@@ -321,8 +322,10 @@ def _watcher(
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
         saved = began
+        spent = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.spent = max((row.get("seconds", 0.0) for row in state.log_history), default=0.0)
             rows = [row for row in state.log_history if NDCG in row]
             if state.global_step >= steps or (rows and _without_gain(rows) >= patience):
                 raise _Finished
@@ -340,7 +343,7 @@ def _watcher(
             row = state.log_history[-1]
             if "loss" not in row:
                 return
-            row["seconds"] = round(time.monotonic() - began, 3)
+            row["seconds"] = round(self.spent + time.monotonic() - began, 3)
             if row["loss"] != row["loss"]:
                 raise TrainError(
                     f"the loss is not a number at step {state.global_step}; "

@@ -61,7 +61,10 @@ class TokenRows:
             TrainError: the disk is full.
         """
         # Digests, not texts, so that the texts need not stay; 96 bits do not meet by chance.
-        keys = [hashlib.blake2b(text.encode(), digest_size=12).digest() for text in texts]
+        keys = [
+            hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest()
+            for text in texts
+        ]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if new:
             rows = self._encode(list(new.values()))

@@ -1,7 +1,10 @@
 """A whole training run: warm-up, judged queries, what held-out queries or folds say, checkpoint."""
 
+import contextlib
+import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from ranker.bundle import Checkpoint, seal
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.dataset.synthetic import synthetic_sha256
 from ranker.encode import Encoder
-from ranker.errors import UsageError
+from ranker.errors import ArtifactError, UsageError
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.gate import unknown
 from ranker.lora import merge_lora
@@ -21,15 +24,17 @@ from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.card import card
 from ranker.train.cross_validation import cross_validate
-from ranker.train.evidence import Provenance, base_evidence, environment
+from ranker.train.evidence import Provenance, base_evidence, environment, learned_before
 from ranker.train.interchange import save_model
 from ranker.train.loop import OnProgress, StageResult
 from ranker.train.plot import folds_plot, loss_plot
 from ranker.train.stages import Stages
 from ranker.train.teacher import Teacher, require_scores
-from ranker.train.work import is_resumable, open_work, work_of
+from ranker.train.work import is_resumable, note_spent, open_work, reserve, spent_on, work_of
 
 __all__ = ["train"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def train(
     processes.join()
     began = time.monotonic()
     base = open_base(arguments.base)
+    before = learned_before(base, dataset)
+    _require_unseen(before, dataset, arguments)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
     teacher = _teacher(arguments)
@@ -91,7 +98,7 @@ def train(
         "versions": environment(),
     }
     work = work_of(out)
-    try:
+    with _at_work(work):
         decisive = _decisive(dataset, arguments, evidence)
         processes.by_first(lambda: open_work(work, decisive))
         stages = Stages(base, dataset, encoder, arguments, on_progress, teacher=teacher)
@@ -100,16 +107,30 @@ def train(
         else:
             outcome = _with_held_out(stages, dataset, work)
         report = _report(dataset, stages, outcome) | evidence
+        report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
         report["source"] = source.to_dict() if source else None
         report["fold_workers"] = fold_workers
-        report["seconds"] = round(time.monotonic() - began, 1)
+        report["seconds"] = round(spent_on(work) + time.monotonic() - began, 1)
         processes.by_first(lambda: _write(out, stages, outcome, report))
-    except BaseException:
-        if processes.is_first() and not is_resumable(work):
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    processes.by_first(lambda: shutil.rmtree(work))
     return Checkpoint.open(out)
+
+
+@contextlib.contextmanager
+def _at_work(work: Path) -> Iterator[None]:
+    """The folder for this training alone; it stays where an interrupted one can go on from it."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as held:
+        processes.by_first(lambda: reserve(work, held=held))
+        try:
+            yield
+        except BaseException:
+            if processes.is_first() and is_resumable(work):
+                with contextlib.suppress(ArtifactError):  # the disk is full, say
+                    note_spent(work, spent_on(work) + time.monotonic() - began)
+            elif processes.is_first():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        processes.by_first(lambda: shutil.rmtree(work))
 
 
 def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, Any]) -> list[Any]:
@@ -142,6 +163,22 @@ def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
         )
 
 
+def _require_unseen(before: set[str], dataset: Dataset, arguments: TrainArguments) -> None:
+    """Refuse folds that the base has seen; without folds nothing rests on the held-out figures."""
+    if not before:
+        return
+    found = (
+        f"the base {arguments.base} has learned from {len(before)} of the {len(dataset.qrels)} "
+        f"judged queries of {dataset.name}"
+    )
+    if arguments.cv:
+        raise UsageError(
+            f"{found}: out of fold or not, it has seen them, and the gate would mean nothing; "
+            "start --cv from the base of that training"
+        )
+    logger.warning("%s: held-out figures will be too good", found)
+
+
 def _teacher(arguments: TrainArguments) -> Teacher | None:
     """The teacher, if the run names one; it is opened to see that it is one."""
     teacher = Teacher.of(arguments)
@@ -166,6 +203,7 @@ def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
         "recommended_profile": figures.pop("recommended_profile"),
         "held_out": figures,
         "held_out_query_ids": sorted(held_out.qrels),
+        "learned_query_ids": sorted(learned.qrels) if arguments.epochs else [],
         "gate": unknown(len(held_out.qrels)),
         "cv": None,
     }
@@ -194,6 +232,7 @@ def _with_folds(stages: Stages, dataset: Dataset, work: Path, workers: int) -> _
         "recommended_profile": found.gate["recommended_profile"],
         "held_out": {"queries": len(dataset.qrels), **means},
         "held_out_query_ids": [],
+        "learned_query_ids": sorted(dataset.qrels),
         "gate": found.gate,
         "cv": found.to_dict(),
     }

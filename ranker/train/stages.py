@@ -232,6 +232,8 @@ class Stages:
                 relevant=arguments.relevant,
                 logits=self._window(window, forward, epoch, stage, work),
             )
+            if arguments.loss == "bce":
+                groups = (_binary(group, arguments.relevant) for group in groups)
             return self._with_teacher(groups, stage, positives)
 
         return self._run(
@@ -382,6 +384,11 @@ def _finish(work: Path, result: StageResult) -> None:
     write_json(work / DONE, asdict(result))
     for save in work.glob("checkpoint-*"):
         shutil.rmtree(save)
+
+
+def _binary(group: Group, relevant: int) -> Group:
+    """The group with 1 and 0 for grades: BCE asks whether a document answers, not how well."""
+    return replace(group, relevance=tuple(int(grade >= relevant) for grade in group.relevance))
 
 
 def _chunks(groups: Iterable[Group]) -> Iterator[list[Group]]:
