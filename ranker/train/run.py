@@ -1,6 +1,8 @@
 """A whole training run: warm-up, judged queries, what held-out queries or folds say, checkpoint."""
 
 import contextlib
+import hashlib
+import itertools
 import logging
 import shutil
 import time
@@ -139,6 +141,7 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, A
     return [
         __version__,
         dataset.sha256,
+        _order(dataset),
         dataset.split,
         dataset.teacher_scores,
         arguments.to_dict(),
@@ -146,6 +149,14 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, A
         evidence["teacher"],
         synthetic and synthetic_sha256(Path(synthetic)),
     ]
+
+
+def _order(dataset: Dataset) -> str:
+    """Hash of the order of documents and queries, which decides what is drawn."""
+    digest = hashlib.sha256()
+    for id_ in itertools.chain(dataset.documents, dataset.qrels):
+        digest.update(f"{id_}\0".encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
