@@ -87,12 +87,16 @@ def ordered(query_id: str, scores: Mapping[str, float]) -> list[tuple[str, float
 
     Scores are compared as float32, which trec_eval holds them in; equal ones by the hash.
     """
+    documents = list(scores.items())
+    values = np.fromiter(scores.values(), np.float32, len(scores))
+    if len(np.unique(values)) == len(values):
+        return [documents[at] for at in np.argsort(-values)]
 
-    def key(item: tuple[str, float]) -> tuple[np.float32, bytes]:
-        named = f"{query_id}\0{item[0]}".encode(errors="surrogatepass")
-        return -np.float32(item[1]), hashlib.blake2b(named, digest_size=8).digest()
+    def key(at: int) -> tuple[np.float32, bytes]:
+        named = f"{query_id}\0{documents[at][0]}".encode(errors="surrogatepass")
+        return -values[at], hashlib.blake2b(named, digest_size=8).digest()
 
-    return sorted(scores.items(), key=key)
+    return [documents[at] for at in sorted(range(len(documents)), key=key)]
 
 
 def ranked(run: Run) -> Iterable[tuple[str, list[tuple[str, float]]]]:
