@@ -341,14 +341,10 @@ def show(given: argparse.Namespace) -> None:
 
 def _show_against_theirs(values: Mapping[str, Mapping[str, float]]) -> None:
     """Print what our arms are ahead of theirs, cross by cross and blend by blend."""
-    pairs = [
-        (f"theirs{form}", f"{arm}{form}")
-        for form in ("", ", blend")
-        for arm in ("judged", "warm")
-        if "theirs" in values and arm in values
-    ]
+    arms = [arm for arm in ("judged", "warm") if arm in values and "theirs" in values]
+    pairs = [(f"theirs{form}", f"{arm}{form}") for form in ("", ", blend") for arm in arms]
     print()
-    for row in compare_all(values, pairs, measure="nDCG@10") if pairs else ():
+    for row in compare_all(values, pairs, measure="nDCG@10"):
         low, high = row["interval"]
         print(
             f"- {row['profile']} - {row['baseline']}: {row['mean_difference']:+.4f} "

@@ -336,8 +336,19 @@ def test_bce_asks_for_the_grades_that_answer(
 def test_half_a_surrogate_pair_in_a_query_is_a_blank(
     data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    queries = {
-        id_: replace(query, text=f"{query.text} \ud800") for id_, query in data.queries.items()
-    }
-    odd = replace(data, queries=queries)
-    train(odd, tmp_path / "out", arguments=TrainArguments(base=str(tiny_bert), **SMALL))
+    trained = [
+        train(
+            replace(
+                data,
+                queries={
+                    id_: replace(query, text=f"{query.text} {last}")
+                    for id_, query in data.queries.items()
+                },
+            ),
+            tmp_path / f"out{number}",
+            arguments=TrainArguments(base=str(tiny_bert), **SMALL),
+        )
+        for number, last in enumerate((" ", "\ud800"))
+    ]
+    blank, half = ([row["loss"] for row in made.training["history"]] for made in trained)
+    assert blank == half

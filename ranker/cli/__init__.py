@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the exit status is 0, 1 (it failed), 2 (misuse) or 130 (Ctrl-C)."""
+    """Run the program; the exit statuses are those of `ranker.cli.app.main`."""
     try:
         # Here, so that Ctrl-C while it loads is no traceback.
         from ranker.cli.app import main as run

@@ -150,12 +150,11 @@ def package(
     wanted = Wanted(
         app=into, schema=schema, text=text, inherits=inherits, namespace=namespace, remove=remove
     )
+    called = name or "ranker"
     if wanted.check(bundle=bundle, out=out, name=name, dry_run=dry_run):
-        change_application(
-            wanted, bundle, name or "ranker", dry_run=dry_run, check=check, as_json=as_json
-        )
+        change_application(wanted, bundle, called, dry_run=dry_run, check=check, as_json=as_json)
     else:
-        _package_whole(bundle, out or Path("app"), name or "ranker", check=check, as_json=as_json)
+        _package_whole(bundle, out or Path("app"), called, check=check, as_json=as_json)
 
 
 def _package_whole(

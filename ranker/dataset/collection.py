@@ -2,15 +2,16 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ranker.dataset.fields import Judgement, other_content
 from ranker.dataset.problems import BadRow, Problems, shown
 from ranker.errors import DataError
 from ranker.records import Document, Qrel, Query
 
-__all__ = ["Dataset", "Ledger", "content_sha256", "require_trainable"]
+__all__ = ["Dataset", "Ledger", "content_sha256", "require_trainable", "same_collection"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     skipped_total: int = 0
     teacher_scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def same_collection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two reports speak of one collection, by `name` or `sha256`."""
+    return any(one[key] == other.get(key) for key in ("name", "sha256"))
 
 
 class Ledger:

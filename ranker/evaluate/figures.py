@@ -47,11 +47,7 @@ def profile_figures(
 ) -> Figures:
     """Figures of one profile: measures with intervals, latencies, what came back."""
     own = [answer for answer in answers if answer.profile == profile]
-    # Ranks in place of scores: what is measured is the order of the run file.
-    run = {
-        answer.query_id: {doc_id: -float(rank) for rank, (doc_id, _) in enumerate(answer.hits)}
-        for answer in own
-    }
+    run = {answer.query_id: dict(answer.hits) for answer in own}
     values = per_query(dataset.qrels, run, measures)
     table = np.array([list(values[name].values()) for name in measures])
     ends = intervals(table)

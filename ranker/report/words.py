@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ranker.dataset.collection import same_collection
 from ranker.evaluate import Evaluation
 
 __all__ = [
@@ -188,8 +189,7 @@ def _holds(evaluation: Evaluation, name: str) -> str:
 
 def _known(evaluation: Evaluation, training: Mapping[str, Any]) -> set[str]:
     """The measured queries that training has seen, to learn from or to choose by."""
-    here, there = evaluation.figures["dataset"], training.get("data", {})
-    if here["name"] != there.get("name") and here["sha256"] != there.get("sha256"):
+    if not same_collection(evaluation.figures["dataset"], training.get("data", {})):
         return set()
     measured = set(evaluation.per_query(evaluation.baseline, evaluation.measures[0]))
     return measured & {

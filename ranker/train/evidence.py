@@ -12,6 +12,7 @@ from typing import Any
 from ranker import __version__
 from ranker.bundle import Checkpoint
 from ranker.dataset import Dataset
+from ranker.dataset.collection import same_collection
 from ranker.dataset.loading import judged_source
 from ranker.errors import ArtifactError, DataError, require
 from ranker.files import read_json, sha256
@@ -130,8 +131,8 @@ def learned_before(base: Base, dataset: Dataset) -> set[str]:
     if not path.is_file():
         return set()
     training = read_json(path, what="checkpoint of `ranker train`")
-    there = training.get("data", {})
-    if dataset.name != there.get("name") and dataset.sha256 != there.get("sha256"):
+    here = {"name": dataset.name, "sha256": dataset.sha256}
+    if not same_collection(here, training.get("data", {})):
         return set()
     return set(dataset.qrels) & set(training.get("learned_query_ids", ()))
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,6 @@ def train(
     require_scores(dataset, arguments)
     _require_room(arguments, fold_workers)
     processes.join()
-    began = time.monotonic()
     base = open_base(arguments.base)
     before = learned_before(base, dataset)
     _require_unseen(before, dataset, arguments)
@@ -100,7 +99,7 @@ def train(
         "versions": environment(),
     }
     work = work_of(out)
-    with _at_work(work):
+    with _at_work(work) as spent:
         decisive = _decisive(dataset, arguments, evidence)
         processes.by_first(lambda: open_work(work, decisive))
         stages = Stages(base, dataset, encoder, arguments, on_progress, teacher=teacher)
@@ -112,23 +111,30 @@ def train(
         report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
         report["source"] = source.to_dict() if source else None
         report["fold_workers"] = fold_workers
-        report["seconds"] = round(spent_on(work) + time.monotonic() - began, 1)
+        report["seconds"] = round(spent(), 1)
         processes.by_first(lambda: _write(out, stages, outcome, report))
     return Checkpoint.open(out)
 
 
 @contextlib.contextmanager
-def _at_work(work: Path) -> Iterator[None]:
-    """The folder for this training alone; it stays where an interrupted one can go on from it."""
+def _at_work(work: Path) -> Iterator[Callable[[], float]]:
+    """The folder for this training alone; it stays where an interrupted one can go on from it.
+
+    Gives a function that tells how many seconds went into it, those before an interruption, too.
+    """
     began = time.monotonic()
+
+    def spent() -> float:
+        return spent_on(work) + time.monotonic() - began
+
     with contextlib.ExitStack() as held:
         processes.by_first(lambda: reserve(work, held=held))
         try:
-            yield
+            yield spent
         except BaseException:
             if processes.is_first() and is_resumable(work):
                 with contextlib.suppress(ArtifactError):  # the disk is full, say
-                    note_spent(work, spent_on(work) + time.monotonic() - began)
+                    note_spent(work, spent())
             elif processes.is_first():
                 shutil.rmtree(work, ignore_errors=True)
             raise

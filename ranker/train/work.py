@@ -48,7 +48,10 @@ def open_work(work: Path, decisive: list[Any]) -> None:
     elif left:
         logger.warning("%s is left from a training with other arguments or data; cleared", work)
         for path in left:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     write_text(mark, identity)
 
 
