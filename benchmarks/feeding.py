@@ -26,10 +26,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from ranker.client import App
-from ranker.encode import Encoder, spec_of_tokenizer
+from ranker.artifacts.manifest import Manifest, default_profiles
+from ranker.client.search import App
+from ranker.contract.encode import Encoder, spec_of_tokenizer
 from ranker.feed import feed, operations
-from ranker.manifest import Manifest, default_profiles
 from ranker.records import Document
 
 HANDLER = """

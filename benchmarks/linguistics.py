@@ -18,8 +18,8 @@ import Stemmer
 
 from ranker.dataset import load
 from ranker.dataset.collection import Dataset
-from ranker.lexical import _ACCENT, _ASCII_TOKEN, _TOKEN, K1, B, contents, terms
-from ranker.measures import ndcg_at_10
+from ranker.lexical.terms import _ACCENT, _ASCII_TOKEN, _TOKEN, K1, B, contents, terms
+from ranker.metrics.measures import ndcg_at_10
 
 SNOWBALL = Stemmer.Stemmer("english")
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def snowball(text: str) -> list[str]:
-    """The same tokens as `ranker.lexical.terms`, stemmed by Snowball's English stemmer."""
+    """The same tokens as `ranker.lexical.terms.terms`, stemmed by Snowball's English stemmer."""
     if text.isascii():
         return SNOWBALL.stemWords(_ASCII_TOKEN.findall(text.lower()))
     words = [unicodedata.normalize("NFKC", word).lower() for word in _TOKEN.findall(text)]

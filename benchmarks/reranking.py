@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.bundle import Bundle
+from ranker.artifacts.bundle import Bundle
+from ranker.contract.encode import document_text
 from ranker.dataset import load
-from ranker.encode import document_text
-from ranker.lexical import BM25Index
-from ranker.score import Scorer
+from ranker.export.score import Scorer
+from ranker.lexical.terms import BM25Index
 
 
 def main() -> None:

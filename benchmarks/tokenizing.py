@@ -7,9 +7,9 @@ import argparse
 import statistics
 import time
 
+from ranker.contract.encode import Encoder
 from ranker.dataset import load
-from ranker.encode import Encoder
-from ranker.model import DEFAULT_BASE, open_base
+from ranker.model.base import DEFAULT_BASE, open_base
 from ranker.records import Document
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
+from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
 from ranker.dataset.groups import Group
-from ranker.encode import Encoder, document_text
-from ranker.forward import forward_of
-from ranker.measures import Run
-from ranker.model import Base, load_weights
+from ranker.metrics.measures import Run
+from ranker.model.base import Base, load_weights
+from ranker.model.forward import forward_of
 from ranker.train import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.loop import precision_of, run_stage
-from ranker.train.rows import GroupRows
 from ranker.train.stages import CPU_CHUNK
+from ranker.train.token_store import GroupRows
 
 __all__ = ["our_steps", "their_logits", "their_steps", "train_theirs"]
 

@@ -39,24 +39,24 @@ import numpy as np
 import torch
 import trainers
 
-from ranker.blend import blend_run, learn_weight
+from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, load, split_queries
 from ranker.dataset.folds import fold_of_queries
 from ranker.dataset.groups import Group, Negatives, judged_groups
-from ranker.dataset.held_out import with_queries
-from ranker.encode import Encoder
+from ranker.dataset.splits import with_queries
 from ranker.files import write_json
-from ranker.lexical import BM25Index
-from ranker.measures import Run, per_query
-from ranker.model import open_base
+from ranker.lexical.terms import BM25Index
+from ranker.metrics.blend import blend_run, learn_weight
+from ranker.metrics.measures import Run, per_query
+from ranker.metrics.significance import compare_all, intervals
+from ranker.model.base import open_base
 from ranker.records import Document
-from ranker.significance import compare_all, intervals
 from ranker.train import TrainArguments
 from ranker.train.batches import Batches
-from ranker.train.cross_validation import cross_validate
+from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import precision_of
-from ranker.train.rows import GroupRows
 from ranker.train.stages import CPU_CHUNK, TOGETHER, Stages
+from ranker.train.token_store import GroupRows
 
 DEPTH = 100
 RESULTS = Path(__file__).with_name("training.jsonl")

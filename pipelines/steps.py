@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ranker.bundle import Checkpoint
-from ranker.client import App, Client
+from ranker.artifacts.bundle import Checkpoint
+from ranker.client.search import App, Client
 from ranker.dataset import Dataset
 from ranker.deploy import deploy
 from ranker.evaluate import Evaluation, evaluate
-from ranker.export import export
+from ranker.export.to_onnx import export
 from ranker.feed import feed
-from ranker.package import Package, write
+from ranker.package.application import Package, write
 from ranker.report import page
 from ranker.train import TrainArguments, train
 

@@ -4,9 +4,9 @@ Importing this package loads neither torch nor pyvespa: each module that needs a
 loads it when it is used.
 """
 
+from ranker.contract.spec import TokenSpec
 from ranker.errors import RankerError
 from ranker.records import Document, Qrel, Query, ScoredDoc
-from ranker.spec import TokenSpec
 
 __all__ = ["Document", "Qrel", "Query", "RankerError", "ScoredDoc", "TokenSpec", "__version__"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ranker.bundle import Bundle
-    from ranker.encode import Encoder
+    from ranker.artifacts.bundle import Bundle
+    from ranker.contract.encode import Encoder
     from ranker.verify import Judge
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -29,7 +29,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> Iterator[Path]:
     """The real MiniLM that the project's default base is."""
-    from ranker.model import open_base
+    from ranker.model.base import open_base
 
     yield Path(open_base("all-MiniLM-L6-v2").source)
 

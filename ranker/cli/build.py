@@ -12,7 +12,7 @@ from ranker.cli.verify import verify
 from ranker.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from ranker.bundle import Bundle
+    from ranker.artifacts.bundle import Bundle
 
 __all__ = ["register"]
 
@@ -62,7 +62,7 @@ def export(
     document's title and text joined by a blank. Nobody learned a weight for the blend then, so
     that it is 1 and cross is recommended; `ranker train` learns it.
     """
-    from ranker.export import export as run
+    from ranker.export.to_onnx import export as run
 
     slots = {"query_slots": query_slots, "document_slots": document_slots}
     slots = {name: value for name, value in slots.items() if value is not None}
@@ -161,8 +161,8 @@ def _package_whole(
     bundle: Path | None, out: Path, name: str, *, check: bool, as_json: bool
 ) -> None:
     """An application that is all ranker's."""
-    from ranker import package as packages
-    from ranker.bundle import Bundle
+    from ranker.artifacts.bundle import Bundle
+    from ranker.package import application as packages
 
     opened = Bundle.open(bundle) if bundle is not None else None
     if check:
@@ -192,8 +192,8 @@ def _package_whole(
 
 def _opened(source: Path, slots: dict[str, Any]) -> Any:
     """A checkpoint of ours, or one made of a cross-encoder that others trained."""
-    from ranker.bundle import Checkpoint
-    from ranker.train.interchange import is_cross_encoder, open_cross_encoder
+    from ranker.artifacts.bundle import Checkpoint
+    from ranker.model.interchange import is_cross_encoder, open_cross_encoder
 
     if is_cross_encoder(source):
         opened = open_cross_encoder(source, **slots)

@@ -9,8 +9,8 @@ from ranker.cli.console import bar, drawn, emit, note, save_options
 from ranker.cli.options import Data, Format, Json
 
 if TYPE_CHECKING:
+    from ranker.contract.encode import Encoder
     from ranker.dataset import Dataset
-    from ranker.encode import Encoder
     from ranker.lint import LintReport
 
 __all__ = ["register", "tell_lint"]
@@ -110,9 +110,9 @@ def tell_lint(
 
 def _encoder(base: str, query_slots: int, document_slots: int) -> tuple["Encoder | None", str]:
     """Texts to tokens of a base model, or why that cannot be."""
-    from ranker.encode import Encoder
+    from ranker.contract.encode import Encoder
     from ranker.errors import MissingExtra
-    from ranker.model import open_base
+    from ranker.model.base import open_base
 
     try:
         opened = open_base(base, weights=False)

@@ -17,7 +17,7 @@ class Wanted:
 
     Attributes:
         app: the application's folder.
-        schema, text, inherits, namespace: as for `ranker.plugin.install`; text by commas.
+        schema, text, inherits, namespace: as for `ranker.package.into.install`; text by commas.
         remove: the model to take out.
     """
 
@@ -89,8 +89,8 @@ def change_application(
 
 
 def _plan(wanted: Wanted, bundle: Path | None, name: str) -> Any:
-    from ranker.bundle import Bundle
-    from ranker.plugin import install, uninstall
+    from ranker.artifacts.bundle import Bundle
+    from ranker.package.into import install, uninstall
 
     if wanted.app is None:
         raise UsageError("name the application with --into")
@@ -118,7 +118,7 @@ def _told(plan: Any, wanted: Wanted) -> str:
         return _unchanged(plan)
     if wanted.remove:
         return "\n".join([*plan.summary(), f"{plan.app} is without the model {wanted.remove}"])
-    from ranker.installation import records
+    from ranker.artifacts.installation import records
 
     several = len(records(plan.app)) > 1
     app = plan.app / plan.installation.record if several else plan.app

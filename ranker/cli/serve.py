@@ -177,7 +177,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask one question; only the question is tokenized here."""
-    from ranker.client import Client, query_body
+    from ranker.client.search import Client, query_body
 
     options: dict[str, Any] = {
         "profile": profile,
@@ -239,10 +239,10 @@ def evaluate(
 ) -> None:
     """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons."""
     given = dict(locals())
-    from ranker import measures
-    from ranker.client import Client
+    from ranker.client.search import Client
     from ranker.dataset import load, splits
     from ranker.evaluate import evaluate as run
+    from ranker.metrics import measures
 
     if split is None and "test" in splits(data, format=format):
         split = "test"
@@ -293,7 +293,7 @@ def report(
 
 def _app(app: Path | None, url: str | None) -> Any:
     """The application of a folder, or the one that an embedded engine serves."""
-    from ranker.client import App as ClientApp
+    from ranker.client.search import App as ClientApp
 
     if app is not None:
         return ClientApp.open(app)

@@ -228,7 +228,7 @@ def _trained(given: dict[str, Any]) -> Any:
 
 def _absolute(named: dict[str, Any]) -> dict[str, str]:
     """The files and folders among the options by their whole paths: --from may be elsewhere."""
-    from ranker.model import DEFAULT_BASE
+    from ranker.model.base import DEFAULT_BASE
 
     return {
         name: str(Path(named[name]).absolute())

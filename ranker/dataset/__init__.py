@@ -6,8 +6,8 @@ and reason, or are counted and listed.
 """
 
 from ranker.dataset.collection import Dataset, require_trainable
-from ranker.dataset.held_out import split_queries
 from ranker.dataset.loading import FORMATS, load, read_corpus, splits
+from ranker.dataset.splits import split_queries
 
 __all__ = [
     "FORMATS",

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ranker.contract.encode import legal_text
 from ranker.dataset.problems import BadRow, found, shown
-from ranker.encode import legal_text
 from ranker.records import Document, Query
 
 __all__ = [

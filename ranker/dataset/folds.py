@@ -1,7 +1,7 @@
 """Folds by query: each query is in one fold, near-duplicate queries in the same one."""
 
 from ranker.dataset.collection import Dataset
-from ranker.dataset.held_out import families, lot
+from ranker.dataset.splits import families, lot
 from ranker.errors import DataError
 
 __all__ = ["fold_of_queries"]

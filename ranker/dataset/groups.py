@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
-from ranker.lexical import BM25Index
-from ranker.measures import Run
+from ranker.lexical.terms import BM25Index
+from ranker.metrics.measures import Run
 from ranker.records import Document
 
 __all__ = [

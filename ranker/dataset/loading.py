@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ranker.dataset.beir import BeirFolder
 from ranker.dataset.collection import Dataset, Ledger
-from ranker.dataset.file import CorpusFile
-from ranker.dataset.irds import IrDataset, looks_like_id
-from ranker.dataset.lines import STDIN
-from ranker.dataset.parts import file_format
+from ranker.dataset.formats.beir import BeirFolder
+from ranker.dataset.formats.file import CorpusFile
+from ranker.dataset.formats.irds import IrDataset, looks_like_id
+from ranker.dataset.formats.lines import STDIN
+from ranker.dataset.formats.parts import file_format
+from ranker.dataset.formats.source import Source
+from ranker.dataset.formats.trec import TrecFolder
 from ranker.dataset.problems import Problems, streamed
-from ranker.dataset.source import Source
-from ranker.dataset.trec import TrecFolder
 from ranker.errors import DataError, MissingExtra, UsageError
 from ranker.records import Document
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from ranker.dataset.collection import Dataset
 from ranker.dataset.fields import Row, written_query_of
-from ranker.dataset.held_out import near_copies
-from ranker.dataset.lines import reading
-from ranker.dataset.parts import TREC, file_format
+from ranker.dataset.formats.lines import reading
+from ranker.dataset.formats.parts import TREC, file_format
+from ranker.dataset.formats.tables import Table, open_table
 from ranker.dataset.problems import Place, Problems, parsed
-from ranker.dataset.tables import Table, open_table
+from ranker.dataset.splits import near_copies
 from ranker.errors import DataError
 from ranker.files import sha256
-from ranker.lexical import BM25Index
+from ranker.lexical.terms import BM25Index
 from ranker.records import Document, Query
 
 __all__ = ["SyntheticQueries", "check_synthetic", "load_synthetic", "synthetic_sha256"]

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ranker.deploy.archive import unpack_archive, write_archive
 from ranker.deploy.cloud import deploy_cloud
-from ranker.deploy.container import deploy_docker
 from ranker.deploy.deployment import Deployment, Say
+from ranker.deploy.docker import deploy_docker
 from ranker.deploy.embedded import deploy_embedded
 from ranker.deploy.server import deploy_server
 from ranker.errors import UsageError
+from ranker.package.archive import unpack_archive, write_archive
 
 __all__ = [
     "TARGETS",

@@ -5,12 +5,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ranker.deploy.archive import write_archive
+from ranker.client.endpoint import Endpoint, Http
 from ranker.deploy.deployment import Deployment, Say, silent
 from ranker.deploy.server import wait_for_container
-from ranker.endpoint import Endpoint, Http
 from ranker.errors import EndpointError, UsageError, require
-from ranker.package import Package
+from ranker.package.application import Package
+from ranker.package.archive import write_archive
 
 __all__ = ["deploy_cloud"]
 

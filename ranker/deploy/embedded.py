@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ranker.client.endpoint import Endpoint, Http
 from ranker.deploy.deployment import Deployment, Say, silent
 from ranker.deploy.server import deploy_server
-from ranker.endpoint import Endpoint, Http
 from ranker.errors import ArtifactError, EndpointError, UsageError
-from ranker.package import Package
+from ranker.package.application import Package
 
 __all__ = ["deploy_embedded"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from ranker.deploy.archive import write_archive
+from ranker.client.endpoint import Answer, Endpoint, Http
 from ranker.deploy.deployment import Deployment, Say, silent
-from ranker.endpoint import Answer, Endpoint, Http
 from ranker.errors import EndpointError, ResponseError
-from ranker.package import Package
+from ranker.package.application import Package
+from ranker.package.archive import write_archive
 
 __all__ = ["deploy_server", "wait_for_config_server", "wait_for_container"]
 

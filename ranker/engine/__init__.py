@@ -16,8 +16,8 @@ How it works
 
 The same as Vespa (each checked with Vespa's own container, 8.700.24, or read in its source)
     - paths, parameters and aliases, JSON bodies, status and error codes, shapes of answers;
-    - index terms: Vespa's tokenizer and stemmer for English (`ranker.lexical`), which the schema
-      and the client ask for, whatever language a text may be in;
+    - index terms: Vespa's tokenizer and stemmer for English (`ranker.lexical.terms`), which the
+      schema and the client ask for, whatever language a text may be in;
     - trees of typed queries: `covid-19` needs both words, `-x` excludes, `+` has no meaning;
     - bm25 of a field: the formula, idf per live document, repeated words count repeatedly, words
       of a part of the query that does not hold do not count, bm25(title) is 0 unless the query
@@ -53,7 +53,7 @@ Different, on purpose
       field sets, summary classes and document types are checked at the door.
     - An `or` of parts that are all false finds nothing; Vespa takes it out of the query, which may
       then match more.
-    - The HTTP server's own limit on headers is larger.  (`tests/test_front_door.py` puts hundreds
+    - The HTTP server's own limit on headers is larger.  (`tests/engine/test_front_door.py` puts hundreds
       of bad requests to both; all else that it compares is the same.)
     - From `trace.level` 6 on, the trace shows what the model got for each hit: input ids, mask,
       segment ids (`ranker verify` reads them).

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ranker.engine.admission import admit
+from ranker.engine.vespa_compat.admission import admit
 from ranker.errors import ArtifactError, EndpointError, UsageError, require
-from ranker.package import Package
+from ranker.package.application import Package
 
 __all__ = ["serve"]
 
@@ -99,10 +99,10 @@ def _running(
     package: Package | None, data: Path, port: int, config_port: int | None, deploy: bool
 ) -> Iterator[Any]:
     """The ASGI application over an open data folder; all is closed in order at the end."""
-    containers = require("ranker.engine.container", extra="engine")
-    deploying = require("ranker.engine.deployments", extra="engine")
-    config = require("ranker.engine.config_server", extra="engine")
-    empty = require("ranker.engine.empty", extra="engine").empty(config_port)
+    containers = require("ranker.engine.vespa_compat.application_server", extra="engine")
+    deploying = require("ranker.engine.vespa_compat.deployments", extra="engine")
+    config = require("ranker.engine.vespa_compat.config_server", extra="engine")
+    empty = require("ranker.engine.http.empty", extra="engine").empty(config_port)
     container = containers.Container(data, empty)
     try:
         deployments = deploying.Deployments(container, data / "applications")

@@ -2,6 +2,6 @@
 
 from ranker.evaluate.artifact import Evaluation
 from ranker.evaluate.evaluation import evaluate
-from ranker.significance import Comparison, compare, holm, intervals
+from ranker.metrics.significance import Comparison, compare, holm, intervals
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate", "holm", "intervals"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranker.bundle import check_hashes
+from ranker.artifacts.bundle import check_hashes
 from ranker.errors import ArtifactError
 from ranker.evaluate.searching import Answer
 from ranker.files import read_json, write_text
-from ranker.measures import trec_run
+from ranker.metrics.measures import trec_run
 
 __all__ = ["FORMAT", "Evaluation", "write_latencies", "write_run"]
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ranker import __version__, contract
-from ranker.bundle import seal
-from ranker.client import Client
+from ranker import __version__
+from ranker.artifacts.bundle import seal
+from ranker.artifacts.manifest import Manifest
+from ranker.client.search import Client
+from ranker.contract import vespa_names
 from ranker.dataset import Dataset
 from ranker.errors import EvaluationError, UsageError
 from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
 from ranker.evaluate.figures import GAIN, comparisons, counts, profile_figures, shown_hits
 from ranker.evaluate.searching import Answer, OnProgress, search_all
 from ranker.files import check_replaceable, new_folder, write_json
-from ranker.manifest import Manifest
-from ranker.measures import DEFAULT, per_query
-from ranker.significance import LEVEL, RESAMPLES
+from ranker.metrics.measures import DEFAULT, per_query
+from ranker.metrics.significance import LEVEL, RESAMPLES
 
 __all__ = ["evaluate"]
 
@@ -117,7 +118,7 @@ def _arguments(
         "hits": hits,
         "measures": measures,
         "concurrency": concurrency,
-        "baseline": baseline or (contract.BM25 if contract.BM25 in profiles else profiles[0]),
+        "baseline": baseline or (vespa_names.BM25 if vespa_names.BM25 in profiles else profiles[0]),
     }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ranker.contract.encode import legal_text
 from ranker.dataset import Dataset
-from ranker.encode import legal_text
 from ranker.evaluate.searching import Answer
-from ranker.measures import per_query
-from ranker.significance import compare_all, intervals
+from ranker.metrics.measures import per_query
+from ranker.metrics.significance import compare_all, intervals
 
 __all__ = ["GAIN", "comparisons", "counts", "profile_figures", "shown_hits"]
 

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from ranker.client import Client, Hit, Result
+from ranker.client.search import Client, Hit, Result
 from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageError
-from ranker.measures import ordered
+from ranker.metrics.measures import ordered
 from ranker.records import Query
 
 __all__ = ["Answer", "OnProgress", "search_all"]

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ranker.client import App
-from ranker.encode import legal_text, stored
+from ranker.artifacts.manifest import Manifest
+from ranker.client.search import App
+from ranker.contract.encode import legal_text, stored
 from ranker.errors import DataError
 from ranker.files import new_file
-from ranker.manifest import Manifest
 from ranker.records import Document
 
 __all__ = [

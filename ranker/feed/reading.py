@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.dataset import read_corpus
-from ranker.dataset.lines import STDIN, Lines
+from ranker.dataset.formats.lines import STDIN, Lines
 from ranker.dataset.problems import BadRow, Place, Problems, found, parsed, shown, streamed
 from ranker.feed.operation import SchemaDocument, Source
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import httpr
 
-from ranker.endpoint import Endpoint
+from ranker.client.endpoint import Endpoint
 from ranker.errors import UsageError
 
 __all__ = ["Outcome", "Sender"]

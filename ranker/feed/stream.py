@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranker.client import App
-from ranker.endpoint import Endpoint, Http
+from ranker.artifacts.manifest import Manifest
+from ranker.client.endpoint import Endpoint, Http
+from ranker.client.search import App
 from ranker.errors import DataError, RankerError, ResponseError, UsageError
 from ranker.feed.operation import Source, legal_document, operation_of, tokenized
 from ranker.feed.report import Failure, FeedReport, Ledger
 from ranker.feed.sender import Outcome, Sender
 from ranker.feed.window import Window, pause
-from ranker.manifest import Manifest
 
 __all__ = ["Progress", "feed"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ranker.dataset import Dataset
+from ranker.dataset.formats.source import Parts
 from ranker.dataset.loading import judged_source
 from ranker.dataset.problems import BadRow, Place, Problems
-from ranker.dataset.source import Parts
 from ranker.records import Document, Query
 
 __all__ = ["Collection", "Qrels", "Rows", "collection_of"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ranker.encode import legal_text
+from ranker.contract.encode import legal_text
 
 __all__ = ["SEVERITIES", "Example", "Finding", "Kind", "LintReport", "Severity", "Skipped", "clip"]
 

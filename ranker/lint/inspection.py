@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ranker.encode import Encoder
+from ranker.contract.encode import Encoder
 from ranker.errors import DataError
-from ranker.lexical import BM25Index
+from ranker.lexical.terms import BM25Index
 from ranker.lint.collection import Collection
 from ranker.lint.finding import Example, Kind, Skipped, clip
+from ranker.metrics.significance import intervals
 from ranker.records import Document
-from ranker.significance import intervals
 
 __all__ = ["DEPTH", "QUICK_DOCUMENTS", "Inspection"]
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ranker.encode import Encoder
+from ranker.contract.encode import Encoder
 from ranker.errors import DataError
-from ranker.lint import (
+from ranker.lint.checks import (
     copies,
     encoding,
     first_phase,

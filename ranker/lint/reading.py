@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from ranker.dataset.collection import Ledger
 from ranker.dataset.fields import Judgement
-from ranker.dataset.file import CorpusFile
+from ranker.dataset.formats.file import CorpusFile
+from ranker.dataset.formats.source import Parts, Source
 from ranker.dataset.loading import judged_source
 from ranker.dataset.problems import BadRow, Place, shown
-from ranker.dataset.source import Parts, Source
 from ranker.errors import DataError
 from ranker.lint.collection import CONTRADICTION, REPEATED, Collection, Qrels, Rows
 from ranker.records import Document, Qrel, Query

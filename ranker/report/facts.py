@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ranker.bundle import Bundle
+from ranker.artifacts.bundle import Bundle
+from ranker.contract.spec import TokenSpec
 from ranker.evaluate import Evaluation
 from ranker.report import words
 from ranker.report.curves import training_curves
 from ranker.report.folders import model_sha256
-from ranker.spec import TokenSpec
 
 __all__ = ["bundle_view", "evaluation_facts", "training_view"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranker.bundle import HASHES, Bundle, Checkpoint
+from ranker.artifacts.bundle import HASHES, Bundle, Checkpoint
 from ranker.errors import ArtifactError, UsageError
 from ranker.evaluate import Evaluation
 from ranker.files import read_json

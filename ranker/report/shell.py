@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.encode import legal_text
+from ranker.contract.encode import legal_text
 from ranker.errors import ArtifactError, UsageError, require
 from ranker.files import write_text
 

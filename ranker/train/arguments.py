@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ranker.errors import UsageError
-from ranker.losses import TAUGHT, loss_of
-from ranker.model import DEFAULT_BASE
+from ranker.model.base import DEFAULT_BASE
+from ranker.model.losses import TAUGHT, loss_of
 
 __all__ = ["TrainArguments"]
 

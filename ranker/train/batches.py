@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranker.contract.encode import pair_inputs
+from ranker.contract.spec import TokenSpec
 from ranker.dataset.groups import Group, count_negatives
-from ranker.encode import pair_inputs
 from ranker.errors import require
-from ranker.model import tensors
-from ranker.spec import TokenSpec
-from ranker.train.rows import EncodedGroup, GroupRows
+from ranker.model.base import tensors
+from ranker.train.token_store import EncodedGroup, GroupRows
 
 __all__ = ["Batches", "inputs_of", "plan"]
 

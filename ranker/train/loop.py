@@ -16,11 +16,11 @@ from typing import Any
 
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import write_failure
-from ranker.losses import loss_of
+from ranker.model.losses import loss_of
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
-from ranker.train.reranked import RerankedQueries
+from ranker.train.reranking import RerankedQueries
 
 __all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "restore", "run_stage"]
 

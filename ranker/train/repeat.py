@@ -4,14 +4,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ranker.bundle import Checkpoint
+from ranker.artifacts.bundle import Checkpoint
 from ranker.dataset import load
 from ranker.dataset.synthetic import check_synthetic
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.files import read_json
-from ranker.model import open_base
+from ranker.model.base import open_base
+from ranker.model.provenance import check_base
 from ranker.train.arguments import TrainArguments
-from ranker.train.evidence import Provenance, check_base, check_files, environment, provenance
+from ranker.train.evidence import Provenance, check_files, environment, provenance
 from ranker.train.loop import OnProgress
 from ranker.train.run import train
 

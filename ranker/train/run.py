@@ -12,27 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.blend import held_out_figures
-from ranker.bundle import Checkpoint, seal
+from ranker.artifacts.bundle import Checkpoint, seal
+from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.dataset.synthetic import synthetic_sha256
-from ranker.encode import Encoder
 from ranker.errors import ArtifactError, UsageError
 from ranker.files import check_replaceable, new_folder, write_json, write_text
-from ranker.gate import unknown
-from ranker.lora import merge_lora
-from ranker.model import open_base
+from ranker.metrics.blend import held_out_figures
+from ranker.metrics.gate import unknown
+from ranker.model.base import open_base
+from ranker.model.card import card
+from ranker.model.interchange import save_model
+from ranker.model.lora import merge_lora
+from ranker.model.provenance import base_evidence
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.card import card
-from ranker.train.cross_validation import cross_validate
-from ranker.train.evidence import Provenance, base_evidence, environment, learned_before
-from ranker.train.interchange import save_model
+from ranker.train.evidence import Provenance, environment, learned_before
+from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import OnProgress, StageResult
 from ranker.train.plot import folds_plot, loss_plot
+from ranker.train.run_directory import (
+    is_resumable,
+    note_spent,
+    open_work,
+    reserve,
+    spent_on,
+    work_of,
+)
 from ranker.train.stages import Stages
 from ranker.train.teacher import Teacher, require_scores
-from ranker.train.work import is_resumable, note_spent, open_work, reserve, spent_on, work_of
 
 __all__ = ["train"]
 

@@ -12,25 +12,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset
 from ranker.dataset.groups import Group, Negatives, judged_groups, scored_groups, warmup_groups
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
-from ranker.encode import Encoder
 from ranker.errors import require
 from ranker.files import write_json
-from ranker.forward import forward_of
-from ranker.lexical import BM25Index
-from ranker.lora import add_lora
-from ranker.losses import TAUGHT
-from ranker.measures import Run
-from ranker.model import Base, freeze, load_weights
+from ranker.lexical.terms import BM25Index
+from ranker.metrics.measures import Run
+from ranker.model.base import Base, freeze, load_weights
+from ranker.model.forward import forward_of
+from ranker.model.lora import add_lora
+from ranker.model.losses import TAUGHT
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, GroupsOf
 from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, restore, run_stage
-from ranker.train.reranked import RerankedQueries, depth_for
-from ranker.train.rows import GroupRows
+from ranker.train.reranking import RerankedQueries, depth_for
 from ranker.train.teacher import Teacher, with_scores
+from ranker.train.token_store import GroupRows
 
 __all__ = ["DONE", "Stages"]
 

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from ranker.contract.encode import Encoder, document_text
+from ranker.contract.spec import TokenSpec
 from ranker.dataset import Dataset
 from ranker.dataset.groups import Group
-from ranker.encode import Encoder, document_text
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
-from ranker.forward import forward_of
-from ranker.losses import TAUGHT
-from ranker.model import load_weights, open_base, predict
+from ranker.model.base import load_weights, open_base, predict
+from ranker.model.forward import forward_of
+from ranker.model.losses import TAUGHT
+from ranker.model.provenance import base_evidence
 from ranker.records import Document
-from ranker.spec import TokenSpec
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.evidence import base_evidence
 
 __all__ = ["Teacher", "require_scores", "with_scores"]
 

@@ -5,10 +5,10 @@ the embedded engine and Vespa's evaluator; feed operations in Vespa's reader; qu
 real container.  The Java side is in `java/`; it is built once into the user's cache.
 """
 
-from ranker.verify.build import VESPA_VERSION, class_path
 from ranker.verify.checks import CHECKS, Progress, verify
-from ranker.verify.judge import Judge, container, working_copy
 from ranker.verify.result import CheckResult
+from ranker.verify.vespa.build import VESPA_VERSION, class_path
+from ranker.verify.vespa.process import Judge, container, working_copy
 
 __all__ = [
     "CHECKS",

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranker.bundle import Checkpoint
-from ranker.client import App
+from ranker.artifacts.bundle import Checkpoint
+from ranker.artifacts.installation import RECORDS
+from ranker.client.search import App
 from ranker.dataset import load
 from ranker.errors import ArtifactError, UsageError, VerifyError
-from ranker.installation import RECORDS
-from ranker.package import Package
-from ranker.verify.build import VESPA_VERSION, is_built
-from ranker.verify.court import Court, open_court
-from ranker.verify.judge import container
+from ranker.package.application import Package
 from ranker.verify.origin import named_checkpoint
-from ranker.verify.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
-from ranker.verify.parity import check_parity
+from ranker.verify.parity.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
+from ranker.verify.parity.parity import check_parity
 from ranker.verify.result import CheckResult
 from ranker.verify.traffic import check_feed, check_queries
 from ranker.verify.validity import check_package
+from ranker.verify.vespa.build import VESPA_VERSION, is_built
+from ranker.verify.vespa.court import Court, open_court
+from ranker.verify.vespa.process import container
 
 __all__ = ["CHECKS", "Progress", "verify"]
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranker.bundle import Bundle, Checkpoint
+from ranker.artifacts.bundle import Bundle, Checkpoint
 from ranker.errors import ArtifactError, RankerError
 from ranker.files import sha256
-from ranker.package import Package
-from ranker.train.interchange import is_cross_encoder, open_cross_encoder, open_origin
+from ranker.model.interchange import is_cross_encoder, open_cross_encoder, open_origin
+from ranker.package.application import Package
 
 __all__ = ["Lost", "find_checkpoint", "named_checkpoint"]
 

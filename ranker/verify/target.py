@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranker.contract import LARGEST_MODEL
+from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.errors import VerifyError, require
 
 __all__ = ["OnnxRuntime", "model_problems", "runtime_of"]

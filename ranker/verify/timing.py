@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from ranker.encode import ModelInputs, pair_inputs
-from ranker.package import Package
-from ranker.score import Scorer
+from ranker.contract.encode import ModelInputs, pair_inputs
+from ranker.export.score import Scorer
+from ranker.package.application import Package
 
 __all__ = ["Timeout", "hopeless", "seconds_per_pair", "timeouts", "too_short"]
 

@@ -9,25 +9,25 @@ from typing import Any
 
 import httpx
 
-from ranker import contract
-from ranker.client import App, query_body
-from ranker.encode import stored
+from ranker.artifacts.manifest import Manifest
+from ranker.client.search import App, query_body
+from ranker.contract import vespa_names
+from ranker.contract.encode import stored
+from ranker.contract.spec import TokenSpec
 from ranker.errors import RankerError, UsageError
 from ranker.feed.operation import operations
-from ranker.manifest import Manifest
 from ranker.records import Document
-from ranker.spec import TokenSpec
-from ranker.verify.court import Court
-from ranker.verify.judge import Operation
 from ranker.verify.result import CheckResult, first_of
+from ranker.verify.vespa.court import Court
+from ranker.verify.vespa.process import Operation
 
 __all__ = ["body_problems", "check_feed", "check_queries", "operation_problems"]
 
 NO_CONTENT_NODE = 10
 """Vespa's code "Backend communication error": all that may be wrong with a good query here."""
 
-TOKENS_INPUT = f"input.query({contract.QUERY_TOKEN_IDS})"
-SPEC_INPUT = f"input.query({contract.QUERY_TOKEN_SPEC})"
+TOKENS_INPUT = f"input.query({vespa_names.QUERY_TOKEN_IDS})"
+SPEC_INPUT = f"input.query({vespa_names.QUERY_TOKEN_SPEC})"
 HTTP_TIMEOUT_S = 60.0
 QUESTION = 256
 """Operations in one question to the judge."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from ranker.errors import MissingExtra, RankerError
 from ranker.files import sha256
-from ranker.package import Package
-from ranker.verify.court import Court
+from ranker.package.application import Package
 from ranker.verify.result import CheckResult, first_of
 from ranker.verify.target import model_problems
 from ranker.verify.timing import hopeless, seconds_per_pair, too_short
+from ranker.verify.vespa.court import Court
 
 __all__ = ["check_package"]
 

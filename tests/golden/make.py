@@ -1,4 +1,4 @@
-"""Write the golden data of `tests/test_lexical.py`: texts, and the index terms Vespa makes of them.
+"""Write the golden data of `tests/lexical/test_lexical.py`: texts, and the index terms Vespa makes of them.
 
 Needs a JDK, and Maven for the first build of the judge.  Run it from the root of the project::
 
@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from ranker.files import write_text
-from ranker.lexical import _OTHER_STEMS
+from ranker.lexical.terms import _OTHER_STEMS
 from ranker.verify import Judge
 
 HERE = Path(__file__).parent

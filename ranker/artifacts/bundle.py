@@ -1,0 +1,169 @@
+"""The model folders on disk: the checkpoint that training leaves, the bundle that export makes."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.contract.encode import Encoder
+from ranker.contract.spec import TokenSpec
+from ranker.contract.vespa_names import PROFILES
+from ranker.errors import ArtifactError
+from ranker.files import read_json, sha256, write_json
+
+__all__ = ["Bundle", "Checkpoint", "check_hashes", "seal"]
+
+HASHES = "hashes.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained cross-encoder: transformers weights, tokenizer, spec, training report.
+
+    Files: `model.safetensors`, `config.json`, `tokenizer.json`, `spec.json`, `training.json`,
+    `loss.svg`, `README.md` (the model card, which is the user's to edit), `hashes.json`; of a
+    cross-validation also `cv/` with the out-of-fold runs and the folds.
+    """
+
+    path: Path
+    spec: TokenSpec
+    tokenizer_json: str
+    training: dict[str, Any]
+
+    MARKER = "training.json"
+    CARD = "README.md"
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Read and check a checkpoint folder.
+
+        Raises:
+            ArtifactError: the folder is no checkpoint, or a file was changed.
+        """
+        training = read_json(path / cls.MARKER, what="checkpoint of `ranker train`")
+        check_hashes(path, what="checkpoint", make="ranker train", skip=(cls.CARD,))
+        spec = TokenSpec.from_dict(read_json(path / "spec.json", what="checkpoint"))
+        return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), training)
+
+    def encoder(self) -> Encoder:
+        """The encoder of this checkpoint's contract."""
+        return Encoder(self.spec, self.tokenizer_json)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked ONNX model with everything that belongs to it.
+
+    Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
+    `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
+    was forced, the report of its training, or the origin of a cross-encoder that others trained),
+    `README.md` (the model card), `hashes.json`.
+    """
+
+    path: Path
+    spec: TokenSpec
+    tokenizer_json: str
+    about: dict[str, Any]
+
+    MARKER = "bundle.json"
+    CARD = "README.md"
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read and check a bundle folder.
+
+        Raises:
+            ArtifactError: the folder is no bundle, or a file was changed.
+        """
+        about = read_json(path / cls.MARKER, what="bundle of `ranker export`")
+        check_hashes(path, what="bundle", make="ranker export", skip=(cls.CARD,))
+        _check_about(about, path / cls.MARKER)
+        spec = TokenSpec.from_dict(read_json(path / "spec.json", what="bundle"))
+        return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), about)
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file."""
+        return self.path / "model.onnx"
+
+    @property
+    def blend_weight(self) -> float:
+        """Weight of the logit in `bm25 + weight * logit`."""
+        return float(self.about["blend_weight"])
+
+    @property
+    def recommended_profile(self) -> str:
+        """The rank profile that did best on queries held out of training."""
+        return str(self.about["recommended_profile"])
+
+    @property
+    def verdict(self) -> str:
+        """The ship gate's verdict: passed, not_better or unknown."""
+        return str(self.about.get("verdict", "unknown"))
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was exported although it is not better than BM25."""
+        return bool(self.about.get("forced", False))
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The report of `ranker train`; None of a cross-encoder that others trained."""
+        report: dict[str, Any] | None = self.about["training"]
+        return report
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Where the model came from, if others trained it: `open_cross_encoder`'s record."""
+        origin: dict[str, Any] | None = self.about.get("origin")
+        return origin
+
+    def encoder(self) -> Encoder:
+        """The encoder of this bundle's contract."""
+        return Encoder(self.spec, self.tokenizer_json)
+
+
+def _check_about(about: Any, path: Path) -> None:
+    """Refuse a bundle.json without what serving needs of it."""
+    weight = about.get("blend_weight") if isinstance(about, dict) else None
+    if not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")
+    if about.get("recommended_profile") not in PROFILES:
+        raise ArtifactError(
+            f"{path}: expected a recommended_profile of {', '.join(PROFILES)}, "
+            f"got {about.get('recommended_profile')!r}; make it again"
+        )
+
+
+def seal(folder: Path) -> None:
+    """Write `hashes.json` over every other file of the folder, as the last step of making it."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
+    write_json(folder / HASHES, {p.relative_to(folder).as_posix(): sha256(p) for p in paths})
+
+
+def check_hashes(folder: Path, *, what: str, make: str, skip: Collection[str] = ()) -> None:
+    """Compare every file with `hashes.json`, but those to skip.
+
+    Raises:
+        ArtifactError: a file is missing or was changed.
+    """
+    hashes = read_json(folder / HASHES, what=what)
+    if not isinstance(hashes, dict) or not hashes:
+        raise ArtifactError(
+            f"the {what} {folder} is damaged: {HASHES} lists no files; make it again: {make}"
+        )
+    for name, expected in hashes.items():
+        path = folder / name
+        if name in skip:
+            continue
+        if not path.is_file():
+            raise ArtifactError(
+                f"the {what} {folder} is damaged: {name} is missing; make it again: {make}"
+            )
+        found = sha256(path)
+        if found != expected:
+            raise ArtifactError(
+                f"the {what} {folder} is damaged: {name} was changed after it was made "
+                f"(hash {found[:13]}, expected {expected[:13]}); make it again: {make}"
+            )

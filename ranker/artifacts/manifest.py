@@ -1,0 +1,160 @@
+"""The manifest of an application package: what a client, a feeder or an engine must know of it."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal
+
+from ranker.contract import vespa_names
+from ranker.contract.encode import document_text
+from ranker.contract.spec import TokenSpec
+from ranker.contract.vespa_names import BLEND, BM25, CROSS, CROSS_GLOBAL, RERANK_COUNT
+from ranker.errors import ArtifactError, UsageError
+from ranker.records import Document
+
+__all__ = ["Manifest", "Phase", "Profile", "default_profiles"]
+
+Phase = Literal["first", "second", "global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A rank profile: `bm25_weight * bm25 + logit_weight * logit` in one phase.
+
+    `bm25` is the sum over the manifest's `match_fields`.  Where both weights are 0, the profile is
+    one that the application had already.
+
+    Attributes:
+        name: the rank profile's name.
+        phase: where the score is computed.
+        bm25_weight: factor of bm25.
+        logit_weight: factor of the cross-encoder's logit; 0 where the model is not used.
+        rerank_count: how many of the best documents of the phase before are reranked.
+    """
+
+    name: str
+    phase: Phase
+    bm25_weight: float
+    logit_weight: float
+    rerank_count: int = RERANK_COUNT
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether a query must bring its token ids."""
+        return self.logit_weight != 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` says, and what was put into an application that was there before.
+
+    Attributes:
+        application: name of the application; of the model, where it was put into one.
+        namespace: namespace of document ids, as in `id:NAMESPACE:SCHEMA::x`.
+        schema: name of the schema, which is also the document type.
+        spec: the token contract.
+        profiles: the rank profiles.
+        recommended_profile: the one that did best on queries held out of training.
+        timeout_s: default timeout of a query, seconds.
+        model_sha256: hash of the ONNX file.
+        ranker_version: version that wrote the package.
+        text_fields: fields of the schema with the text: the title's first, then the text's.
+        match_fields: fields that a question is put to, each by a `userInput` of its own.
+        id_field: field with the document's own id, or None where there is none.
+        token_field: field with the document's token ids.
+        spec_field: field with the fingerprint under which they were made.
+        ids_summary: summary class without texts, for evaluation, or None where there is none.
+    """
+
+    application: str
+    namespace: str
+    schema: str
+    spec: TokenSpec
+    profiles: tuple[Profile, ...]
+    recommended_profile: str
+    timeout_s: float
+    model_sha256: str
+    ranker_version: str
+    text_fields: tuple[str, ...] = (vespa_names.TITLE, vespa_names.TEXT)
+    match_fields: tuple[str, ...] = (vespa_names.CONTENTS,)
+    id_field: str | None = vespa_names.ID
+    token_field: str = vespa_names.DOC_TOKEN_IDS
+    spec_field: str = vespa_names.TOKEN_SPEC
+    ids_summary: str | None = vespa_names.IDS_SUMMARY
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name.
+
+        Raises:
+            UsageError: there is none; the message lists those there are.
+        """
+        for profile in self.profiles:
+            if profile.name == name:
+                return profile
+        known = ", ".join(profile.name for profile in self.profiles)
+        raise UsageError(f"unknown rank profile {name!r}; the application has: {known}")
+
+    def texts_of(self, document: Document) -> dict[str, str]:
+        """A document's texts under the names of the schema.
+
+        The title goes into the first text field and the text into the second one; where the
+        schema has a single one, it holds the text that the model sees.
+        """
+        if len(self.text_fields) == 1:
+            return {self.text_fields[0]: document_text(document, self.spec)}
+        return {self.text_fields[0]: document.title, self.text_fields[1]: document.text}
+
+    def document_of(self, doc_id: str, texts: Mapping[str, Any]) -> Document:
+        """The document of texts under the names of the schema: the way back of `texts_of`.
+
+        Text fields after the second one are joined to the text, by blanks.
+        """
+        first, *rest = (str(texts.get(name) or "") for name in self.text_fields)
+        if not rest and "title" not in self.spec.text_fields:
+            return Document(doc_id, "", first)
+        return Document(doc_id, first, " ".join(filter(None, rest)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the fingerprint is added for people to read."""
+        return {
+            **asdict(self),
+            "text_fields": list(self.text_fields),
+            "match_fields": list(self.match_fields),
+            "spec": self.spec.to_dict(),
+            "profiles": [asdict(profile) for profile in self.profiles],
+            "fingerprint": self.spec.fingerprint,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, *, where: str = "manifest.json") -> "Manifest":
+        """The manifest of a JSON value that came from `where`.
+
+        Raises:
+            ArtifactError: the value is not a manifest.
+            SpecError: its token contract is impossible.
+        """
+        try:
+            # Packages made before a field came have its default.
+            names = [f.name for f in fields(cls) if f.default is MISSING or f.name in values]
+            rest = {name: values[name] for name in names}
+            rest["spec"] = TokenSpec.from_dict(values["spec"])
+            rest["profiles"] = tuple(Profile(**profile) for profile in values["profiles"])
+            for name in ("text_fields", "match_fields"):
+                if name in rest:
+                    rest[name] = tuple(rest[name])
+            return cls(**rest)
+        except KeyError as error:
+            raise ArtifactError(
+                f"{where} is not a manifest of ranker: {error} is missing"
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{where} is not a manifest of ranker: {error}") from error
+
+
+def default_profiles(blend_weight: float) -> tuple[Profile, ...]:
+    """The four profiles that every package has."""
+    return (
+        Profile(name=BM25, phase="first", bm25_weight=1.0, logit_weight=0.0),
+        Profile(name=CROSS, phase="second", bm25_weight=0.0, logit_weight=1.0),
+        Profile(name=CROSS_GLOBAL, phase="global", bm25_weight=0.0, logit_weight=1.0),
+        Profile(name=BLEND, phase="second", bm25_weight=1.0, logit_weight=blend_weight),
+    )

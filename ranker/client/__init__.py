@@ -1,0 +1,1 @@
+"""The HTTP client: requests as values, and one connection to a server."""

@@ -1,0 +1,395 @@
+"""Queries: build a request (pure), send it (thin), typed hits.
+
+Only the question is tokenized here; documents brought their token ids when they were fed.
+"""
+
+import math
+import time
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.artifacts.manifest import Manifest, Profile
+from ranker.client.endpoint import Answer, Endpoint, Http
+from ranker.contract import vespa_names
+from ranker.contract.encode import Encoder, legal_text, stored
+from ranker.errors import ResponseError, SpecMismatch, UsageError
+from ranker.package.application import Package
+
+__all__ = ["App", "Client", "Hit", "Result", "query_body"]
+
+QUERY_TEXT = "query_text"
+"""Parameter with the raw question, which YQL refers to as @query_text."""
+
+CANDIDATES = 10
+"""weakAnd keeps this many times the documents that will be reranked: it selects by idf without
+term frequency (`vespa-facts` §5), so a narrow selection would not hold the best by BM25."""
+
+_WORD_CATEGORIES = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "So"}
+
+LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 0.001, 86_400.0
+"""Vespa reads a timeout in milliseconds and no exponents; a day is longer than any query."""
+
+GRACE_S = 5.0
+"""Seconds that the client waits longer than the server was told to take."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What a client must know of an application: its manifest and its tokenizer.
+
+    Attributes:
+        manifest: of the model that answers queries.
+        encoder: its texts to ids.
+        others: models of the same schema with token ids of their own, which a document must
+            bring, too.
+    """
+
+    manifest: Manifest
+    encoder: Encoder
+    others: tuple["App", ...] = ()
+
+    @classmethod
+    def open(cls, path: Path | str) -> "App":
+        """The application of a package folder; its model is not read.
+
+        Args:
+            path: the folder, or the record of one model in it (`Package.open`).
+
+        Raises:
+            ArtifactError: the folder is no application package, it holds several models, or a
+                file was changed.
+        """
+        package = Package.open(Path(path), model=False)
+        others = {
+            other.manifest.token_field: cls(other.manifest, other.encoder())
+            for other in ([] if package.own else Package.every(package.path, model=False))
+            if other.manifest.schema == package.manifest.schema
+        }
+        others.pop(package.manifest.token_field, None)
+        return cls(package.manifest, package.encoder(), tuple(others.values()))
+
+    @classmethod
+    def of_engine(cls, url: str) -> "App":
+        """The application that an embedded engine serves.
+
+        Raises:
+            EndpointError: nothing answers, or it is no embedded engine.
+        """
+        with Http(Endpoint.of(url)) as http:
+            manifest = _required(http, "/ranker/v1/manifest").json()
+            tokenizer = _required(http, "/ranker/v1/tokenizer").body.decode("utf-8")
+        known = Manifest.from_dict(manifest, where=f"{url}/ranker/v1/manifest")
+        return cls(known, Encoder(known.spec, tokenizer))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document of a result.
+
+    Attributes:
+        doc_id: the document's own id.
+        relevance: the score that ranks it.
+        fields: the summary's fields.
+        match_features: features that the rank profile hands out, such as `bm25(contents)`.
+    """
+
+    doc_id: str
+    relevance: float
+    fields: dict[str, Any]
+    match_features: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a query.
+
+    Attributes:
+        hits: best first.
+        total_count: documents that matched; an estimate on Vespa, where weakAnd skips some.
+        latency_s: seconds from the call to the parsed answer.
+        server_s: seconds that the server says it took, or None.
+    """
+
+    hits: tuple[Hit, ...]
+    total_count: int
+    latency_s: float
+    server_s: float | None
+
+
+def query_body(
+    text: str,
+    app: App,
+    *,
+    profile: str | None = None,
+    hits: int = 10,
+    offset: int = 0,
+    summary: str | None = None,
+    timeout_s: float | None = None,
+    rerank_count: int | None = None,
+) -> dict[str, Any]:
+    """The body of a search request.
+
+    Args:
+        text: the question; every sign in it is text, none is query syntax.
+        app: the application.
+        profile: a rank profile of the application; its recommended one by default.
+        hits: hits on the page.
+        offset: hits before the page.
+        summary: summary class; the schema's default one by default.
+        timeout_s: seconds the server may take; the application's default.
+        rerank_count: documents to rerank; the profile's own number by default.
+
+    Raises:
+        UsageError: the question has no word, or an option makes no sense.
+    """
+    chosen = app.manifest.profile(app.manifest.recommended_profile if profile is None else profile)
+    _check_options(hits, offset, timeout_s)
+    question = _question(text)
+    candidates = CANDIDATES * max(hits + offset, rerank_count or chosen.rerank_count)
+    body: dict[str, Any] = {
+        # The grammar `tokenize` has no syntax: Vespa's own parser turns `-a "b" (c:d)` into
+        # WEAKAND(a b c d), checked with its Java code.
+        "yql": (
+            f"select * from {app.manifest.schema} where "
+            + " or ".join(
+                f'({{targetHits: {candidates}, grammar: "tokenize", '
+                f'defaultIndex: "{field}"}}userInput(@{QUERY_TEXT}))'
+                for field in app.manifest.match_fields
+            )
+        ),
+        QUERY_TEXT: question,
+        "language": "en",
+        "ranking.profile": chosen.name,
+        "hits": hits,
+        "offset": offset,
+        "timeout": f"{round(timeout_s or app.manifest.timeout_s, 3):.9g}s",
+        "presentation.timing": True,
+    }
+    if summary is not None:
+        body["presentation.summary"] = summary
+    return {**body, **_rerank_count(chosen, rerank_count), **_tokens(legal_text(text), app, chosen)}
+
+
+class Client:
+    """Sends queries to one endpoint: a Vespa container or the embedded engine.  Thread safe.
+
+    Args:
+        url: where the search API is, as `http://localhost:8080`.
+        app: the application that is deployed there.
+        cert: PEM file with a client certificate, for Vespa Cloud.
+        key: PEM file with its key.
+
+    Raises:
+        UsageError: not a URL, or a certificate that cannot be used.
+    """
+
+    def __init__(
+        self, url: str, app: App, *, cert: Path | None = None, key: Path | None = None
+    ) -> None:
+        self.app = app
+        self.url = url.rstrip("/")
+        self._http = Http(Endpoint.of(url, cert=cert, key=key))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def search(
+        self,
+        text: str,
+        *,
+        profile: str | None = None,
+        hits: int = 10,
+        offset: int = 0,
+        summary: str | None = None,
+        timeout_s: float | None = None,
+        rerank_count: int | None = None,
+    ) -> Result:
+        """Ask; the arguments are those of `query_body`.
+
+        Raises:
+            UsageError: the question has no word, or an option makes no sense.
+            EndpointError: nothing answers, or not in time.
+            ResponseError: the server answered with an error, or searched only a part.
+            SpecMismatch: a hit was fed under another token contract, or without tokens.
+        """
+        start = time.perf_counter()
+        body = query_body(
+            text,
+            self.app,
+            profile=profile,
+            hits=hits,
+            offset=offset,
+            summary=summary,
+            timeout_s=timeout_s,
+            rerank_count=rerank_count,
+        )
+        longest = (timeout_s or self.app.manifest.timeout_s) + GRACE_S
+        answer = self._http.post_json("/search/", body, timeout_s=longest)
+        found = _checked(answer)
+        children = found["root"].get("children", ())
+        hits_found = tuple(_hit(child, answer, self.app.manifest) for child in children)
+        chosen = self.app.manifest.profile(body["ranking.profile"])
+        if chosen.needs_tokens:
+            _check_tokens(hits_found, self.app, self._http.url)
+        return Result(
+            hits=hits_found,
+            total_count=int(found["root"].get("fields", {}).get("totalCount", 0)),
+            latency_s=time.perf_counter() - start,
+            server_s=found.get("timing", {}).get("searchtime"),
+        )
+
+
+def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
+    if hits < 0 or offset < 0:
+        raise UsageError(f"hits and offset must be 0 or more, got {hits} and {offset}")
+    if timeout_s is not None and not LEAST_TIMEOUT_S <= timeout_s <= MOST_TIMEOUT_S:
+        raise UsageError(
+            f"timeout_s must be from {LEAST_TIMEOUT_S:g} to {MOST_TIMEOUT_S:g} seconds, "
+            f"got {timeout_s:g}"
+        )
+
+
+def _question(text: str) -> str:
+    """The words of a question as Vespa's grammar `tokenize` takes them like the index.
+
+    Checked over all of Unicode with Vespa's own parser: without NFKC it drops letters such as
+    `½`, and an apostrophe makes one unit of two words where the index has two.
+
+    Raises:
+        UsageError: nothing in it is a word for Vespa, which would then find nothing.
+    """
+    question = unicodedata.normalize("NFKC", legal_text(text)).replace("'", " ")
+    # Vespa's tokens are runs of letters and digits; a symbol such as an emoji is one by itself.
+    if not any(unicodedata.category(sign) in _WORD_CATEGORIES for sign in question):
+        raise UsageError(f"the question holds no word to search for: {text[:80]!r}")
+    return question
+
+
+def _rerank_count(profile: Profile, count: int | None) -> dict[str, int]:
+    if count is None:
+        return {}
+    if profile.phase == "first":
+        raise UsageError(f"rerank_count has no use: rank profile {profile.name} reranks nothing")
+    if count < 1:
+        raise UsageError(f"rerank_count must be 1 or more, got {count}")
+    return {f"ranking.{profile.phase}Phase.rerankCount": count}
+
+
+def _tokens(question: str, app: App, profile: Profile) -> dict[str, Any]:
+    if not profile.needs_tokens:
+        return {}
+    spec = app.manifest.spec
+    ids = app.encoder.query_ids(question)
+    if not ids:
+        raise UsageError(f"the tokenizer finds no token in the question: {question[:80]!r}")
+    return {
+        f"input.query({vespa_names.QUERY_TOKEN_IDS})": stored(ids, spec.query_tokens),
+        f"input.query({vespa_names.QUERY_TOKEN_SPEC})": spec.fingerprint_number,
+    }
+
+
+def _required(http: Http, path: str) -> Answer:
+    answer = http.get(path)
+    if answer.status != 200:
+        raise ResponseError(
+            f"{http.url} is no embedded engine (HTTP {answer.status} for {path}); "
+            "for a Vespa endpoint name the application package, too",
+            status=answer.status,
+        )
+    return answer
+
+
+def _checked(answer: Answer) -> dict[str, Any]:
+    """The parsed body of a search that went well in all its parts."""
+    found = answer.json()
+    root = found.get("root") if isinstance(found, dict) else None
+    if not isinstance(root, dict):
+        raise ResponseError(
+            f"expected a search result from {answer.url}, got HTTP {answer.status} with "
+            f"{answer.excerpt()!r}",
+            status=answer.status,
+        )
+    for error in root.get("errors", ()):
+        raise _response_error(answer, error)
+    if answer.status != 200:
+        raise ResponseError(
+            f"{answer.url} refused the query: HTTP {answer.status}, {answer.excerpt()!r}",
+            status=answer.status,
+        )
+    _check_coverage(answer, root.get("coverage", {}))
+    return {**found, "root": root}
+
+
+def _response_error(answer: Answer, error: Mapping[str, Any]) -> ResponseError:
+    code = error.get("code")
+    said = ": ".join(str(error[part]) for part in ("summary", "message") if error.get(part))
+    return ResponseError(
+        f"{answer.url} answered HTTP {answer.status} with error {code}: {' '.join(said.split())}",
+        status=answer.status,
+        code=code if isinstance(code, int) else None,
+    )
+
+
+def _check_coverage(answer: Answer, coverage: Mapping[str, Any]) -> None:
+    """A result over a part of the documents is no answer: it would be scored as a bad ranking."""
+    degraded = coverage.get("degraded")
+    if coverage.get("full", True) and not degraded:
+        return
+    reasons = ", ".join(name for name, yes in (degraded or {}).items() if yes) or "not said"
+    raise ResponseError(
+        f"{answer.url} searched only {coverage.get('coverage', '?')} % of the documents "
+        f"(reason: {reasons}); raise the timeout or wait until all nodes are up",
+        status=answer.status,
+    )
+
+
+def _hit(child: Mapping[str, Any], answer: Answer, manifest: Manifest) -> Hit:
+    fields = dict(child.get("fields", {}))
+    features = fields.pop("matchfeatures", {})
+    doc_id = fields.get(manifest.id_field) if manifest.id_field else None
+    if doc_id is None:
+        full = str(child.get("id", ""))
+        scheme, *_, user = full.split(":", 4)
+        if scheme != "id" or full.count(":") < 4:
+            raise ResponseError(
+                f"a hit from {answer.url} has no "
+                + (f"field {manifest.id_field} and no " if manifest.id_field else "")
+                + f"document id (its id is {child.get('id')!r}); ask for another summary class",
+                status=answer.status,
+            )
+        doc_id = user
+    return Hit(str(doc_id), float(child["relevance"]), fields, features)
+
+
+def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:
+    feature = f"attribute({app.manifest.spec_field})"
+    expected = app.manifest.spec.fingerprint_number
+    for hit in hits:
+        if hit.match_features.get(feature) == expected:
+            continue
+        if feature not in hit.match_features:
+            fault = f"has no match-feature {feature}, so another application is deployed there"
+        else:
+            fault = _what_was_fed(hit.match_features[feature])
+        raise SpecMismatch(
+            f"document {hit.doc_id!r} at {url} {fault}; the application package here has "
+            f"{app.manifest.spec.fingerprint}: feed the documents again with `ranker feed`"
+        )
+
+
+def _what_was_fed(found: Any) -> str:
+    """In words: 0, or what stands for no value, is a document without tokens."""
+    number = float(found) if isinstance(found, int | float) else 0.0
+    if not number > 0 or math.isinf(number):
+        return "was fed without tokens"
+    return f"was fed under the token contract {int(number):013x}"

@@ -1,0 +1,1 @@
+"""The token contract: what the model sees of a query and a document."""

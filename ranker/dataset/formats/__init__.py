@@ -1,0 +1,1 @@
+"""The forms in which judged data is read, one module a format."""

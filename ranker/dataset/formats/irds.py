@@ -1,0 +1,90 @@
+"""A dataset of the `ir_datasets` catalogue, which downloads it or says how to get it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ranker.dataset.fields import QUERY_TEXTS, TEXTS, Row, document_of, grade, identifier, query_of
+from ranker.dataset.formats.source import Parts
+from ranker.dataset.problems import Place, Problems, parsed
+from ranker.errors import DataError, require
+from ranker.records import Document, Qrel, Query
+
+__all__ = ["IrDataset", "looks_like_id"]
+
+_ID = re.compile(r"[a-z0-9-]+(/[a-z0-9._-]+)+", re.IGNORECASE)
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a name that is no path may be an id of the catalogue, as in beir/scifact/test."""
+    return bool(_ID.fullmatch(text))
+
+
+@dataclass(frozen=True)
+class IrDataset(Parts):
+    """A dataset by its id, for instance `beir/scifact/test`; splits have ids of their own."""
+
+    id: str
+
+    @property
+    def name(self) -> str:
+        """The id."""
+        return self.id
+
+    def known(self) -> bool:
+        """Whether the catalogue has this id.
+
+        Raises:
+            MissingExtra: ir_datasets is not installed.
+        """
+        try:
+            require("ir_datasets", extra="datasets").load(self.id)
+        except KeyError:
+            return False
+        return True
+
+    def splits(self) -> tuple[str, ...]:
+        """None: the id says the split."""
+        return ()
+
+    def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
+        """The corpus in the catalogue's order."""
+        rows = ((place, _row(doc, TEXTS)) for place, doc in self._records("docs"))
+        return parsed(rows, document_of, problems)
+
+    def queries(self, problems: Problems) -> Iterator[tuple[Place, Query]]:
+        """The queries."""
+        rows = ((place, _row(query, QUERY_TEXTS)) for place, query in self._records("queries"))
+        return parsed(rows, query_of, problems)
+
+    def qrels(self, split: str | None, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
+        """The judgements."""
+        return parsed(self._records("qrels"), _qrel_of, problems)
+
+    def _records(self, what: str) -> Iterator[tuple[Place, Any]]:
+        if not self.known():
+            raise DataError(f"ir_datasets has no dataset {self.id}; its catalogue: ir-datasets.com")
+        dataset = require("ir_datasets", extra="datasets").load(self.id)
+        if not getattr(dataset, f"has_{what}")():
+            raise DataError(f"ir_datasets:{self.id} has no {what}; name a part of it that has")
+        try:
+            for number, record in enumerate(getattr(dataset, f"{what}_iter")(), 1):
+                yield Place(f"ir_datasets:{self.id} {what}", number, "row"), record
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"ir_datasets cannot read {self.id}: {reason}") from error
+
+
+def _row(record: Any, texts: Sequence[str]) -> Row:
+    """The record's fields; where none has a usual name, the text that ir_datasets chooses."""
+    row: dict[str, Any] = record._asdict()
+    return row if set(texts) & set(row) else {**row, texts[0]: record.default_text()}
+
+
+def _qrel_of(record: Any) -> Qrel:
+    return Qrel(
+        identifier(record.query_id, "query_id"),
+        identifier(record.doc_id, "doc_id"),
+        grade(record.relevance),
+    )

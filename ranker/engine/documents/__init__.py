@@ -1,0 +1,1 @@
+"""A stored document, and the operations that change it."""

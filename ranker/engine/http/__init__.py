@@ -1,0 +1,1 @@
+"""The engine's pages: requests in, JSON out."""

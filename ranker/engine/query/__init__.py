@@ -1,0 +1,1 @@
+"""A query: its parameters, YQL and what they ask for."""

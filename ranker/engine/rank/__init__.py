@@ -1,0 +1,1 @@
+"""Matching, ranking and grouping of a query."""

@@ -1,0 +1,233 @@
+"""Answering a search request: first phase, model, page; in this order, on one thread."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ranker.artifacts.manifest import Manifest
+from ranker.contract import vespa_names
+from ranker.contract.encode import pair_inputs
+from ranker.engine.documents.stored_document import Entry, token_ids
+from ranker.engine.query.request import DEFAULT, UNRANKED, Request, parse_request
+from ranker.engine.rank.groups import Group, Member, groups_of, members
+from ranker.engine.rank.matching import FirstPhase, Matched, first_phase, sorted_rows
+from ranker.engine.rank.ranking import Ranked, rerank
+from ranker.engine.rank.timer import Timer
+from ranker.engine.storage.index import Index, Snapshot
+from ranker.engine.storage.store import Reader
+from ranker.export.score import Scorer
+
+__all__ = ["Answer", "Found", "Search"]
+
+logger = logging.getLogger(__name__)
+
+TRACE_INPUTS = 6
+"""From this trace level on, the trace shows what the model gets for each hit of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hit of the answer.
+
+    Attributes:
+        id: the document's id.
+        entry: the document.
+        relevance: final score.
+        match_features: as the profile lists them; None for none.
+        logit: for the summary features; None where the class or profile has none.
+    """
+
+    id: str
+    entry: Entry
+    relevance: float
+    match_features: dict[str, float] | None
+    logit: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        request: what was asked.
+        found: the page's hits.
+        total: documents that match.
+        documents: documents that were searched.
+        query_s, fill_s: seconds for finding and ranking, and for reading the hits.
+        groups: what the statement's grouping asks for; None where it has none.
+        notes: what the trace says: texts, and objects with the model's inputs.
+    """
+
+    request: Request
+    found: list[Found]
+    total: int
+    documents: int
+    query_s: float
+    fill_s: float
+    groups: list[Group] | None = None
+    notes: list[Any] = field(default_factory=list)
+
+
+class Search:
+    """The searching side of the engine; thread safe.
+
+    Args:
+        manifest: the application.
+        index: candidates.
+        reader: documents.
+        scorer: the model.
+    """
+
+    def __init__(self, manifest: Manifest, index: Index, reader: Reader, scorer: Scorer) -> None:
+        self.manifest = manifest
+        self._index = index
+        self._reader = reader
+        self._scorer = scorer
+
+    def documents(self) -> int:
+        """Number of documents."""
+        return self._index.documents
+
+    def answer(self, parameters: Mapping[str, str], *, start: float | None = None) -> Answer:
+        """The answer to a request.
+
+        Args:
+            parameters: flat, under their full names.
+            start: when the request came in (`time.perf_counter`), now by default.
+
+        Raises:
+            QueryFault: it cannot be answered, or not in time.
+        """
+        request = parse_request(parameters, self.manifest)
+        timer = Timer(request.timeout_s, start=start)
+        # A time that the statement itself gives is known only after the search has begun, in Vespa.
+        timer.check(in_cluster=request.statement.timeout_s is not None)
+        notes: list[Any] = []
+        snapshot = self._index.snapshot()
+        first = self._first_phase(request, snapshot, timer)
+        found_members = self._members(request, snapshot, timer)
+        ranked = self._ranked(request, _with_members(first, found_members), timer, notes)
+        page = ranked[request.offset : request.offset + request.hits]
+        if request.statement.order:
+            page = ranked[: len(first.matched)]
+        grouping = request.statement.grouping
+        query_s = timer.elapsed_s
+        found = self._fill(request, page, timer)
+        if request.trace_level >= TRACE_INPUTS and request.profile.needs_tokens:
+            notes += self._model_inputs(request, page)
+        if request.profile.name == DEFAULT.name:
+            notes.append("no rank profile is named: ranked by bm25(contents)")
+        return Answer(
+            request=request,
+            found=found,
+            total=first.total,
+            documents=snapshot.totals.documents,
+            query_s=query_s,
+            fill_s=timer.elapsed_s - query_s,
+            groups=groups_of(found_members, ranked, grouping) if grouping else None,
+            notes=notes,
+        )
+
+    def _first_phase(self, request: Request, snapshot: Snapshot, timer: Timer) -> FirstPhase:
+        tree = request.statement.tree
+        assert tree is not None
+        end = request.offset + request.hits
+        if request.statement.order:
+            page = slice(request.offset, end)
+            order = request.statement.order
+            return sorted_rows(tree, snapshot, self._reader, order, page=page, timer=timer)
+        reranked = 0 if request.profile.phase == "first" else request.profile.rerank_count
+        needed = max(end, reranked)
+        return first_phase(tree, snapshot, self._reader, needed=needed, timer=timer)
+
+    def _members(self, request: Request, snapshot: Snapshot, timer: Timer) -> list[Member]:
+        tree, grouping = request.statement.tree, request.statement.grouping
+        assert tree is not None
+        return members(tree, grouping, snapshot, self._reader, timer) if grouping else []
+
+    def _ranked(
+        self, request: Request, first: FirstPhase, timer: Timer, notes: list[Any]
+    ) -> list[Ranked]:
+        profile = request.profile
+        if request.statement.order:
+            # A sorted result shows the first phase's score; nothing is reranked for it.
+            weight = profile.bm25_weight if profile.phase == "first" else 1.0
+            return [Ranked(one, weight * one.contents) for one in first.matched]
+
+        def logits(chunk: Sequence[Matched]) -> list[float]:
+            return self._logits(request.query_ids, chunk, notes)
+
+        count = profile.rerank_count if profile.needs_tokens or profile.phase != "first" else 0
+        return rerank(first.matched, profile, count, logits, timer)
+
+    def _logits(
+        self, query_ids: list[int], chunk: Sequence[Matched], notes: list[Any]
+    ) -> list[float]:
+        tokens = self._reader.tokens([one.row for one in chunk])
+        ids = [token_ids(tokens.get(one.row), self.manifest.spec) for one in chunk]
+        empty = sum(not one for one in ids)
+        if empty:
+            notes.append(
+                f"{empty} of {len(ids)} reranked documents have no {vespa_names.DOC_TOKEN_IDS}; "
+                f"they were scored as empty texts, and their attribute({vespa_names.TOKEN_SPEC}) "
+                "is 0"
+            )
+            logger.warning("%s", notes[-1])
+        return [float(logit) for logit in self._scorer.logits(query_ids, ids)]
+
+    def _fill(self, request: Request, page: Sequence[Ranked], timer: Timer) -> list[Found]:
+        timer.check()
+        entries = self._reader.entries([ranked.matched.row for ranked in page])
+        summaries = request.summary == "default" and request.profile.needs_tokens
+        # The profiles of the second phase have `summary-features: logit`, for the default class.
+        logit_of = self._page_logits(request, page) if summaries else {}
+        found = []
+        for ranked in page:
+            row = ranked.matched.row
+            if row not in entries:  # removed since it was ranked
+                continue
+            id_, entry = entries[row]
+            features = _match_features(ranked.matched, request)
+            found.append(Found(id_, entry, ranked.relevance, features, logit_of.get(row)))
+        return found
+
+    def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:
+        """Input ids, mask and segment ids of each hit, padded to the full length, with its id."""
+        spec, rows = self.manifest.spec, [ranked.matched.row for ranked in page]
+        tokens, entries = self._reader.tokens(rows), self._reader.entries(rows)
+        rows = [row for row in rows if row in entries]
+        ids = [token_ids(tokens.get(row), spec) for row in rows]
+        inputs = pair_inputs(spec, [request.query_ids] * len(rows), ids, length=spec.length)
+        return [
+            {"document": entries[row][0], **{name: inputs[name][at].tolist() for name in inputs}}
+            for at, row in enumerate(rows)
+        ]
+
+    def _page_logits(self, request: Request, page: Sequence[Ranked]) -> dict[int, float]:
+        """Logits of a page's hits; those below the reranked ones are computed here."""
+        if request.profile.phase != "second":
+            return {}
+        known = {r.matched.row: r.logit for r in page if r.logit is not None}
+        rest = [r.matched for r in page if r.matched.row not in known]
+        scored = self._logits(request.query_ids, rest, []) if rest else []
+        return known | {one.row: logit for one, logit in zip(rest, scored, strict=True)}
+
+
+def _with_members(first: FirstPhase, found: Sequence[Member]) -> FirstPhase:
+    """The documents of groups behind the best ones, so that they get their final scores too."""
+    known = {one.row for one in first.matched}
+    rest = [member.matched for member in found if member.matched.row not in known]
+    return FirstPhase([*first.matched, *rest], first.total)
+
+
+def _match_features(matched: Matched, request: Request) -> dict[str, float] | None:
+    if request.profile in (DEFAULT, UNRANKED):
+        return None
+    features = {
+        f"bm25({vespa_names.CONTENTS})": matched.contents,
+        f"bm25({vespa_names.TITLE})": matched.title,
+    }
+    if request.profile.needs_tokens:
+        features[f"attribute({vespa_names.TOKEN_SPEC})"] = float(matched.token_spec)
+    return features

@@ -1,0 +1,365 @@
+"""The derived index: tantivy over terms that Python has analysed already.
+
+SQLite holds the truth; this can be thrown away and made again from it.  Documents reach tantivy
+on a thread of their own, so that writing never waits for it; a query waits until all that was
+acknowledged before it is in.
+"""
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.contract import vespa_names
+from ranker.engine.documents.stored_document import Entry
+from ranker.engine.errors import QueryFault
+from ranker.engine.query.tree import (
+    And,
+    AndNot,
+    Everything,
+    Node,
+    Nothing,
+    Or,
+    Phrase,
+    Range,
+    Rank,
+    Strings,
+)
+from ranker.engine.storage.store import Batch, Change, Reader, Totals
+from ranker.errors import require
+from ranker.files import write_json
+
+__all__ = ["Index", "Snapshot"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Of the index; another one is rebuilt."""
+
+HEAP_BYTES = 50_000_000
+COMMIT_AFTER = 10_000
+"""Changes after which tantivy commits without being asked: a query then waits for few."""
+
+MOST_PENDING = 20_000
+"""Changes that may wait for tantivy in memory; writing waits above that."""
+
+IDLE_S = 0.3
+"""Quiet time after which the last changes of a feed are committed."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The index at one moment.
+
+    Attributes:
+        totals: sums over the documents in it.
+    """
+
+    totals: Totals
+    _searcher: Any
+    _schema: Any
+
+    def search(self, tree: Node, limit: int) -> tuple[list[tuple[float, int]], int]:
+        """The best documents by tantivy's score, which rounds lengths, and the number of matches.
+
+        Returns:
+            (score, row) pairs, best first; count of all matches.
+        """
+        query = _Queries(self._schema).of(tree)
+        found = self._searcher.search(query, limit=max(limit, 1))
+        rows = self._searcher.fast_field_values("row", [address for _, address in found.hits])
+        scores = [score for score, _ in found.hits]
+        return list(zip(scores, map(int, rows), strict=True))[:limit], int(found.count)
+
+    def frequencies(self, field: str, term: str) -> tuple[int, int]:
+        """Documents with a term: the live ones, and all that tantivy counts for its scores."""
+        everything = int(self._searcher.doc_freq(field, term))
+        if not everything:
+            return 0, 0
+        query = _tantivy().Query.term_query(self._schema, field, term)
+        return int(self._searcher.search(query, limit=1).count), everything
+
+
+class Index:
+    """The index of a data folder.
+
+    Args:
+        folder: tantivy's folder, made or made again where needed.
+        reader: the documents.
+        totals: of the documents as they are now.
+        followed: called after a commit with the number of the last change in it.
+    """
+
+    def __init__(
+        self, folder: Path, reader: Reader, totals: Totals, followed: Callable[[int], None]
+    ) -> None:
+        self._folder = folder
+        self._reader = reader
+        self._followed = followed
+        self._pending: deque[Batch] = deque()
+        self._pending_changes = 0
+        self._newest = totals
+        self._waiting = threading.Condition()
+        self._writing = threading.RLock()
+        self._closing = False
+        self._writer: Any = None
+        self._uncommitted = 0
+        self._applied = totals
+        self._open()
+        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+        self._thread.start()
+
+    def follow(self, batch: Batch) -> None:
+        """Take the changes of a transaction; waits only where far too many are pending."""
+        if not batch.changes:
+            return
+        with self._waiting:
+            self._waiting.wait_for(lambda: self._pending_changes < MOST_PENDING or self._closing)
+            self._pending.append(batch)
+            self._pending_changes += len(batch.changes)
+            self._newest = batch.totals
+            self._waiting.notify_all()
+
+    @property
+    def documents(self) -> int:
+        """Number of documents, pending changes included."""
+        return self._newest.documents
+
+    def snapshot(self) -> Snapshot:
+        """The index with everything in it that was acknowledged so far.
+
+        Raises:
+            QueryFault: code 19 or 18, the index cannot be written; the documents are safe.
+        """
+        with self._writing:
+            try:
+                if self._writer is None:
+                    self._open()
+                while self._drain():
+                    pass
+                if self._uncommitted:
+                    self._commit()
+            except (ValueError, OSError) as error:  # tantivy raises ValueError for all its errors
+                self._writer = None
+                code = 19 if _is_full(error) else 18
+                raise QueryFault(code, f"the index could not be written: {error}") from error
+            return Snapshot(self._applied, self._index.searcher(), self._schema)
+
+    def close(self) -> None:
+        """Commit what is pending and stop."""
+        with self._waiting:
+            self._closing = True
+            self._waiting.notify_all()
+        self._thread.join()
+        try:
+            self.snapshot()
+        except QueryFault as fault:  # the index catches up at the next start
+            logger.warning("at the end: %s", fault.message)
+        self._writer = None
+
+    def _run(self) -> None:
+        while not self._closing:
+            with self._waiting:
+                self._waiting.wait_for(lambda: self._pending or self._closing, timeout=IDLE_S)
+            with self._writing:
+                try:
+                    self._step()
+                except (ValueError, OSError) as error:
+                    # The next query opens the index anew, and says so if it cannot.
+                    logger.error("the index could not be written: %s", error)
+                    self._writer = None
+            if self._writer is None:
+                time.sleep(IDLE_S)
+
+    def _step(self) -> None:
+        """Bring one batch in; commit where there are many, or nothing else is to do."""
+        if self._writer is None:
+            return
+        busy = self._drain()
+        if self._uncommitted >= COMMIT_AFTER or (self._uncommitted and not busy):
+            self._commit()
+
+    def _drain(self) -> bool:
+        """Give one pending batch to tantivy; whether there was one."""
+        with self._waiting:
+            if not self._pending:
+                return False
+            batch = self._pending.popleft()
+            self._pending_changes -= len(batch.changes)
+            self._waiting.notify_all()
+        self._write(batch.changes)
+        self._applied = batch.totals
+        return True
+
+    def _write(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if not change.fresh or change.number <= self._caught_up:
+                self._writer.delete_documents_by_term("row", change.row)
+            if change.entry:
+                self._writer.add_document(_document(change.row, change.entry))
+            self._uncommitted += 1
+
+    def _commit(self) -> None:
+        self._writer.commit()
+        self._index.reload()
+        self._uncommitted = 0
+        number = self._applied.last_change
+        try:
+            write_json(self._state, {"format": FORMAT, "change": number})
+        except OSError as error:  # it only saves work at the next start
+            logger.warning("%s was not written: %s", self._state, error)
+            return
+        self._followed(number)
+
+    @property
+    def _state(self) -> Path:
+        return self._folder / "ranker.json"
+
+    def _open(self) -> None:
+        """Open the index and catch up with the documents, or build it from them."""
+        self._writer = None
+        try:
+            self._start(self._known_change())
+        except (ValueError, OSError) as error:
+            if _is_full(error):
+                raise
+            logger.warning("the index %s is built anew: %s", self._folder, error)
+            self._start(0)
+
+    def _start(self, known: int) -> None:
+        tantivy = _tantivy()
+        self._schema = _schema()
+        if not known:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._index = tantivy.Index(self._schema, path=str(self._folder))
+        self._index.config_reader(reload_policy="manual")
+        analyzer = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+        self._index.register_tokenizer("terms", analyzer)
+        self._writer = self._index.writer(heap_size=HEAP_BYTES, num_threads=1)
+        self._catch_up(known)
+
+    def _catch_up(self, known: int) -> None:
+        """Take everything after a change from the documents, where what is pending is too."""
+        with self._waiting:
+            self._pending.clear()
+            self._pending_changes = 0
+            self._applied = self._newest
+            self._waiting.notify_all()
+        self._uncommitted = 0
+        # A transaction may be in the documents before its batch arrives here, which must then not
+        # add its rows a second time.
+        self._caught_up = self._reader.last_change()
+        self._write(self._reader.changes(known))
+        if self._uncommitted:
+            logger.info("the index took %d changes from the documents", self._uncommitted)
+            self._commit()
+
+    def _known_change(self) -> int:
+        """Number of the last change in the index; 0 where it must be built."""
+        try:
+            state = json.loads(self._state.read_text())
+        except (OSError, ValueError):
+            return 0
+        known = int(state["change"]) if state.get("format") == FORMAT else 0
+        return known if known <= self._newest.last_change else 0
+
+
+class _Queries:
+    """Query tree to tantivy query, with tantivy's score only for what counts in the first phase."""
+
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._query = _tantivy().Query
+
+    def of(self, node: Node) -> Any:
+        """The query of a node."""
+        match node:
+            case Phrase():
+                return self._phrase(node)
+            case Range(field, low, high):
+                kind = _tantivy().FieldType.Integer
+                return self._unscored(
+                    self._query.range_query(self._schema, field, kind, low, high)
+                    if low is not None or high is not None
+                    else self._query.exists_query(field)
+                )
+            case Strings(field, values):
+                return self._unscored(
+                    self._query.term_set_query(self._schema, field, sorted(values))
+                )
+            case Everything():
+                return self._unscored(self._query.all_query())
+            case Nothing():
+                return self._query.empty_query()
+            case And(children):
+                return self._boolean(must=children)
+            case Or(children):
+                return self._boolean(should=children)
+            case AndNot(positive, negatives):
+                return self._boolean(must=(positive,), must_not=negatives)
+            case Rank(first, others):
+                return self._boolean(must=(first,), should=others)
+
+    def _phrase(self, node: Phrase) -> Any:
+        if len(node.terms) == 1:
+            query = self._query.term_query(self._schema, node.field, node.terms[0])
+        else:
+            query = self._query.phrase_query(self._schema, node.field, list(node.terms))
+        counts = node.ranked and node.field == vespa_names.CONTENTS
+        return query if counts else self._unscored(query)
+
+    def _unscored(self, query: Any) -> Any:
+        return self._query.const_score_query(query, 0.0)
+
+    def _boolean(
+        self,
+        must: Sequence[Node] = (),
+        should: Sequence[Node] = (),
+        must_not: Sequence[Node] = (),
+    ) -> Any:
+        occur = _tantivy().Occur
+        return self._query.boolean_query(
+            [(occur.Must, self.of(node)) for node in must]
+            + [(occur.Should, self.of(node)) for node in should]
+            + [(occur.MustNot, self.of(node)) for node in must_not]
+        )
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk is full, or a limit on the size of files was met."""
+    return any(sign in str(error) for sign in ("No space", "File too large", "os error 28"))
+
+
+def _tantivy() -> Any:
+    return require("tantivy", extra="engine")
+
+
+def _schema() -> Any:
+    builder = _tantivy().SchemaBuilder()
+    builder.add_integer_field("row", indexed=True, fast=True)
+    builder.add_text_field(vespa_names.TITLE, tokenizer_name="terms", index_option="position")
+    builder.add_text_field(vespa_names.CONTENTS, tokenizer_name="terms", index_option="position")
+    builder.add_text_field(vespa_names.ID, tokenizer_name="raw", index_option="basic")
+    builder.add_integer_field(vespa_names.TOKEN_SPEC, indexed=True, fast=True)
+    return builder.build()
+
+
+def _document(row: int, entry: Entry) -> Any:
+    document = _tantivy().Document()
+    document.add_integer("row", row)
+    if entry.title_length:
+        title = entry.terms.split()[: entry.title_length]
+        document.add_text(vespa_names.TITLE, " ".join(title))
+    document.add_text(vespa_names.CONTENTS, entry.terms)
+    if entry.doc_id is not None:
+        document.add_text(vespa_names.ID, entry.doc_id.lower())
+    if entry.token_spec is not None:
+        document.add_integer(vespa_names.TOKEN_SPEC, entry.token_spec)
+    return document

@@ -1,0 +1,1 @@
+"""What Vespa does around a search node: deployments, sessions, the config server."""

@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: the ONNX model, and scoring with it."""

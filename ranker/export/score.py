@@ -1,0 +1,97 @@
+"""Scoring pairs with ONNX Runtime, without torch: what the embedded engine does at query time."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranker.contract import vespa_names
+from ranker.contract.encode import ModelInputs, pair_inputs
+from ranker.contract.spec import TokenSpec
+from ranker.errors import ArtifactError, SpecMismatch, require
+
+__all__ = ["Scorer", "open_session"]
+
+BATCH = 16
+"""Pairs in one call: on 2 cores larger ones were not faster, and pad more."""
+
+
+def open_session(model: Path, *, threads: int) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        ArtifactError: the file is not a model that this ONNX Runtime loads.
+    """
+    runtime = require("onnxruntime", extra="export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(
+            str(model), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises its own bare classes
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{model} cannot be loaded by ONNX Runtime: {reason}") from error
+
+
+class Scorer:
+    """Logits of one query against many documents.
+
+    Batches are made of documents of like length and spread over single-threaded calls, one a
+    core: measured faster than one call on all cores (see ARCHITECTURE.md).  Thread safe.
+
+    Args:
+        model: the ONNX file.
+        spec: the contract the caller works with.
+        threads: cores to use; all by default.
+
+    Raises:
+        ArtifactError: the model cannot be loaded.
+        SpecMismatch: the model was exported under another contract.
+    """
+
+    def __init__(self, model: Path, spec: TokenSpec, *, threads: int | None = None) -> None:
+        self.spec = spec
+        self.threads = threads or os.cpu_count() or 1
+        self._session = open_session(model, threads=1)
+        self._names = [given.name for given in self._session.get_inputs()]
+        found = self._session.get_modelmeta().custom_metadata_map.get(vespa_names.ONNX_FINGERPRINT)
+        if found != spec.fingerprint:
+            raise SpecMismatch(
+                f"{model} was exported for the token contract {found or '(none)'}, "
+                f"here it is {spec.fingerprint}; export the model again"
+            )
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="scorer")
+
+    def logits(
+        self, query_ids: Sequence[int], documents_ids: Sequence[Sequence[int]]
+    ) -> npt.NDArray[np.float32]:
+        """Logits [documents], in the order given; higher is more relevant."""
+        order = sorted(range(len(documents_ids)), key=lambda row: len(documents_ids[row]))
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        logits = np.zeros(len(order), dtype=np.float32)
+
+        def score(rows: list[int]) -> None:
+            documents = [documents_ids[row] for row in rows]
+            logits[rows] = self.run(pair_inputs(self.spec, [query_ids] * len(rows), documents))
+
+        # The longest first: the last batch to finish is then a short one.
+        list(self._pool.map(score, reversed(batches)))
+        return logits
+
+    def run(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+        """Logits [pairs] of ready model inputs, in one call."""
+        feeds = {name: inputs[name] for name in self._names}
+        logits: npt.NDArray[np.float32] = self._session.run(None, feeds)[0][:, 0]
+        return logits
+
+    def close(self) -> None:
+        """Stop the worker threads and free the model."""
+        self._pool.shutdown()
+        self._session = None

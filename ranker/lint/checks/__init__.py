@@ -1,0 +1,1 @@
+"""The checks of judged data, a module for each sort."""

@@ -1,0 +1,302 @@
+"""Queries and documents that are empty, very short, very long, cut off or say a thing twice."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from ranker.lexical.near_duplicates import normalised
+from ranker.lexical.terms import terms
+from ranker.lint.finding import Finding, Kind, Severity, clip, first
+from ranker.lint.inspection import Inspection, headline, mean_difference, part
+from ranker.records import Document
+
+__all__ = ["KINDS", "find"]
+
+EMPTY = Kind(
+    "empty-documents",
+    "documents without title and text",
+    "BM25 cannot find them, and a model sees nothing; judged as answers, they can never be found.",
+    "Fill in the texts, or leave the documents out.",
+)
+WITHOUT_TEXT = Kind(
+    "documents-without-text",
+    "documents that have a title only, where others have a text",
+    "BM25 and the model see much less of them, so that they are ranked by another measure.",
+    "Look whether the texts can be had; else mind the difference when you read the figures.",
+)
+WITHOUT_TITLE = Kind(
+    "documents-without-title",
+    "documents without a title, where others have one",
+    "The model sees a title first in some documents and not in others.",
+    "Look whether the titles stand at the beginning of the texts.",
+)
+SHORT_DOCUMENTS = Kind(
+    "short-documents",
+    "documents of one or two words",
+    "There is too little in them to tell what they are about.",
+    "Look whether a field was lost on the way; else leave them out.",
+)
+LONG_DOCUMENTS = Kind(
+    "long-documents",
+    "documents of more than 2,000 words, ten times as many as is usual here",
+    "The model sees their first tokens only, and they may be several documents in one.",
+    "Cut them into passages with ids of their own, and judge the passages.",
+)
+WORDLESS = Kind(
+    "wordless-queries",
+    "queries without a letter or digit",
+    "BM25 has nothing to search for, so the reranker gets no document.",
+    "Repair or remove them.",
+)
+SHORT_QUERIES = Kind(
+    "short-queries",
+    "queries of one or two characters",
+    "Hardly anybody can say what would answer them.",
+    "Look whether they were cut on the way.",
+)
+LONG_QUERIES = Kind(
+    "long-queries",
+    "queries of more than 100 words",
+    "The model sees their beginning only, and BM25 searches for every word.",
+    "Use the short form of the topic (its title rather than its narrative).",
+)
+CUT_OFF = Kind(
+    "texts-cut-off",
+    "documents whose text ends in three dots",
+    "They look like teasers: the rest of the text, perhaps the answer, is missing.",
+    "Export the whole texts in place of what the result page shows.",
+)
+TITLE_AGAIN = Kind(
+    "titles-repeated",
+    "texts that begin with their own title",
+    "Title and text are joined for BM25 and for the model, so the title counts twice and takes "
+    "slots from the text.",
+    "Cut the title from the beginning of the text.",
+)
+LENGTH_TELLS = Kind(
+    "length-tells-grade",
+    "answers that are longer or shorter than what is judged not relevant",
+    "A model may learn the length in place of the meaning: it looks good here, and fails where "
+    "lengths are otherwise.",
+    "Look where the two sorts come from (other sources, missing texts); add judgements of "
+    "documents of the other length.",
+)
+
+KINDS = (
+    EMPTY,
+    WORDLESS,
+    SHORT_QUERIES,
+    LONG_QUERIES,
+    WITHOUT_TEXT,
+    WITHOUT_TITLE,
+    SHORT_DOCUMENTS,
+    LONG_DOCUMENTS,
+    CUT_OFF,
+    TITLE_AGAIN,
+    LENGTH_TELLS,
+)
+
+FEW_WORDS = 3
+MANY_WORDS = 2000
+TIMES_MEDIAN = 10
+QUERY_WORDS = 100
+SEEN = 0.01
+"""A share below this is not worth a note, nor one as near to all."""
+OFTEN = 0.2
+RARE = 0.005
+"""Lost answers below this share of all change nothing."""
+TITLE_WORDS = 3
+TELLING = 0.5
+"""Difference of mean length, in doublings, from which it is told."""
+
+_ENDS_IN_DOTS = re.compile(r"(\.\.\.|…|\[\.\.\.\]|\[…\])$")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Documents to count.
+
+    Attributes:
+        kind: as what.
+        test: whether a document is one.
+        said: of them, for the title.
+        warn: share from which it is a warning.
+        most: share above which nobody wonders, since it is so everywhere.
+        show: what of a document is an example.
+    """
+
+    kind: Kind
+    test: Callable[[Document], bool]
+    said: str
+    warn: float = 2.0
+    most: float = 1 - SEEN
+    show: Callable[[Document], str] = headline
+
+
+def find(inspection: Inspection) -> Iterator[Finding]:
+    """Findings about lengths and fields."""
+    yield from _empty(inspection)
+    yield from _queries(inspection)
+    yield from _long(inspection)
+    for rule in _RULES:
+        yield from _counted(inspection, rule)
+    yield from _length_tells(inspection)
+
+
+def _empty(inspection: Inspection) -> Iterator[Finding]:
+    documents = inspection.collection.documents
+    empty = [d.doc_id for d in documents.values() if not (d.title.strip() or d.text.strip())]
+    if not empty:
+        return
+    answers = {d for query_id in inspection.collection.qrels for d in inspection.answers(query_id)}
+    judged = [doc_id for doc_id in empty if doc_id in answers]
+    yield EMPTY.found(
+        "warning" if len(judged) >= RARE * len(answers) and judged else "note",
+        f"{part(len(empty), len(documents))} documents are empty"
+        + (f", {len(judged)} of them judged an answer" if judged else ""),
+        count=len(empty),
+        total=len(documents),
+        unit="documents",
+        examples=[
+            inspection.document_example(doc_id, "an answer" if doc_id in answers else "empty")
+            for doc_id in sorted(empty, key=lambda doc_id: doc_id not in answers)
+        ][: inspection.examples],
+        figures={"answers": len(judged)},
+    )
+
+
+def _queries(inspection: Inspection) -> Iterator[Finding]:
+    qrels = inspection.collection.qrels
+    texts = {query_id: inspection.text(query_id) for query_id in qrels}
+    wordless = {query_id for query_id, text in texts.items() if not terms(text)}
+    short = {q for q, text in texts.items() if len(text.strip()) <= 2} - wordless
+    long = {q for q, text in texts.items() if len(text.split()) > QUERY_WORDS}
+    severity: Severity
+    for kind, found, severity, said in (
+        (WORDLESS, wordless, "warning", "hold no letter or digit"),
+        (SHORT_QUERIES, short, "note", "have one or two characters"),
+        (LONG_QUERIES, long, "note", f"have more than {QUERY_WORDS} words"),
+    ):
+        if found:
+            ids = [query_id for query_id in qrels if query_id in found]
+            yield kind.found(
+                severity,
+                f"{part(len(ids), len(qrels))} judged queries {said}",
+                count=len(ids),
+                total=len(qrels),
+                unit="queries",
+                examples=first(map(inspection.query_example, ids), inspection.examples),
+            )
+
+
+def _counted(inspection: Inspection, rule: _Rule) -> Iterator[Finding]:
+    found = [document for document in inspection.documents if rule.test(document)]
+    share = len(found) / len(inspection.documents)
+    if found and SEEN <= share <= rule.most:
+        yield rule.kind.found(
+            "warning" if share >= rule.warn else "note",
+            f"{part(len(found), len(inspection.documents))} {inspection.called} {rule.said}",
+            count=len(found),
+            total=len(inspection.documents),
+            unit="documents",
+            examples=first(
+                (inspection.document_example(it.doc_id, clip(rule.show(it))) for it in found),
+                inspection.examples,
+            ),
+        )
+
+
+def _long(inspection: Inspection) -> Iterator[Finding]:
+    documents = inspection.documents
+    words = [_words(document) for document in documents]
+    usual = median(words)
+    limit = max(MANY_WORDS, TIMES_MEDIAN * usual)
+    long = sorted(
+        (row for row, count in enumerate(words) if count > limit), key=lambda r: -words[r]
+    )
+    if long:
+        yield LONG_DOCUMENTS.found(
+            "note",
+            f"{part(len(long), len(documents))} {inspection.called} have more than {limit:,.0f} "
+            f"words; half of all have at most {usual:,.0f}",
+            count=len(long),
+            total=len(documents),
+            unit="documents",
+            examples=[
+                inspection.document_example(
+                    documents[row].doc_id,
+                    f"{words[row]:,} words: {clip(headline(documents[row]), 100)}",
+                )
+                for row in long[: inspection.examples]
+            ],
+        )
+
+
+def _length_tells(inspection: Inspection) -> Iterator[Finding]:
+    """Compare the lengths of answers and of other judged documents, query by query."""
+    documents, differences = inspection.collection.documents, []
+    for query_id in inspection.collection.qrels:
+        answers, others = inspection.answers(query_id), inspection.others(query_id)
+        if answers and others:
+            means = [_mean_length(documents[d] for d in side) for side in (answers, others)]
+            differences.append(means[0] - means[1])
+    if (difference := mean_difference(differences)) is None:
+        return
+    mean, low, high = difference
+    if abs(mean) < TELLING or low <= 0 <= high:
+        return
+    times = [2.0**value for value in difference]
+    yield LENGTH_TELLS.found(
+        "warning",
+        f"answers are {times[0]:.1f} times as long as documents judged not relevant "
+        f"(95 % interval {times[1]:.1f} to {times[2]:.1f}, {len(differences)} queries)",
+        count=len(differences),
+        total=len(inspection.collection.qrels),
+        unit="queries",
+        figures={"times": times[0], "interval": times[1:]},
+    )
+
+
+def _mean_length(documents: Iterable[Document]) -> float:
+    return float(np.mean([math.log2(1 + _words(document)) for document in documents]))
+
+
+def _words(document: Document) -> int:
+    return len(document.title.split()) + len(document.text.split())
+
+
+def _is_short(document: Document) -> bool:
+    return 0 < _words(document) < FEW_WORDS
+
+
+def _is_cut_off(document: Document) -> bool:
+    return bool(_ENDS_IN_DOTS.search(document.text[-20:].rstrip()))
+
+
+def _end(document: Document) -> str:
+    return f"… {document.text[-100:].lstrip()}"
+
+
+def _beginning(document: Document) -> str:
+    return f"{document.title} | {document.text[:100]}"
+
+
+def _repeats_title(document: Document) -> bool:
+    if not document.title or document.title[:3].lower() not in document.text[:40].lower():
+        return False
+    title = normalised(document.title)
+    begins = normalised(document.text[: 2 * len(document.title) + 20])
+    return len(title.split()) >= TITLE_WORDS and f"{begins} ".startswith(f"{title} ")
+
+
+_RULES = (
+    _Rule(WITHOUT_TEXT, lambda d: bool(d.title) and not d.text.strip(), "have a title and no text"),
+    _Rule(WITHOUT_TITLE, lambda d: bool(d.text) and not d.title.strip(), "have a text, no title"),
+    _Rule(SHORT_DOCUMENTS, _is_short, "have one or two words"),
+    _Rule(CUT_OFF, _is_cut_off, "end in three dots, like teasers", OFTEN, 1.0, _end),
+    _Rule(TITLE_AGAIN, _repeats_title, "begin with their own title", OFTEN, 1.0, _beginning),
+)

@@ -1,0 +1,1 @@
+"""Is one ranking better than another: measures, significance, the blend, the ship gate."""

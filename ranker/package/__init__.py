@@ -1,0 +1,1 @@
+"""Bundle to Vespa application: schema, rank profiles, archive."""

@@ -1,0 +1,388 @@
+"""The application package: a bundle as a Vespa application, on disk and as text.
+
+The schema, the query profile and its type come from pyvespa.  Rank profiles are files of their
+own (`profiles`), and pyvespa cannot choose the cluster ids in services.xml, which is text here.
+A package is also a model that `ranker package --into` put into somebody's application.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker import __version__
+from ranker.artifacts.bundle import HASHES, Bundle, check_hashes, seal
+from ranker.artifacts.installation import RECORDS, Installation, content_hash, records
+from ranker.artifacts.manifest import Manifest, Phase, Profile, default_profiles
+from ranker.contract import vespa_names
+from ranker.contract.encode import Encoder
+from ranker.contract.spec import TokenSpec
+from ranker.errors import ArtifactError, UsageError, require
+from ranker.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
+from ranker.package import profiles
+
+__all__ = [
+    "DEFAULT_SPEC",
+    "Manifest",
+    "Package",
+    "Phase",
+    "Profile",
+    "differences",
+    "differences_from",
+    "is_own",
+    "render",
+    "write",
+]
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,19}")
+
+MODEL_FILE = f"files/{vespa_names.MODEL}.onnx"
+"""In files/, not models/: Vespa imports everything in models/ a second time."""
+
+DEFAULT_SPEC = TokenSpec(
+    cls_id=101,
+    sep_id=102,
+    pad_id=0,
+    segments=True,
+    vocabulary_size=30522,
+    max_positions=512,
+    tokenizer_sha256="0" * 64,
+)
+"""The contract of the committed default application, which has no model: BERT, 32 + 96."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model in an application package, read and checked.
+
+    Attributes:
+        path: folder of the application package.
+        manifest: what a client must know.
+        tokenizer_json: content of the tokenizer.
+        model: the ONNX file.
+        own: whether the whole application was made by `ranker package --out`; otherwise the model
+            was put into an application of somebody's own.
+    """
+
+    path: Path
+    manifest: Manifest
+    tokenizer_json: str
+    model: Path
+    own: bool = True
+
+    MARKER = "manifest.json"
+
+    @classmethod
+    def open(cls, path: Path, *, model: bool = True) -> "Package":
+        """Read and check an application package, or one model in an application.
+
+        Args:
+            path: the folder; where an application holds several models, the record of one, as
+                `APP/ext/ranker/NAME.json`.
+            model: whether to check the ONNX file too; a client has no use for it.
+
+        Raises:
+            ArtifactError: the folder is no package of ranker, it holds several models, or a file
+                was changed.
+        """
+        found = _records(path)
+        if not found:
+            return _open_own(path, model=model)
+        if len(found) > 1:
+            names = ", ".join(str(record) for record in found)
+            raise ArtifactError(f"{path} holds several models; name one of them: {names}")
+        return _open_installed(found[0], model=model)
+
+    @classmethod
+    def every(cls, path: Path, *, model: bool = True) -> list["Package"]:
+        """All models of an application package, read and checked.
+
+        Args:
+            path: the folder.
+            model: whether to check the ONNX files too.
+
+        Raises:
+            ArtifactError: as for `open`.
+        """
+        found = _records(path)
+        if not found:
+            return [_open_own(path, model=model)]
+        return [_open_installed(record, model=model) for record in found]
+
+    @property
+    def spec(self) -> TokenSpec:
+        """The token contract."""
+        return self.manifest.spec
+
+    def encoder(self) -> Encoder:
+        """The encoder of this package's contract."""
+        return Encoder(self.spec, self.tokenizer_json)
+
+    def require_own(self, who: str) -> None:
+        """Refuse a model in somebody's application.
+
+        Args:
+            who: what takes only packages of `ranker package --out`.
+
+        Raises:
+            ArtifactError: this is another one.
+        """
+        if not self.own:
+            raise ArtifactError(
+                f"{who} runs packages of `ranker package --out` only: {self.path} is an "
+                f"application with a schema of its own ({self.manifest.schema}) and rank features "
+                "that only Vespa computes; deploy it to Vespa (docker, server or cloud)"
+            )
+
+
+def _records(path: Path) -> list[Path]:
+    """The records of the models in somebody's application; none for a package of our own."""
+    if path.is_file() and path.resolve().parent.parts[-2:] == tuple(RECORDS.split("/")):
+        return [path.resolve()]
+    return [] if is_own(path) else records(path)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a folder is a package of `ranker package --out`."""
+    return all((path / name).is_file() for name in (Package.MARKER, HASHES))
+
+
+def _open_own(path: Path, *, model: bool = True) -> Package:
+    if (path / "services.xml").is_file() and not (path / Package.MARKER).is_file():
+        raise ArtifactError(
+            f"{path} is a Vespa application without a model: {Package.MARKER} is missing; put one "
+            "in: ranker package BUNDLE --into"
+        )
+    values = read_json(path / Package.MARKER, what="application package of `ranker package`")
+    skip = () if model else (MODEL_FILE,)
+    check_hashes(path, what="application package", make="ranker package", skip=skip)
+    tokenizer = (path / "files" / "tokenizer.json").read_text(encoding="utf-8")
+    return Package(path, Manifest.from_dict(values), tokenizer, path / MODEL_FILE)
+
+
+def _open_installed(record: Path, *, model: bool = True) -> Package:
+    """Only the model and the tokenizer are compared: rank profiles may be tuned by hand."""
+    found = Installation.open(record)
+    app = record.parents[2]
+    for name in (found.tokenizer, *([found.model] if model else [])):
+        try:
+            same = content_hash(app / name) == found.files.get(name)
+        except OSError as error:
+            raise ArtifactError(
+                f"{app / name} cannot be read ({error.strerror}); put the model in again: "
+                "ranker package --into"
+            ) from error
+        if not same:
+            raise ArtifactError(
+                f"{app / name} was changed after it was put in; put the model in again: "
+                "ranker package --into"
+            )
+    tokenizer = (app / found.tokenizer).read_text(encoding="utf-8")
+    return Package(app, found.manifest, tokenizer, app / found.model, own=False)
+
+
+def render(spec: TokenSpec, *, blend_weight: float, application: str = "ranker") -> dict[str, str]:
+    """The application as text: path in the package to content."""
+    blend = {profile.name: profile for profile in default_profiles(blend_weight)}[vespa_names.BLEND]
+    folder, layout = f"schemas/{vespa_names.SCHEMA}", _layout(spec)
+    bm25, cross, cross_global = vespa_names.BM25, vespa_names.CROSS, vespa_names.CROSS_GLOBAL
+    pyvespa = _pyvespa_package(spec, application)
+    return {
+        "services.xml": _services(),
+        f"schemas/{vespa_names.SCHEMA}.sd": _tidy(pyvespa.schema.schema_to_text),
+        f"{folder}/{bm25}.profile": profiles.bm25_profile(layout, bm25),
+        f"{folder}/{cross}.profile": profiles.cross_profile(layout, cross, inherits=bm25),
+        f"{folder}/{cross_global}.profile": profiles.cross_global_profile(
+            layout, cross_global, inherits=bm25
+        ),
+        f"{folder}/{blend.name}.profile": profiles.blend_profile(
+            layout,
+            blend.name,
+            inherits=cross,
+            weight=blend.logit_weight,
+            rerank_count=blend.rerank_count,
+        ),
+        "search/query-profiles/default.xml": _tidy(pyvespa.query_profile_to_text),
+        "search/query-profiles/types/root.xml": _tidy(pyvespa.query_profile_type_to_text),
+    }
+
+
+def write(bundle: Bundle, out: Path, *, application: str = "ranker") -> Package:
+    """Write the application package of a bundle.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+        MissingExtra: pyvespa is not installed.
+    """
+    with new_folder(out, replace_marker=Package.MARKER) as folder:
+        texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
+        _write_texts(texts, folder)
+        (folder / "files").mkdir()
+        link_or_copy(bundle.model, folder / MODEL_FILE)
+        write_text(folder / "files" / "tokenizer.json", bundle.tokenizer_json)
+        write_json(folder / Package.MARKER, _manifest(bundle, application).to_dict())
+        seal(folder)
+    return Package.open(out)
+
+
+def write_default(out: Path) -> None:
+    """Write the default application as text, without a model: the committed `vespa_app/`."""
+    _write_texts(render(DEFAULT_SPEC, blend_weight=1.0), out)
+
+
+def differences(folder: Path, texts: dict[str, str]) -> list[str]:
+    """Files of `folder` that are missing or differ from `texts`, one line each."""
+    found = []
+    for name, text in texts.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.read_text(encoding="utf-8") != text:
+            found.append(f"{path} differs from what the code writes")
+    return found
+
+
+def differences_from(bundle: Bundle, folder: Path, *, application: str) -> list[str]:
+    """How a package differs from what `write` would make of the bundle, one line each.
+
+    Raises:
+        ArtifactError: `folder` is no application package, or a file of it was changed.
+    """
+    texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
+    found = differences(folder, {**texts, "files/tokenizer.json": bundle.tokenizer_json})
+    if not found:
+        there = Package.open(folder).manifest.to_dict()
+        wanted = _manifest(bundle, application).to_dict()
+        found = [
+            f"{folder / Package.MARKER}: {name} is {there.get(name)!r}, not {value!r}"
+            for name, value in wanted.items()
+            if there.get(name) != value
+        ]
+    return found
+
+
+def _manifest(bundle: Bundle, application: str) -> Manifest:
+    return Manifest(
+        application=application,
+        namespace=vespa_names.NAMESPACE,
+        schema=vespa_names.SCHEMA,
+        spec=bundle.spec,
+        profiles=default_profiles(bundle.blend_weight),
+        recommended_profile=bundle.recommended_profile,
+        timeout_s=vespa_names.TIMEOUT_S,
+        model_sha256=sha256(bundle.model),
+        ranker_version=__version__,
+    )
+
+
+def _write_texts(texts: dict[str, str], folder: Path) -> None:
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+
+
+def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
+    vespa = require("vespa.package", extra="vespa")
+    if not _NAME.fullmatch(application):
+        raise UsageError(
+            "an application's name has at most 20 lower-case letters and digits, a letter first; "
+            f"got {application!r}"
+        )
+    return vespa.ApplicationPackage(
+        name=application,
+        schema=[_schema(vespa, spec)],
+        query_profile=vespa.QueryProfile(
+            fields=[
+                vespa.QueryField(name="timeout", value=f"{vespa_names.TIMEOUT_S:g}"),
+                vespa.QueryField(name="model.language", value="en"),
+            ]
+        ),
+        query_profile_type=vespa.QueryProfileType(
+            # Only the tensor: a double declared here and in a profile makes every query fail
+            # in Vespa ("Could not set 'ranking.features.query(token_spec)' ... is null").
+            fields=[
+                vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
+                for name, kind in _layout(spec).inputs.items()
+                if kind.startswith("tensor")
+            ]
+        ),
+    )
+
+
+def _layout(spec: TokenSpec) -> profiles.Layout:
+    return profiles.Layout(
+        spec=spec,
+        model=vespa_names.MODEL,
+        model_file=MODEL_FILE,
+        match_fields=(vespa_names.CONTENTS,),
+        shown_fields=(vespa_names.CONTENTS, vespa_names.TITLE),
+        token_field=vespa_names.DOC_TOKEN_IDS,
+        spec_field=vespa_names.TOKEN_SPEC,
+        show_logit=True,
+    )
+
+
+def _schema(vespa: Any, spec: TokenSpec) -> Any:
+    tokens = f"tensor<float>(d0[{spec.document_tokens}])"
+    joined = f'(input {vespa_names.TITLE} || "") . " " . (input {vespa_names.TEXT} || "") | index'
+    # Vespa would guess the language of each text, and stem one with `Café NAÏVE` in it as French.
+    english = '"en" | set_language'
+    bm25 = "enable-bm25"
+    fields = [
+        vespa.Field(vespa_names.ID, "string", indexing=["attribute", "summary"]),
+        vespa.Field(
+            vespa_names.TITLE,
+            "string",
+            indexing=(english, f"input {vespa_names.TITLE} | index | summary"),
+            index=bm25,
+        ),
+        vespa.Field(vespa_names.TEXT, "string", indexing=["summary"]),
+        vespa.Field(vespa_names.DOC_TOKEN_IDS, tokens, indexing=["attribute"], attribute=["paged"]),
+        vespa.Field(vespa_names.TOKEN_SPEC, "long", indexing=["attribute", "summary"]),
+        vespa.Field(
+            vespa_names.CONTENTS,
+            "string",
+            indexing=(english, joined),
+            index=bm25,
+            is_document_field=False,
+        ),
+    ]
+    ids = vespa.DocumentSummary(
+        vespa_names.IDS_SUMMARY,
+        summary_fields=[vespa.Summary(vespa_names.ID)],
+        omit_summary_features=True,
+    )
+    return vespa.Schema(
+        vespa_names.SCHEMA,
+        document=vespa.Document(fields=fields),
+        fieldsets=[vespa.FieldSet("default", [vespa_names.CONTENTS])],
+        document_summaries=[ids],
+    )
+
+
+def _services() -> str:
+    return f"""\
+<?xml version="1.0" encoding="UTF-8"?>
+<services version="1.0">
+    <container id="default" version="1.0">
+        <search/>
+        <document-api/>
+        <document-processing/>
+    </container>
+    <content id="content" version="1.0">
+        <redundancy>1</redundancy>
+        <documents>
+            <document type="{vespa_names.SCHEMA}" mode="index"/>
+        </documents>
+        <nodes>
+            <node distribution-key="0" hostalias="node1"/>
+        </nodes>
+    </content>
+</services>
+"""
+
+
+def _tidy(text: str) -> str:
+    """Text without blank ends of lines, with one line end at the end."""
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"

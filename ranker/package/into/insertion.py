@@ -1,0 +1,99 @@
+"""Lines in a document block: put in so that every other byte stays, and taken out again."""
+
+from ranker.artifacts.installation import Insertion
+from ranker.contract.spec import TokenSpec
+from ranker.package.into.schema import Document
+
+__all__ = ["insert", "take_out", "token_fields"]
+
+UNIT = "    "
+_ENDS = ("\n", "\r\n")
+
+
+def token_fields(spec: TokenSpec, text_fields: tuple[str, ...], token: str, number: str) -> str:
+    """The two fields as they stand in a document block, not indented.
+
+    Args:
+        spec: the contract.
+        text_fields: what the ids are of, for the comment.
+        token: name of the field with the ids.
+        number: name of the field with the fingerprint.
+    """
+    return (
+        f"# `ranker package`: token ids of {', '.join(text_fields)}; contract {spec.fingerprint}.\n"
+        f"field {token} type tensor<float>(d0[{spec.document_tokens}]) {{\n"
+        f"{UNIT}indexing: attribute\n"
+        f"{UNIT}attribute: paged\n"
+        "}\n"
+        f"field {number} type long {{\n"
+        f"{UNIT}indexing: attribute\n"
+        "}\n"
+    )
+
+
+def insert(text: str, file: str, document: Document, lines: str) -> tuple[str, Insertion]:
+    """Put lines at the end of a document block, indented and ended as the lines around them.
+
+    Args:
+        text: content of the schema file.
+        file: its path in the application.
+        document: the block in it.
+        lines: what to put in, indented by four blanks a level.
+
+    Returns:
+        The new content, and what was put in.
+    """
+    close = document.item.end - 1
+    start = text.rfind("\n", 0, close) + 1
+    outer = _indent(text, document.item.start)
+    inner = _indent_of_items(text, document) or outer + _unit(outer)
+    step = inner.removeprefix(outer) if inner.startswith(outer) else _unit(outer)
+    end = "\r\n" if text[start - 2 : start] == "\r\n" else "\n"
+    block = "".join(
+        _reindented(line, inner, step or _unit(outer)) + end for line in lines.splitlines()
+    )
+    if text[start:close].strip(" \t\ufeff"):  # the brace stands behind something
+        block, at = f"{end}{block}{_indent(text, close)}", close
+    else:
+        at = start
+    return text[:at] + block + text[at:], Insertion(file, block)
+
+
+def take_out(text: str, insertion: Insertion) -> str | None:
+    """The text without the inserted one, or None if that is not there exactly once.
+
+    Other line ends do no harm: git may have changed them all.
+    """
+    plain = insertion.text.replace("\r\n", "\n")
+    for end in _ENDS:
+        block = plain.replace("\n", end)
+        if text.count(block) == 1:
+            return text.replace(block, "")
+    return None
+
+
+def _reindented(line: str, inner: str, step: str) -> str:
+    level = (len(line) - len(line.lstrip())) // len(UNIT)
+    return inner + step * level + line.lstrip()
+
+
+def _indent_of_items(text: str, document: Document) -> str | None:
+    """Indentation of the last item that begins its line."""
+    for item in reversed(document.item.items):
+        start = text.rfind("\n", 0, item.start) + 1
+        if not text[start : item.start].strip(" \t") and start > document.item.start:
+            return text[start : item.start]
+    return None
+
+
+def _indent(text: str, at: int) -> str:
+    """Blanks at the beginning of the line that a place is in."""
+    start = text.rfind("\n", 0, at) + 1
+    end = start
+    while text[end : end + 1] in (" ", "\t"):
+        end += 1
+    return text[start:end]
+
+
+def _unit(outer: str) -> str:
+    return "\t" if "\t" in outer else UNIT

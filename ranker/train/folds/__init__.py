@@ -1,0 +1,1 @@
+"""Cross-validation: one fold, all of them, and their processes."""

@@ -1,0 +1,158 @@
+"""Cross-validation by query: every judged query is ranked by a model that never saw it."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.dataset import Dataset
+from ranker.dataset.folds import fold_of_queries
+from ranker.metrics.blend import blend_run, learn_weight
+from ranker.metrics.gate import judge
+from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
+from ranker.train.folds.fold import Fold, FoldRun
+from ranker.train.folds.workers import run_folds
+from ranker.train.loop import BEST, StageResult
+from ranker.train.reranking import depth_for
+from ranker.train.stages import Stages
+
+__all__ = ["CrossValidation", "cross_validate"]
+
+PAIRS = 50_000
+"""Most pairs that a run over all judged queries scores; 500 queries are reranked in full depth."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What the folds say of all judged queries.
+
+    Attributes:
+        runs: the out-of-fold runs by name: bm25, base, warmed (after warm-up), synthetic (after
+            synthetic queries), cross, blend.
+        fold_of_query: fold of each query, from 1.
+        records: what each fold did.
+        depth: documents of BM25 that were reranked.
+        gate: the verdict (`ranker.metrics.gate.judge`).
+        blend_weight: learned from the out-of-fold logits of all queries.
+        before: the stages that use no judgement, on the corpus and on synthetic queries.
+        weights: what the last of them left.
+    """
+
+    runs: dict[str, Run]
+    fold_of_query: dict[str, int]
+    records: list[dict[str, Any]]
+    depth: int
+    gate: dict[str, Any]
+    blend_weight: float
+    before: list[StageResult]
+    weights: Path | None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the final model: the median of the folds' best steps."""
+        return statistics.median_low([int(record["best_step"]) for record in self.records])
+
+    @property
+    def schedule(self) -> int:
+        """Steps in which the folds' learning rate fell to 0: the median."""
+        planned = statistics.median_low([int(record["steps"]) for record in self.records])
+        return max(self.steps, planned)
+
+    def files(self) -> dict[str, str]:
+        """TREC run files and the folds, by name."""
+        texts = {f"{name}.run": _run_file(run, name) for name, run in self.runs.items()}
+        folds = dict(sorted(self.fold_of_query.items()))
+        return {**texts, "folds.json": json.dumps(folds, indent=2, ensure_ascii=False) + "\n"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What training.json says of it."""
+        return {
+            "folds": len(self.records),
+            "fold_of_query": self.fold_of_query,
+            "depth": self.depth,
+            "steps": self.steps,
+            "schedule": self.schedule,
+            "by_fold": self.records,
+        }
+
+
+def cross_validate(
+    stages: Stages, dataset: Dataset, work: Path, *, workers: int
+) -> CrossValidation:
+    """Run all folds; what is done already, after an interruption, is taken from `work`.
+
+    The stages on the corpus and on synthetic queries use no judgement, so they are done once, for
+    all folds and for the final model.
+
+    Raises:
+        DataError: too few different questions, or a fold cannot be learned from.
+        TrainError: training cannot go on.
+        KeyboardInterrupt: after Ctrl-C; everything so far is saved.
+    """
+    arguments = stages.arguments
+    numbers = fold_of_queries(dataset, folds=arguments.cv, seed=arguments.seed)
+    depth = depth_for(len(dataset.qrels), pairs=PAIRS)
+    queries = stages.queries(dataset, depth)
+    _, forward = stages.start()
+    runs: dict[str, Run] = {"bm25": queries.bm25}
+    runs["base"] = stages.saved_logits(work / "base.json", lambda: queries, forward, "base: scores")
+    before: list[StageResult] = []
+    weights = None
+    for result in stages.without_judgements(forward, work):
+        before.append(result)
+        weights = work / result.stage / BEST
+        name = "warmed" if result.stage == "warmup" else result.stage
+        runs[name] = stages.saved_logits(
+            work / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
+        )
+    run = FoldRun(dataset, work, weights, depth)
+    records = run_folds(stages, _folds(numbers, arguments.cv), run, workers=workers)
+    logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
+    runs["cross"] = {query_id: logits[query_id] for query_id in dataset.qrels}
+    runs["blend"] = _blended(runs, numbers, [record["blend_weight"] for record in records])
+    _add_figures(records, dataset.qrels, runs, numbers)
+    return CrossValidation(
+        runs=runs,
+        fold_of_query={query_id: fold + 1 for query_id, fold in numbers.items()},
+        records=records,
+        depth=depth,
+        gate=judge(dataset.qrels, runs),
+        blend_weight=learn_weight(dataset.qrels, runs["bm25"], runs["cross"]),
+        before=before,
+        weights=weights,
+    )
+
+
+def _folds(numbers: Mapping[str, int], count: int) -> list[Fold]:
+    return [
+        Fold(n + 1, count, frozenset(id_ for id_, fold in numbers.items() if fold == n))
+        for n in range(count)
+    ]
+
+
+def _blended(
+    runs: Mapping[str, Run], numbers: Mapping[str, int], weights: list[float]
+) -> dict[str, dict[str, float]]:
+    """Each query blended with the weight that its own fold learned from other queries."""
+    return {
+        query_id: blend_run({query_id: row}, runs["cross"], weights[numbers[query_id]])[query_id]
+        for query_id, row in runs["bm25"].items()
+    }
+
+
+def _add_figures(
+    records: list[dict[str, Any]], qrels: Qrels, runs: Mapping[str, Run], numbers: Mapping[str, int]
+) -> None:
+    """Give each fold's record the mean nDCG@10 of its queries, by run."""
+    values = {name: per_query(qrels, run, ["nDCG@10"])["nDCG@10"] for name, run in runs.items()}
+    for number, record in enumerate(records):
+        record["ndcg@10"] = {
+            name: statistics.fmean(row[id_] for id_ in row if numbers[id_] == number)
+            for name, row in values.items()
+        }
+
+
+def _run_file(run: Run, name: str) -> str:
+    return trec_run(ranked(run), tag=f"ranker-{name}")

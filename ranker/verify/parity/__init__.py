@@ -1,0 +1,1 @@
+"""Does every backend compute the same score for the same pair?"""

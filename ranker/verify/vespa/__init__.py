@@ -1,0 +1,1 @@
+"""Vespa's own Java code: its build and its process."""

@@ -1,0 +1,293 @@
+"""The judge: one Java process with Vespa's own code, asked in JSON lines."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+
+from ranker.errors import VerifyError
+from ranker.verify.vespa.build import VESPA_VERSION, class_path, java
+
+__all__ = ["Judge", "Operation", "Validation", "container", "free_port", "working_copy"]
+
+Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
+"""Values of features by name, such as `query(x)`: a number, or all cells of a dense tensor."""
+
+ANSWER_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 30.0
+JAVA_OPTIONS = ("-Xmx2g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+"""A check shares the cores with others, so one garbage collector thread."""
+QUICK_START = "-XX:TieredStopAtLevel=1"
+"""The quick compiler only: the container starts with 8 s of processor time instead of 12."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What Vespa's validators say of a package: one chain of messages, outermost first."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What Vespa's feed reader made of an operation.
+
+    Attributes:
+        error: why it was refused, or None.
+        fields: names of the fields that were set.
+        cells: for each tensor field, the values of all its cells.
+    """
+
+    error: str | None
+    fields: tuple[str, ...]
+    cells: dict[str, list[float]]
+
+
+class Judge:
+    """Vespa's own code in a process that lives until `close`.
+
+    Application folders that are asked about must not change meanwhile, and Vespa writes into
+    them: give it a `working_copy`.
+
+    Args:
+        version: the Vespa release.
+        folder: working directory of the process.
+        options: further options of the Java virtual machine.
+
+    Raises:
+        MissingTool: there is no JDK, or no Maven for the first build.
+        VerifyError: the first build failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str = VESPA_VERSION,
+        folder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        jars = class_path(version)
+        self._home = tempfile.TemporaryDirectory(prefix="ranker-vespa-home-")
+        self._log = tempfile.TemporaryFile()
+        home = f"-Dvespa.home={self._home.name}"
+        self._process = subprocess.Popen(
+            [str(java()), *JAVA_OPTIONS, *options, home, "-cp", jars, "ranker.verify.Main"],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self._turn = threading.Lock()
+
+    def validate(self, app: Path) -> Validation:
+        """What the config server's validators say."""
+        answer = self._ask({"op": "validate", "app": str(app)})
+        return Validation(tuple(answer["errors"]), tuple(answer["warnings"]))
+
+    def evaluate(
+        self,
+        app: Path,
+        *,
+        profile: str,
+        functions: Sequence[str],
+        bindings: Sequence[Binding],
+        schema: str = "",
+    ) -> list[list[npt.NDArray[np.float64]]]:
+        """Values of functions of a rank profile, a row for each binding.
+
+        Args:
+            app: the application folder.
+            profile: the rank profile.
+            functions: names of functions without arguments, or `secondphase`, `globalphase`.
+            bindings: features; those that a function does not take are left out.
+            schema: the schema with the rank profile; the first one by default.
+
+        Returns:
+            For each binding and function the cells of the result, one for a scalar.
+
+        Raises:
+            VerifyError: Vespa refuses the package, the profile, a function or a binding.
+        """
+        request = {
+            "op": "evaluate",
+            "app": str(app),
+            "schema": schema,
+            "profile": profile,
+            "functions": list(functions),
+            "bindings": [dict(binding) for binding in bindings],
+        }
+        return [
+            [np.array(value["values"], dtype=np.float64) for value in row]
+            for row in self._ask(request)
+        ]
+
+    def feed(self, app: Path, operations: Sequence[Mapping[str, Any]]) -> list[Operation]:
+        """Let Vespa's feed reader read puts, `{"put": id, "fields": {...}}` each."""
+        request = {"op": "feed", "app": str(app), "operations": list(operations)}
+        return [_operation(answer) for answer in self._ask(request)]
+
+    def terms(self, texts: Sequence[str]) -> list[list[str]]:
+        """The index terms that Vespa's default linguistics makes of English texts."""
+        answer: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
+        return answer
+
+    def index(self, app: Path, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """The index terms of documents, field to text, by the application's own indexing.
+
+        Returns:
+            For each document field to terms; a field that is not indexed has none.
+        """
+        request = {"op": "index", "app": str(app), "documents": [dict(one) for one in documents]}
+        answer: list[dict[str, Any]] = self._ask(request)
+        return answer
+
+    def query_trees(self, requests: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+        """What the served container makes of search requests, after stemming.
+
+        Returns:
+            For each request `tree`, an item with `item` (its kind), `field`, and `term` or
+            `children`; or `error`, why it was refused.
+        """
+        request = {"op": "trees", "requests": [dict(one) for one in requests]}
+        answer: list[dict[str, Any]] = self._ask(request)
+        return answer
+
+    def serve(self, app: Path) -> None:
+        """Start the real container on the port that services.xml names; see `container`."""
+        self._ask({"op": "http", "app": str(app)})
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()
+        self._home.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        line = self._exchange(json.dumps(request).encode() + b"\n")
+        if not line:
+            raise VerifyError(f"the judge stopped at {request['op']}: {self._last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise VerifyError(f"Vespa: {_chain(answer['error'])} ({answer['kind']})")
+        return answer["ok"]
+
+    def _exchange(self, line: bytes) -> bytes:
+        """One line out, one line in; the process is killed where the answer takes too long."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None or stdin.closed:
+            raise VerifyError("the judge was closed already")
+        watch = threading.Timer(ANSWER_TIMEOUT_S, self._process.kill)
+        watch.daemon = True
+        with self._turn:
+            watch.start()
+            try:
+                stdin.write(line)
+                stdin.flush()
+                return stdout.readline()
+            except BrokenPipeError:
+                return b""
+            finally:
+                watch.cancel()
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return " | ".join(lines[-3:]) or "it said nothing"
+
+
+@contextlib.contextmanager
+def working_copy(app: Path, *, port: int | None = None) -> Iterator[Path]:
+    """A copy of an application package that Vespa may write into; large files are links.
+
+    Args:
+        app: the application folder.
+        port: the container's HTTP port, written into the copy's services.xml.
+    """
+    with tempfile.TemporaryDirectory(prefix="ranker-verify-") as name:
+        copy = Path(name) / "app"
+        shutil.copytree(app, copy, copy_function=_link_models)
+        if port is not None:
+            _listen(copy / "services.xml", port)
+        yield copy
+
+
+@contextlib.contextmanager
+def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
+    """Vespa's real container on a copy of the package, without content nodes; its URL.
+
+    Raises:
+        MissingTool: there is no JDK, or no Maven for the first build.
+        VerifyError: the container does not start.
+    """
+    port = free_port()
+    with working_copy(app, port=port) as copy:
+        # The container looks for the ONNX file from its working directory.
+        with Judge(version=version, folder=copy, options=[QUICK_START]) as judge:
+            judge.serve(copy)
+            yield f"http://127.0.0.1:{port}"
+
+
+def _link_models(source: str, target: str) -> str:
+    if source.endswith(".onnx"):
+        os.symlink(os.path.abspath(source), target)
+        return target
+    return shutil.copy2(source, target)
+
+
+def _listen(services: Path, port: int) -> None:
+    """Give the first container of services.xml one HTTP server, on this port."""
+    tree = ElementTree.parse(services)
+    cluster = tree.getroot().find("container")
+    if cluster is None:
+        raise VerifyError(f"{services} has no <container>, so there is nothing to ask")
+    for http in cluster.findall("http"):
+        cluster.remove(http)
+    http = ElementTree.SubElement(cluster, "http")
+    ElementTree.SubElement(http, "server", {"id": "judge", "port": str(port)})
+    tree.write(services, encoding="utf-8", xml_declaration=True)
+
+
+def free_port() -> int:
+    """A TCP port of this machine's own address that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _operation(answer: dict[str, Any]) -> Operation:
+    if "error" in answer:
+        return Operation(_chain(answer["error"]), (), {})
+    return Operation(None, tuple(answer["fields"]), dict(answer["cells"]))
+
+
+def _chain(messages: Sequence[str]) -> str:
+    """Messages of an exception and its causes in one line, without repetitions."""
+    return ": ".join(" ".join(message.split()) for message in messages)

@@ -1,0 +1,434 @@
+"""Documents, operations, conditions and the index, in one process."""
+
+import sqlite3
+
+import pytest
+from engine_support import make_app, put_fields
+
+from ranker.engine.documents.conditions import parse_condition
+from ranker.engine.documents.operations import Put, Remove, parse_put, parse_remove, parse_update
+from ranker.engine.documents.stored_document import (
+    make_entry,
+    rendered_fields,
+    terms_text,
+    token_ids,
+)
+from ranker.engine.errors import DocumentFault
+from ranker.engine.query.tree import Everything, Or, Phrase, Range, Strings
+from ranker.engine.storage.index import FORMAT, Index
+from ranker.engine.storage.store import Reader, Store, Totals
+from ranker.errors import ArtifactError
+from ranker.package.application import Package
+from ranker.records import Document
+
+DOCUMENTS = (
+    Document("A1", "red fox", "the quick fox jumps"),
+    Document("b", "", "dog dog fox"),
+    Document("c", "cat", ""),
+)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return Package.open(make_app(tmp_path_factory.mktemp("store") / "app"))
+
+
+@pytest.fixture
+def store(package, tmp_path):
+    store = Store(tmp_path / "documents.sqlite", package.manifest)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def reader(store):
+    return Reader(store.path)
+
+
+def id_of(name):
+    return f"id:ranker:doc::{name}"
+
+
+def put(package, document, **keywords):
+    fields = put_fields(document, package.encoder())
+    keywords = {"condition": None, "create": False, **keywords}
+    return parse_put(id_of(document.doc_id), {"fields": fields}, package.manifest, **keywords)
+
+
+def update(package, name, fields, **keywords):
+    keywords = {"condition": None, "create": False, **keywords}
+    return parse_update(id_of(name), {"fields": fields}, package.manifest, **keywords)
+
+
+def feed(store, package):
+    return store.apply([put(package, document) for document in DOCUMENTS])
+
+
+def test_what_is_put_is_read_back(store, reader, package):
+    batch = feed(store, package)
+    assert batch.outcomes == [None, None, None]
+    assert batch.totals == Totals(
+        last_change=3, documents=3, titles=2, title_length=3, contents_length=10
+    )
+    entry = reader.get(id_of("A1"))
+    assert rendered_fields(entry, package.spec) == {
+        **put_fields(DOCUMENTS[0], package.encoder()),
+        "doc_token_ids": {
+            "type": "tensor<float>(d0[95])",
+            "values": put_fields(DOCUMENTS[0], package.encoder())["doc_token_ids"]["values"],
+        },
+    }
+    # An empty title counts as not set, as in Vespa.
+    assert "title" not in rendered_fields(reader.get(id_of("b")), package.spec)
+    assert token_ids(entry.tokens, package.spec) == package.encoder().document_ids(DOCUMENTS[0])
+
+
+def test_terms_are_counted_exactly():
+    text = terms_text(["a", "a", "ab", "a"])
+    assert text.count(" a ") == 3
+    assert text.count(" a  a ") == 1
+    assert terms_text([]) == ""
+
+
+def test_put_again_and_remove_keep_the_totals(store, package):
+    feed(store, package)
+    batch = store.apply([put(package, Document("b", "one two", "three")), Remove(id_of("zz"))])
+    assert batch.outcomes == [None, None]
+    assert [(c.row, c.fresh) for c in batch.changes] == [(2, False)]
+    assert batch.totals == Totals(4, 3, 3, 5, 10)
+    batch = store.apply([Remove(id_of("A1")), Remove(id_of("b")), Remove(id_of("c"))])
+    assert batch.totals == Totals(7, 0, 0, 0, 0)
+
+
+def test_operations_of_one_batch_see_each_other(store, reader, package):
+    batch = store.apply(
+        [
+            put(package, DOCUMENTS[0]),
+            update(package, "A1", {"title": {"assign": "green"}}),
+            update(package, "A1", {"text": {"assign": None}}, condition='doc.title == "green"'),
+            parse_remove(id_of("A1"), package.manifest, condition='doc.title == "red"'),
+        ]
+    )
+    assert [fault and fault.status for fault in batch.outcomes] == [None, None, None, 412]
+    entry = reader.get(id_of("A1"))
+    assert (entry.title, entry.text, entry.terms) == ("green", None, " green ")
+
+
+def test_update_of_a_missing_document(store, reader, package):
+    change = {"title": {"assign": "x"}}
+    batch = store.apply([update(package, "n", change)])
+    assert batch.outcomes == [None] and not batch.changes and reader.get(id_of("n")) is None
+    batch = store.apply([update(package, "n", change, create=True)])
+    assert batch.outcomes == [None] and reader.get(id_of("n")).title == "x"
+
+
+@pytest.mark.parametrize(
+    ("condition", "create", "status"),
+    [
+        ("true", False, 412),  # a condition on a missing document does not hold
+        ("true", True, None),
+        ('doc.title == "x"', True, None),
+    ],
+)
+def test_conditional_put_of_a_missing_document(store, package, condition, create, status):
+    operation = put(package, DOCUMENTS[0], condition=condition, create=create)
+    (outcome,) = store.apply([operation]).outcomes
+    assert (outcome and outcome.status) == status
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("true", True),
+        ("false", False),
+        ("doc", True),
+        ('doc.title == "red fox"', True),
+        ("doc.title == 'red fox'", True),
+        ('doc.title != "red fox"', False),
+        ('"red fox" == doc.title', True),
+        ("doc.token_spec > 5", True),
+        ("doc.token_spec < 5", False),
+        ("doc.token_spec >= 6 and doc.token_spec <= 8", True),
+        ("doc.token_spec == 7 and not doc.title == 'x'", True),
+        ("doc.token_spec == 8 or (doc.title == 'red fox' and true)", True),
+        ("not (doc.token_spec == 7)", False),
+        ("doc.text == null", True),
+        ("doc.title == null", False),
+        ("doc.text == 'x'", False),
+        ("doc.text != 'x'", True),
+        ("doc.text < 'x'", False),
+        ("doc.title < 5", False),
+        ("id == 'id:ranker:doc::A1'", True),
+        ("DOC.title == 'red fox'".replace("DOC", "doc"), True),
+        ("doc.title == 'a' OR doc.token_spec == 7", True),
+        # An order with what is not set, and text beside numbers, is invalid; so is its opposite.
+        ("not (doc.text < 'x')", False),
+        ("not (doc.title < 5)", False),
+        ("doc.title == 5", False),
+        ("doc.title != 5", False),
+        ("not (doc.text < 'x' and doc.title == 'no')", True),
+        ("not (doc.text < 'x' or doc.title == 'no')", False),
+        ("doc.text < 'x' or doc.title == 'red fox'", True),
+        ("doc.text < 'x' and doc.title == 'red fox'", False),
+        ("not (doc.text != 'x')", False),
+        ("null == null", True),
+        ("null < 5", False),
+        ("doc.text", False),
+        ("not doc.text and doc.title", True),
+        ("not not true", True),
+        ("doc.title = 'red*'", True),
+        ("doc.title = 're? f?x'", True),
+        ("doc.title = '*f*'", True),
+        ("doc.title = 'fox'", False),
+        ("doc.title = 'r*z*'", False),
+        ("doc.title = 'red fox**'", True),
+        ("doc.title = '*FOX'", False),
+        ("not (doc.text = '*')", False),
+        ("doc.token_spec = 7", True),
+        ("doc.token_spec == 0x7", True),
+        ("doc.token_spec == 7.0", True),
+        ("doc.token_spec < 7.5", True),
+        ("doc.token_spec == -7", False),
+        ("id.namespace == 'ranker' and id.type == 'doc' and id.scheme == 'id'", True),
+        ("id.specific = 'A?'", True),
+        ("id.user == 1", False),
+        ("not id.user == 1", False),
+        ("not id.group == 'x'", False),
+        ("doc.title.lowercase() == 'red fox'", True),
+        ("doc.text.lowercase() == null", False),
+        (r"doc.title == 'red\x20fox'", True),
+        (r'doc.title == "a\"b\\"', False),
+    ],
+)
+def test_conditions(text, holds):
+    entry = make_entry({"title": "red fox", "token_spec": 7})
+    assert parse_condition(text, "doc")("id:ranker:doc::A1", entry) is holds
+
+
+@pytest.mark.parametrize(
+    ("id_", "text"),
+    [
+        ("id:n:doc:n=5:a:b", "id.user == 5 and id.specific == 'a:b' and not (id.group == 'x')"),
+        ("id:n:doc:g=x y:a", "id.group == 'x y'"),
+    ],
+)
+def test_conditions_on_locations(id_, text):
+    holds = parse_condition(text, "doc")(id_, make_entry({}))
+    assert holds is ("not" not in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("doc.title ==", "Failed to parse condition"),
+        ("doc.title =~ 'x'", "Failed to parse condition"),
+        ("music.title == 'x'", "Document type 'music' not found"),
+        ("doc.nosuch == 'x'", "Field 'nosuch' not found in document type 'doc'"),
+        ("doc.doc_token_ids == 1", "Cannot compare 'doc.doc_token_ids'"),
+        ("now() > 5", "Failed to parse condition"),
+        ("id.gid == 'x'", "id.gid is not supported"),
+        ("doc.token_spec == 9223372036854775808", "Not a valid signed 64-bit integer"),
+        ("doc.title == 'a\\q'", "has no meaning in a string"),
+        ("(" * 200 + "true" + ")" * 200, "nested deeper than 100 levels"),
+        ("not " * 2000 + "true", "nested deeper than 100 levels"),
+    ],
+)
+def test_conditions_that_are_not_understood(text, message):
+    with pytest.raises(DocumentFault, match="400"):
+        parse_condition(text, "doc")
+    with pytest.raises(DocumentFault) as caught:
+        parse_condition(text, "doc")
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nosuch": 1}, "Field 'nosuch' is not defined in document type 'doc'"),
+        ({"contents": "x"}, "Field 'contents' is not defined in document type 'doc'"),
+        ({"title": ["a"]}, "StringFieldValue but got an array"),
+        ({"title": {"assign": "a"}}, "StringFieldValue but got an object"),
+        ({"title": "a\x01b"}, "contains illegal code point 0x1"),
+        ({"title": "a\ud800b"}, "contains illegal code point 0xD800"),
+        ({"text": "a\ufdd0"}, "contains illegal code point 0xFDD0"),
+        (
+            {"token_spec": "x"},
+            "Could not parse field 'token_spec' of type long: For input string: \"x\"",
+        ),
+        ({"token_spec": 1.5}, 'For input string: "1.5"'),
+        ({"token_spec": True}, 'For input string: "true"'),
+        ({"token_spec": 2**63}, "For input string"),
+        ({"token_spec": 5}, "tokenized under the token contract 5, this application has"),
+        ({"token_spec": None}, "doc_token_ids without token_spec"),
+        ({"doc_token_ids": [1] * 94}, "Expected 95 values, but got 94"),
+        ({"doc_token_ids": [1] * 96}, "Expected 95 values, but got 96"),
+        ({"doc_token_ids": [1.5] + [0] * 94}, "1.5 is not a token id: expected whole numbers"),
+        ({"doc_token_ids": [-1] + [0] * 94}, "-1 is not a token id"),
+        ({"doc_token_ids": [10**9] + [0] * 94}, "is not a token id"),
+        ({"doc_token_ids": [10**30] + [0] * 94}, "is not a token id"),
+    ],
+)
+def test_documents_that_are_refused(package, change, message):
+    fields = {**put_fields(DOCUMENTS[0], package.encoder()), **change}
+    with pytest.raises(DocumentFault) as caught:
+        parse_put(
+            "id:ranker:doc::1", {"fields": fields}, package.manifest, condition=None, create=False
+        )
+    assert caught.value.status == 400
+    assert message in caught.value.message
+
+
+def test_numbers_and_booleans_become_text(package):
+    body = {"fields": {"title": 5, "text": True}}
+    entry = parse_put(
+        "id:ranker:doc::1", body, package.manifest, condition=None, create=False
+    ).entry
+    assert (entry.title, entry.text) == ("5", "true")
+
+
+def test_only_cells_above_zero_are_counted_as_tokens(package):
+    # Vespa's evaluator: d=[21,0,23,24] is cut to its first three cells (`vespa-facts` §1).
+    spec = package.spec
+    cells = [21, 0, 23, 24] + [0] * 91
+    body = {"fields": {"doc_token_ids": cells, "token_spec": spec.fingerprint_number}}
+    entry = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).entry
+    assert token_ids(entry.tokens, spec) == [21, 0, 23]
+    assert rendered_fields(entry, spec)["doc_token_ids"]["values"] == cells
+
+
+def test_a_data_folder_belongs_to_one_contract(package, tmp_path):
+    path = tmp_path / "documents.sqlite"
+    other = Package.open(make_app(tmp_path / "other", document_slots=64)).manifest
+    Store(path, other).close()  # without documents it may become another's
+    store = Store(path, package.manifest)
+    feed(store, package)
+    store.close()
+    with pytest.raises(ArtifactError, match="belongs to the token contract"):
+        Store(path, other)
+
+
+def test_a_file_that_is_no_store(package, tmp_path):
+    path = tmp_path / "documents.sqlite"
+    path.write_bytes(b"not a database at all, but long enough to be looked at" * 10)
+    with pytest.raises(ArtifactError, match="cannot be used"):
+        Store(path, package.manifest)
+
+
+def test_a_full_disk_stores_nothing_of_the_batch(store, reader, package):
+    feed(store, package)
+    before = store.totals
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    batch = store.apply([put(package, Document(str(n), "", "dog " * 5000)) for n in range(5)])
+    assert [fault.status for fault in batch.outcomes] == [507] * 5
+    assert "make room" in batch.outcomes[0].message
+    assert batch.changes == [] and batch.totals == before == store.totals
+    assert reader.get(id_of("0")) is None
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert store.apply([put(package, DOCUMENTS[0])]).outcomes == [None]
+
+
+@pytest.fixture
+def index(store, reader, tmp_path):
+    index = Index(tmp_path / "index", reader, store.totals, store.forget_later)
+    yield index
+    index.close()
+
+
+def found(index, tree, limit=10):
+    hits, total = index.snapshot().search(tree, limit)
+    assert len(hits) == min(total, limit)
+    return sorted(row for _, row in hits)
+
+
+def test_the_index_follows_changes(store, index, package):
+    fox = Phrase("contents", ("fox",))
+    assert found(index, fox) == []
+    index.follow(feed(store, package))
+    assert found(index, fox) == [1, 2]
+    assert index.snapshot().frequencies("contents", "fox") == (2, 2)
+    index.follow(store.apply([Remove(id_of("b")), put(package, DOCUMENTS[0])]))
+    assert found(index, fox) == [1]
+    assert index.snapshot().frequencies("contents", "fox")[0] == 1
+    assert index.snapshot().totals == store.totals
+    for tree, rows in (
+        (Everything(), [1, 3]),
+        (Phrase("title", ("red", "fox")), [1]),
+        (Strings("doc_id", frozenset({"a1"})), [1]),
+        (Range("token_spec", package.spec.fingerprint_number, None), [1, 3]),
+        (Range("token_spec", None, 5), []),
+        (Or((fox, Phrase("title", ("cat",)))), [1, 3]),
+    ):
+        assert found(index, tree) == rows, tree
+
+
+def open_again(store, tmp_path):
+    return Index(tmp_path / "index", Reader(store.path), store.totals, store.forget_later)
+
+
+def test_the_index_catches_up(store, index, package, tmp_path):
+    index.follow(feed(store, package))
+    index.close()
+    # Changes that the index never heard of, as after a kill.
+    store.apply(
+        [Remove(id_of("A1")), put(package, Document("d", "", "fox")), put(package, DOCUMENTS[1])]
+    )
+    again = open_again(store, tmp_path)
+    assert found(again, Phrase("contents", ("fox",))) == [2, 4]
+    assert found(again, Everything()) == [2, 3, 4]
+    again.close()
+
+
+@pytest.mark.parametrize("damage", ["meta", "state", "everything", "ahead", "old"])
+def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
+    index.follow(feed(store, package))
+    index.close()
+    folder = tmp_path / "index"
+    if damage == "meta":
+        (folder / "meta.json").write_text("{")
+    elif damage == "state":
+        (folder / "ranker.json").write_text("{")
+    elif damage == "old":
+        (folder / "ranker.json").write_text(f'{{"format": {FORMAT - 1}, "change": 3}}')
+        (folder / "meta.json").write_text("not to be read")
+    elif damage == "ahead":
+        (folder / "ranker.json").write_text(f'{{"format": {FORMAT}, "change": 99}}')
+    else:
+        for path in folder.iterdir():
+            path.write_bytes(b"")
+    again = open_again(store, tmp_path)
+    assert found(again, Everything()) == [1, 2, 3]
+    again.close()
+
+
+def test_a_batch_that_the_index_has_seen_already_adds_nothing_twice(
+    store, reader, package, tmp_path
+):
+    batch = feed(store, package)
+    index = Index(tmp_path / "late", reader, Totals(), store.forget_later)
+    index.follow(batch)  # arrives after the index took it from the documents
+    assert found(index, Everything()) == [1, 2, 3]
+    index.close()
+
+
+def test_notes_of_removals_are_forgotten(store, index, package):
+    index.follow(feed(store, package))
+    index.follow(store.apply([Remove(id_of("A1"))]))
+    index.snapshot()
+    store.apply([put(package, DOCUMENTS[1])])
+    assert store._connection.execute("SELECT count(*) FROM removals").fetchone() == (0,)
+
+
+def test_readers_do_not_block_the_writer(store, package):
+    feed(store, package)
+    reading = sqlite3.connect(store.path, isolation_level=None)
+    reading.execute("BEGIN")
+    assert reading.execute("SELECT count(*) FROM documents").fetchone() == (3,)
+    assert store.apply([put(package, Document("d", "", "x"))]).outcomes == [None]
+    assert reading.execute("SELECT count(*) FROM documents").fetchone() == (3,)
+    reading.close()
+
+
+def test_put_is_a_value(package):
+    assert isinstance(put(package, DOCUMENTS[0]), Put)
+    assert put(package, DOCUMENTS[0]) == put(package, DOCUMENTS[0])

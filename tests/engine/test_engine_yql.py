@@ -1,0 +1,396 @@
+"""YQL and typed queries to trees.
+
+The expected trees of typed queries are those of Vespa's own container (8.700.24, its trace), with
+this package's field names and terms; `|` after a word means that it does not count for the score.
+"""
+
+import pytest
+
+from ranker.engine.errors import QueryFault
+from ranker.engine.query.tree import (
+    And,
+    AndNot,
+    Everything,
+    Nothing,
+    Or,
+    Phrase,
+    Range,
+    Rank,
+    Strings,
+    View,
+    match,
+)
+from ranker.engine.query.yql import Context, parse_yql
+
+
+def shown(node):
+    match node:
+        case None:
+            return "-"
+        case Phrase(field, terms, ranked):
+            name = "" if field == "contents" else f"{field}:"
+            words = terms[0] if len(terms) == 1 else f'"{" ".join(terms)}"'
+            return name + words + ("" if ranked else "|")
+        case Range(field, low, high):
+            return f"{field}:[{'' if low is None else low};{'' if high is None else high}]"
+        case Strings(field, values):
+            return f"{field}:{{{','.join(sorted(values))}}}"
+        case And(children):
+            return f"(AND {' '.join(map(shown, children))})"
+        case Or(children):
+            return f"(OR {' '.join(map(shown, children))})"
+        case AndNot(positive, negatives):
+            return f"(+{shown(positive)}" + "".join(f" -{shown(n)}" for n in negatives) + ")"
+        case Rank(first, others):
+            return f"(RANK {' '.join(map(shown, (first, *others)))})"
+        case Everything():
+            return "TRUE"
+        case Nothing():
+            return "FALSE"
+
+
+def parse(yql, *, query="q fox", type_="weakAnd", **parameters):
+    context = Context(
+        parameters=parameters,
+        query=query,
+        type=type_,
+        default="default",
+        schema="doc",
+        cluster="content",
+    )
+    return parse_yql(yql, context)
+
+
+def where(expression, **keywords):
+    return shown(parse(f"select * from doc where {expression}", **keywords).tree)
+
+
+@pytest.mark.parametrize(
+    ("query", "tree"),
+    [
+        ("red fox", "(OR red fox)"),
+        ("covid-19 don't U.S.A", "(OR (AND covid 19) (AND don t) (AND u s a))"),
+        ("red -fox", "(+red -fox)"),
+        ("+red fox", "(OR red fox)"),
+        ('"red fox" dog', '(OR "red fox" dog)'),
+        ("title:red fox", "(OR title:red fox)"),
+        ('title:"red fox" x', '(OR title:"red fox" x)'),
+        ("title:a-b", "(AND title:a title:b)"),
+        ("title: red", "red"),
+        ("title:(a b) c", "(OR title:a b c)"),
+        ("contents:red default:red", "(OR red red)"),
+        ("(red fox) dog", "(OR red fox dog)"),
+        ("red* *args", "(OR red arg)"),
+        ("red!150 fox! big!dog", "(OR red fox big dog)"),
+        ("", "-"),
+        ("...", "-"),
+        ("()", "-"),
+        ("-fox", "(+TRUE -fox)"),
+        ("--fox", "(+TRUE -fox)"),
+        ("-a-b", "(+TRUE -(AND a b))"),
+        ("a -b c-d", "(+(OR a (AND c d)) -b)"),
+        ("a -b -c", "(+a -b -c)"),
+        ("+-a b", "(+b -a)"),
+        ("a:b", "(AND a b)"),
+        ("nosuch:red", "(AND nosuch red)"),
+        ("http://x.y/z", "(AND http x y z)"),
+        ("red AND fox", "(OR red and fox)"),
+        ("what is (x)?", "(OR what is x)"),
+        ("foo(bar) x", "(OR foo bar x)"),
+        ("f(x,y)", "(OR f (AND x y))"),
+        ("a(b", "(OR a b)"),
+        ("a)b", "(OR a b)"),
+        ("foo.bar_baz()", "(AND foo bar baz)"),
+        ("doc_id:A-1 red", "(OR doc_id:{a-1} red)"),
+        ("token_spec:5 red", "(OR token_spec:[5;5] red)"),
+        ("token_spec:>5 red", "(OR token_spec:[6;] red)"),
+        ("token_spec:[1;5] red", "(OR token_spec:[1;5] red)"),
+        ("token_spec:abc red", "(OR FALSE red)"),
+        ("text:red fox", "(OR FALSE fox)"),
+        ('"red', "red"),
+        ('"a b"c', '(OR "a b" c)'),
+        ('red "..." x', "(OR red x)"),
+        ("C++ c#", "(OR c c)"),
+        ("red - fox", "(OR red fox)"),
+        ("a -", "a"),
+        ('-"red fox" dog', '(+dog -"red fox")'),
+        ("red -(fox dog)", "(+red -(OR fox dog))"),
+        ("a (b -c)", "(OR a (+b -c))"),
+        ("red & fox", "(OR red fox)"),
+        ("a\nb\tc", "(OR a b c)"),
+        ("café naïve ﬁne", "(OR cafe naive fine)"),
+        ("☃ ☃man", "(OR ☃ (AND ☃ man))"),
+        ("日本語 テスト", "(OR 日本語 テスト)"),
+        ("it's -5 warm", "(OR (AND it s) -5 warm)"),
+        ("x=-1", "(AND x 1)"),
+        ("what -x y", "(+(OR what y) -x)"),
+    ],
+)
+def test_typed_queries(query, tree):
+    assert where("userQuery()", query=query) == tree
+
+
+@pytest.mark.parametrize(
+    ("type_", "query", "tree"),
+    [
+        ("all", "red -fox", "(+red -fox)"),
+        ("all", "(red fox) dog", "(AND (OR red fox) dog)"),
+        ("all", "+a b", "(AND a b)"),
+        ("all", "a,b c", "(AND (AND a b) c)"),
+        ("all", 'red "x y"', '(AND red "x y")'),
+        ("any", "red -fox", "(+red -fox)"),
+        ("any", "+a b", "(RANK a b)"),
+        ("any", "+a +b c", "(RANK (AND a b) c)"),
+        ("any", "(red fox) dog", "(OR red fox dog)"),
+        ("web", "+a b -c", "(+(AND a b) -c)"),
+        ("web", "(a b)", "(AND a b)"),
+        ("phrase", "covid-19 fox -dog", '"covid 19 fox dog"'),
+        ("tokenize", 'a -b "c d" title:e', "(OR a b c d title e)"),
+        ("linguistics", "covid-19 -dog", "(OR covid 19 dog)"),
+        ("raw", "a -b", "(AND a b)"),
+    ],
+)
+def test_grammars(type_, query, tree):
+    assert where("userQuery()", query=query, type_=type_) == tree
+    assert where(f'({{grammar:"{type_}"}}userInput(@q))', q=query) == tree
+
+
+@pytest.mark.parametrize(
+    ("expression", "tree"),
+    [
+        ("true", "TRUE"),
+        ("false", "FALSE"),
+        ('contents contains "red"', "red"),
+        ("contents contains 'red'", "red"),
+        ('contents contains "Red-Fox"', '"red fox"'),
+        ('default contains "red"', "red"),
+        ('contents contains "..."', "FALSE"),
+        ('contents contains phrase("red-fox","dog")', '"red fox dog"'),
+        ("contents contains phrase()", "-"),
+        ("contents contains text(@a)", "(OR covid 19 fox)"),
+        ("contents contains @b", "red"),
+        ('contents contains ({ranked:false}"red")', "red|"),
+        ('contents contains ({filter:true}"red")', "red|"),
+        ('contents contains ({weight:200}"red")', "red"),
+        ('contents contains "a\\"b"', '"a b"'),
+        ('doc_id contains "A1"', "doc_id:{a1}"),
+        ("doc_id in (\"A1\",'b')", "doc_id:{a1,b}"),
+        ("doc_id in (@list)", "doc_id:{x,y}"),
+        ("!(({allowEmpty:true}userInput(@dots)))", "TRUE"),
+        ("({ranked:false}token_spec > 5)", "token_spec:[6;]"),
+        ('contents contains phrase("red","...")', "FALSE"),
+        ("range(token_spec,5,1)", "token_spec:[1;5]"),
+        ("range(token_spec,Infinity,5)", "token_spec:[5;]"),
+        ('({bounds:"closed"}range(token_spec,5,1))', "token_spec:[5;1]"),
+        ("token_spec in (1,2)", "(OR token_spec:[1;1] token_spec:[2;2])"),
+        ("token_spec = -5", "token_spec:[-5;-5]"),
+        ("token_spec = 1.5", "FALSE"),
+        ("token_spec > 5", "token_spec:[6;]"),
+        ("5 < token_spec", "token_spec:[6;]"),
+        ("token_spec > - 5 // all", "token_spec:[-4;]"),
+        ("token_spec = 5e3 # all", "token_spec:[5000;5000]"),
+        ("/* all */ token_spec >= 5.", "token_spec:[5;]"),
+        ('("title") contains (("a"))', "title:a"),
+        ('contents contains "a\\u0062\\\\c"', '"ab c"'),
+        ("doc_id in (@quoted, 'e')", "doc_id:{a, b,c,d,e}"),
+        ("doc_id in (@nothing)", "FALSE"),
+        ("token_spec >= 5", "token_spec:[5;]"),
+        ("token_spec < 5", "token_spec:[;4]"),
+        ("token_spec <= 5.5", "token_spec:[;5]"),
+        ("range(token_spec,1,5)", "token_spec:[1;5]"),
+        ("range(token_spec,1L,Infinity)", "token_spec:[1;]"),
+        ("range(token_spec,-Infinity,5)", "token_spec:[;5]"),
+        ('({bounds:"open"}range(token_spec,1,5))', "token_spec:[2;4]"),
+        ('!(contents contains "a")', "(+TRUE -a)"),
+        ('contents contains "a" and !(contents contains "b")', "(+a -b)"),
+        (
+            'contents contains "a" and contents contains "b" or contents contains "c"',
+            "(OR (AND a b) c)",
+        ),
+        (
+            'contents contains "a" AND (contents contains "b" OR contents contains "c")',
+            "(AND a (OR b c))",
+        ),
+        (
+            'rank(contents contains "a", title contains "b", userQuery())',
+            "(RANK a title:b (OR q fox))",
+        ),
+        ('({targetHits:5}weakAnd(contents contains "a", title contains "b"))', "(OR a title:b)"),
+        ('{targetHits:5}weakAnd(contents contains "a")', "a"),
+        ('[{"targetHits":5}]weakAnd(contents contains "a")', "a"),
+        ("weakAnd(userInput(@a), contents contains 'b')", "(OR (OR (AND covid 19) fox) b)"),
+        ('nonEmpty(contents contains "a")', "a"),
+        ("userInput(@a)", "(OR (AND covid 19) fox)"),
+        ('({grammar:"tokenize"}userInput(@a))', "(OR covid 19 fox)"),
+        ('({defaultIndex:"title"}userInput(@b))', "title:red"),
+        ("({allowEmpty:true}userInput(@dots))", "-"),
+        ("(({targetHits: 5}userInput('red fox')))", "(OR red fox)"),
+        ("userQuery() and token_spec > 3", "(AND (OR q fox) token_spec:[4;])"),
+    ],
+)
+def test_expressions(expression, tree):
+    words = {"a": "covid-19 fox", "b": "red", "list": "X,y", "dots": "..."}
+    assert where(expression, quoted="'a, b', \"C\",d", nothing="", **words) == tree
+
+
+@pytest.mark.parametrize(
+    ("yql", "message"),
+    [
+        ("hello", "query:L1:0 mismatched input 'hello'"),
+        ("select", "mismatched input '<EOF>'"),
+        ("select * from doc", "Expected operator FILTER, got SCAN."),
+        ("select * where true", "Argument 0 of FILTER must not be null"),
+        ("select * from doc where true order   by doc_id", "mismatched input 'order'"),
+        ("select * from doc where true limit 99999999999", "For input string"),
+        ("select * from doc where token_spec in ()", "mismatched input ')'"),
+        ('select * from doc where title contains "a\\qb"', "query:L1:39"),
+        ('select * from doc where title contains {weight:5}"a"', "mismatched input"),
+        ("select * from doc where {weight:'a'}title contains 'b'", "Expected java.lang.Integer"),
+        ("select * from doc where token_spec in (@quote)", "Expected a comma or the end"),
+        ("select * from doc where !title contains 'a'", "READ_FIELD or PROPREF, got NOT."),
+        ("select * from doc where token_spec = 1 + 2", "got READ_FIELD and ADD."),
+        ("select * from doc where token_spec not in (1)", "got NOT_IN."),
+        ("select * from doc where token_spec in (99999999999999999999)", "For input string"),
+        ("select * from doc where - -5 < token_spec", "For input string"),
+        ("select and from doc where true", "mismatched input 'and'"),
+        ("select * from doc where true ortrue", "mismatched input 'ortrue'"),
+        ("select * from doc where title is not null", "got IS_NOT_NULL."),
+        ("select * from doc where {targetHits:5}", "got MAP."),
+        ("select * from doc where a.b-c contains 'x'", "Field 'a.b-c' does not exist."),
+        ("select * from doc where", "mismatched input '<EOF>'"),
+        ("select * from doc where (true", "mismatched input '<EOF>'"),
+        ("select * from doc where true garbage", "query:L1:29 mismatched input 'garbage'"),
+        ("select * from doc where true timeout 100 limit 3", "mismatched input 'limit'"),
+        ('select * from doc where contents contains "a', "query:L1:42"),
+        ("select * from nosuch where true", "Could not resolve source ref 'nosuch'. Valid source"),
+        ("select * from doc where true order by title", "no sortable attribute named 'title'"),
+        ('select * from doc where true order by [{"function":"uca"}]doc_id', "annotations in"),
+        ("select * from doc where true | all(group(doc_id) each(output(count())))", "Grouping is"),
+        ('select * from doc where nosuch contains "a"', "Field 'nosuch' does not exist."),
+        ('select * from doc where text contains "a"', "Cannot search for terms in 'text'"),
+        ('select * from doc where contents contains ""', "word of a word item cannot be empty"),
+        ("select * from doc where contents contains 5", "Cannot cast java.lang.Integer"),
+        ("select * from doc where userInput(@zz)", "Input 'zz' is not set"),
+        ("select * from doc where contents contains @zz", "Input 'zz' is not set"),
+        ("select * from doc where userInput(@dots)", "Parsing '...' only resulted in NullItem."),
+        ("select * from doc where userInput()", "userInput needs an argument"),
+        ("select * from doc where token_spec != 5", "got NEQ"),
+        ("select * from doc where token_spec = 99999999999999999999", "For input string"),
+        ("select * from doc where token_spec in ('1')", "Cannot cast java.lang.String to java.l"),
+        ("select * from doc where token_spec in (1.5)", "Cannot cast java.lang.Double to java.l"),
+        ("select * from doc where token_spec in (@half)", "Expected an integer, but got 1.5"),
+        ("select * from doc where doc_id in (1)", "Cannot cast java.lang.Integer to java.lang.S"),
+        ('select * from doc where doc_id = "A 1"', "'A 1' is not an int item expression"),
+        ('select * from doc where doc_id <= "A"', "'[;A]' is not an int item expression"),
+        ('select * from doc where title = "A"', "'A' is not an int item expression"),
+        ("select * from doc where doc_id = 5", "'=' on 'doc_id' is not supported by"),
+        ("select * from doc where ({hitLimit:5}token_spec > 5)", "The annotation 'hitLimit' is"),
+        ("select * from doc where ({bogus:5}doc_id in ('a'))", "The annotation 'bogus' is"),
+        ("select * from doc where range(token_spec, 'a', 'b')", "String to java.lang.Number"),
+        ('select * from doc where contents contains phrase("")', "word item cannot be empty"),
+        ("select * from doc where range(token_spec, 5)", "Expected 3 arguments, got 2."),
+        ("select * from doc where range(contents, 1, 5)", "not supported by the embedded engine"),
+        ("select * from doc where contents = 5", "not supported by the embedded engine"),
+        ("select * from doc where title in ('red')", "not supported by the embedded engine"),
+        ('select * from doc where contents matches "a.*"', "'matches' is not supported"),
+        ('select * from doc where contents contains near("a","b")', "contains near' is not"),
+        ('select * from doc where contents contains ({prefix:true}"re")', "annotation 'prefix'"),
+        ('select * from doc where contents contains ({stem:false}"red")', "annotation 'stem'"),
+        ("select * from doc where ({bogus:true}userInput(@a))", "annotation 'bogus'"),
+        ("select * from doc where nearestNeighbor(doc_token_ids,q)", "'nearestNeighbor' is not"),
+        ('select * from doc where wand(contents,{"a":1})', "'wand' is not supported"),
+        ("select * from doc where bogus(true)", "got bogus."),
+        ("select * from doc where weakAnd('a')", "Expected LITERAL, got a."),
+        ('select * from doc where ({grammar:"bogus"}userInput(@a))', "No query type 'bogus'"),
+        ('select * from doc where ({grammar:"adv"}userInput(@a))', "'adv' is not supported"),
+        ('select * from doc where ({defaultIndex:"text"}userInput(@a))', "Cannot search for terms"),
+    ],
+)
+def test_refusals(yql, message):
+    with pytest.raises(QueryFault) as caught:
+        parse(yql, a="x", dots="...", half="1.5", quote="'1")
+    assert caught.value.code == 4
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("rest", "hits", "offset", "timeout_s", "order"),
+    [
+        ("", None, None, None, ()),
+        ("limit 3", 3, 0, None, ()),
+        ("limit 3 offset 2", 1, 2, None, ()),  # Vespa's limit counts from the first hit
+        ("offset 2", None, 2, None, ()),
+        ("limit 3 offset 2 timeout 100;", 1, 2, 0.1, ()),
+        (
+            "order by token_spec desc, doc_id asc",
+            None,
+            None,
+            None,
+            (("token_spec", True), ("doc_id", False)),
+        ),
+    ],
+)
+def test_clauses(rest, hits, offset, timeout_s, order):
+    found = parse(f"select * from sources * where true {rest}")
+    assert (found.hits, found.offset, found.timeout_s, found.order) == (
+        hits,
+        offset,
+        timeout_s,
+        order,
+    )
+
+
+def test_fields_and_sources():
+    assert parse("select title, doc_id from doc where true").fields == ("title", "doc_id")
+    assert parse("SELECT * FROM sources content.doc, doc WHERE true").fields is None
+
+
+def view(text, title=""):
+    words, titles = text.split(), title.split()
+    return View(
+        {
+            "contents": f" {'  '.join(words)} " if words else "",
+            "title": f" {'  '.join(titles)} " if titles else "",
+        },
+        {"token_spec": 7},
+        {"doc_id": "A1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "document", "counted"),
+    [
+        ('contents contains "a"', "a b a", {"a": 2}),
+        ('contents contains "a"', "ab ba", None),
+        ('contents contains phrase("a","a")', "a a a", {"a a": 2}),
+        ('contents contains phrase("a","b")', "b a b a b", {"a b": 2}),
+        ('contents contains phrase("a","b")', "a x b", None),
+        # Words under a part that does not hold do not count, as in Vespa.
+        (
+            '(contents contains "a" and contents contains "b") or contents contains "c"',
+            "a c c",
+            {"c": 2},
+        ),
+        ('rank(contents contains "a", contents contains "c")', "a c", {"a": 1, "c": 1}),
+        ('rank(contents contains "a", contents contains "c")', "a", {"a": 1}),
+        ('rank(contents contains "a", contents contains "c")', "c", None),
+        ('contents contains "a" and !(contents contains "c")', "a c", None),
+        ('contents contains "a" and !(contents contains "c")', "a", {"a": 1}),
+        ('contents contains "a" and token_spec = 7', "a", {"a": 1}),
+        ('contents contains "a" and token_spec = 8', "a", None),
+        ('doc_id contains "a1"', "x", {}),
+        ('contents contains ({ranked:false}"a")', "a", {}),
+    ],
+)
+def test_match(expression, document, counted):
+    tree = parse(f"select * from doc where {expression}").tree
+    found = match(tree, view(document))
+    assert found is None if counted is None else found is not None
+    if found is not None:
+        assert {" ".join(leaf.terms): count for leaf, count in found} == counted
+
+
+def test_a_tensor_field_is_a_bad_request():
+    with pytest.raises(QueryFault, match="It is a tensor field") as caught:
+        parse('select * from doc where doc_token_ids contains "a"')
+    assert caught.value.code == 17

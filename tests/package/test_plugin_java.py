@@ -1,0 +1,216 @@
+"""Applications with a model put in, before Vespa's own validator, evaluator, reader, container."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from plugin_support import ODD, application, bert_bundle, digest, odd_application
+
+from ranker.artifacts.bundle import Bundle
+from ranker.artifacts.manifest import Manifest, Profile
+from ranker.client.search import App, query_body
+from ranker.contract import vespa_names
+from ranker.contract.encode import pair_inputs, stored
+from ranker.export.score import Scorer
+from ranker.feed import SchemaDocument, operations
+from ranker.package.application import Package
+from ranker.package.into import install, uninstall
+from ranker.records import Document
+from ranker.verify import Judge, container, working_copy
+from ranker.verify.parity.pairs import TextPair, nasty_pairs
+
+pytestmark = pytest.mark.java
+
+TOLERANCE = 1e-4
+FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
+NO_CONTENT_NODE = 10
+
+
+def judged(judge: Judge, app: Path) -> tuple[tuple[str, ...], set[str]]:
+    """Vespa's errors, and its warnings but the one that C++ is not there."""
+    with working_copy(app) as copy:
+        said = judge.validate(copy)
+    return said.errors, {one for one in said.warnings if "vespa-verify-ranksetup-bin" not in one}
+
+
+def binding(
+    manifest: Manifest, query: Sequence[int], document: Sequence[int], bm25: float
+) -> dict[str, Any]:
+    """What a query and a document bring, as rank features."""
+    spec, fields = manifest.spec, manifest.match_fields
+    return {
+        f"query({vespa_names.QUERY_TOKEN_IDS})": stored(query, spec.query_tokens),
+        f"query({vespa_names.QUERY_TOKEN_SPEC})": float(spec.fingerprint_number),
+        f"attribute({manifest.token_field})": stored(document, spec.document_tokens),
+        f"attribute({manifest.spec_field})": float(spec.fingerprint_number),
+        **{f"bm25({field})": bm25 / len(fields) for field in fields},
+    }
+
+
+def check_scores(judge: Judge, copy: Path, package: Package, pairs: list[TextPair]) -> int:
+    """Ids and scores of every profile with the model: ours are Vespa's; how many there were."""
+    manifest, encoder, spec = package.manifest, package.encoder(), package.spec
+    queries = encoder.queries_ids([pair.query for pair in pairs])
+    documents = encoder.documents_ids([pair.document for pair in pairs])
+    inputs = pair_inputs(spec, queries, documents, length=spec.length)
+    scorer = Scorer(package.model, spec, threads=1)
+    try:
+        logits = scorer.run(inputs)
+    finally:
+        scorer.close()
+    bm25 = np.linspace(0, 20, len(pairs)).round(2)
+    names = vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]
+    profiles = [one for one in manifest.profiles if one.needs_tokens]
+    for profile in profiles:
+        rows = judge.evaluate(
+            copy,
+            schema=manifest.schema,
+            profile=profile.name,
+            functions=[*names, FUNCTIONS[profile.phase]],
+            bindings=[
+                binding(manifest, query, document, float(first))
+                for query, document, first in zip(queries, documents, bm25, strict=True)
+            ],
+        )
+        for at, row in enumerate(rows):
+            for name, theirs in zip(names, row, strict=False):
+                assert np.array_equal(inputs[name][at], theirs)
+            ours = profile.bm25_weight * bm25[at] + profile.logit_weight * logits[at]
+            assert row[-1] == pytest.approx([ours], abs=TOLERANCE)
+    return len(profiles)
+
+
+CASES = {
+    "shop": ("product", ["title", "description"], None),
+    "library": ("book", ["title", "abstract"], "recent"),
+    "news": ("article", ["headline", "story"], "fresh"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_application_is_valid_before_and_after_and_ranks_as_we_do(
+    name: str, judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+) -> None:
+    app = application(name, tmp_path)
+    schema, fields, inherits = CASES[name]
+    before = digest(app)
+    assert judged(judge, app) == ((), set())
+    install(bundle, app, schema=schema, text_fields=fields, inherits=inherits).apply()
+    install(short, app, schema=schema, text_fields=fields[1:], name="small").apply()
+    with working_copy(app) as copy:
+        said = judge.validate(copy)
+        assert said.errors == ()
+        assert len(said.warnings) == 1, "no more than that C++ is not there"
+        pairs = nasty_pairs(20)
+        for package in Package.every(app):
+            assert check_scores(judge, copy, package, pairs) >= 2
+    uninstall(app, "ranker").apply()
+    assert judged(judge, app) == ((), set())
+    uninstall(app, "small").apply()
+    assert digest(app) == before, "which was valid"
+
+
+def test_berts_own_token_functions(judge: Judge, tmp_path: Path) -> None:
+    app = application("news", tmp_path)
+    bundle = bert_bundle(tmp_path / "bundle")
+    install(bundle, app, schema="article", text_fields=["headline", "story"]).apply()
+    profile = (app / "schemas/article/ranker_cross.profile").read_text()
+    assert "tokenInputIds(128, query(query_token_ids), attribute(doc_token_ids_ranker))" in profile
+    with working_copy(app) as copy:
+        assert check_scores(judge, copy, Package.open(app), nasty_pairs(20)) == 3
+
+
+def test_schemas_in_odd_writing_are_valid_before_and_after(
+    judge: Judge, bundle: Bundle, tmp_path: Path
+) -> None:
+    app, names = odd_application(tmp_path)
+    assert len(names) == len(ODD)
+    before = digest(app)
+    assert judged(judge, app) == ((), set())
+    for name in names:
+        fields = ["heading", "rest"] if name == "inherits_below" else ["title", "body"]
+        install(bundle, app, schema=name, text_fields=fields, name=f"m_{name}").apply()
+    assert judged(judge, app) == ((), set())
+    for name in names:
+        uninstall(app, f"m_{name}").apply()
+    assert digest(app) == before, "which was valid"
+
+
+def test_vespas_reader_takes_what_is_fed(
+    judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+) -> None:
+    app = application("shop", tmp_path)
+    install(bundle, app, schema="product", text_fields=["title", "description"]).apply()
+    install(short, app, schema="product", text_fields=["title"], name="small").apply()
+    opened = App.open(app / "ext/ranker/ranker.json")
+    own = SchemaDocument(
+        "id:any:product:g=a b:1",
+        {"title": "red fox", "price": 2.5, "keywords": ["a", "b"], "popularity": {"a": 1.0}},
+    )
+    documents = [pair.document for pair in nasty_pairs(40)]
+    made = list(operations([own, *documents], opened))
+    with working_copy(app) as copy:
+        answers = judge.feed(copy, made)
+    assert [answer.error for answer in answers] == [None] * 41
+    assert set(answers[0].fields) == set(made[0]["fields"])
+    for operation, answer in zip(made, answers, strict=True):
+        for field in ("doc_token_ids", "doc_token_ids_small"):
+            sent = operation["fields"][field]["values"]
+            assert list(answer.cells[field]) == sent
+
+
+@pytest.mark.parametrize("name", ["shop", "news"])
+def test_the_real_container_takes_the_queries(
+    name: str, judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+) -> None:
+    app = application(name, tmp_path)
+    schema, fields, inherits = CASES[name]
+    install(bundle, app, schema=schema, text_fields=fields, inherits=inherits).apply()
+    install(short, app, schema=schema, text_fields=fields[1:], name="small").apply()
+    with container(app) as url, httpx.Client(base_url=url, timeout=60) as http:
+
+        def errors(body: dict[str, Any]) -> list[tuple[int, str]]:
+            found = http.post("/search/", json=body).json()["root"]["errors"]
+            return [(error["code"], error.get("message", "")) for error in found]
+
+        for package in Package.every(app):
+            client = App(package.manifest, package.encoder())
+            for profile in package.manifest.profiles:
+                for text in ("red fox", '-a "b" (c:d) 東京 😀 it\'s'):
+                    body = query_body(text, client, profile=profile.name)
+                    assert [code for code, _ in errors(body)] == [NO_CONTENT_NODE]
+        body = query_body("red fox", client, profile="small_cross")
+        ((code, message),) = errors({**body, "input.query(query_token_ids)": [1] * 19})
+        assert (code, "tensor<float>(d0[18])" in message) == (3, True)
+
+
+def test_a_document_and_a_profile_by_hand(judge: Judge, bundle: Bundle, tmp_path: Path) -> None:
+    """Two bm25 fields and the weight of the bundle, computed without our own classes."""
+    from engine_support import tiny_logit
+
+    app = application("shop", tmp_path)
+    install(bundle, app, schema="product", text_fields=["title", "description"]).apply()
+    package = Package.open(app)
+    query = package.encoder().query_ids("red fox")
+    document = package.encoder().document_ids(Document("1", "red fox", "red dog"))
+    values = {
+        **binding(package.manifest, query, document, 0.0),
+        "bm25(title)": 1.5,
+        "bm25(description)": 0.25,
+    }
+    with working_copy(app) as copy:
+        ((first, blend),) = judge.evaluate(
+            copy,
+            schema="product",
+            profile="ranker_blend",
+            functions=["firstphase", "secondphase"],
+            bindings=[values],
+        )
+    assert first == pytest.approx([1.75])
+    assert blend == pytest.approx([1.75 + 2.0 * tiny_logit(query, document)], abs=TOLERANCE)
+    assert package.manifest.profile("ranker_blend") == Profile(
+        name="ranker_blend", phase="second", bm25_weight=1.0, logit_weight=2.0
+    )

@@ -1,0 +1,350 @@
+"""The page as a reader, a screen reader and an attacker's document meet it."""
+
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+from evaluate_support import DOCUMENTS, QRELS, QUERIES, Endpoint, bm25_answering, dataset, manifest
+
+from ranker.artifacts.bundle import seal
+from ranker.errors import ArtifactError, UsageError
+from ranker.evaluate import evaluate
+from ranker.files import sha256, write_json, write_text
+from ranker.records import Document, Query
+from ranker.report import page
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>{{7*5801}}</title></style>'
+
+TRAINING = {
+    "arguments": {"base": "tiny-base", "epochs": 3, "seed": 0},
+    "blend_weight": 2.0,
+    "recommended_profile": "blend",
+    "held_out": {"queries": 16, "bm25": 0.41, "cross": 0.4, "blend": 0.45},
+    "held_out_query_ids": ["h1"],
+    "history": [
+        {"stage": "judged", "step": step, "loss": 2 / step, "seconds": 1.0}
+        for step in range(1, 30)
+    ],
+    "evaluations": [{"stage": "judged", "step": 29, "ndcg@10": 0.45}],
+    "documents_by_source": {"judged": {"judged": 12, "bm25": 40}},
+    "data": {
+        "name": "tiny", "split": "train", "sha256": "a" * 64,
+        "queries": 80, "judgements": 200, "documents": 5,
+    },
+    "seconds": 90.0,
+    "ranker_version": "0.1.0",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Tags in order, and whether they close as they opened."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    endpoint = Endpoint(bm25_answering())
+    return evaluate(
+        dataset(), endpoint, profiles=["bm25", "cross", "blend"], out=tmp_path / "evaluation"
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    write_text(folder / "tokenizer.json", "{}")
+    write_json(folder / "spec.json", manifest().spec.to_dict())
+    write_json(folder / "training.json", TRAINING)
+    seal(folder)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    write_text(folder / "model.onnx", "weights")
+    write_text(folder / "tokenizer.json", "{}")
+    write_json(folder / "spec.json", manifest().spec.to_dict())
+    largest = {"batch": 1.4e-6, "one_pair": 2.5e-6, "all_zero_mask": 0.0}
+    parity = {"pairs": 64, "tolerance": 1e-4, "largest_difference": largest, "opset": 17}
+    write_json(folder / "parity.json", parity)
+    about = {"blend_weight": 2.0, "recommended_profile": "blend", "training": TRAINING}
+    write_json(folder / "bundle.json", about)
+    seal(folder)
+    return folder
+
+
+def evaluated_bundle(tmp_path, bundle):
+    """An evaluation of the very model of the bundle."""
+    endpoint = Endpoint(bm25_answering())
+    known = {**endpoint.app.manifest.to_dict(), "model_sha256": sha256(bundle / "model.onnx")}
+    changed = type(endpoint.app)(type(endpoint.app.manifest).from_dict(known))
+    endpoint = Endpoint(bm25_answering(), app=changed)
+    return evaluate(dataset(), endpoint, profiles=["bm25", "blend"], out=tmp_path / "own").path
+
+
+def test_the_page_says_what_was_measured(tmp_path, evaluation):
+    found = read(page([evaluation.path], tmp_path / "report.html"))
+    said = found.words()
+    assert "No profile is better than bm25 on these queries: cross" not in said
+    for profile in evaluation.profiles:
+        for measure in evaluation.measures:
+            assert f"{evaluation.mean(profile, measure):.3f}" in said
+    for fact in (
+        "tiny, split test", "7 (2 × 0, 2 × 1, 1 × 2, 2 × 3)", "the gain is the grade itself",
+        "32 + 96 = 128 slots (30 query and 95 document tokens)", "f" * 64,
+        evaluation.figures["fingerprint"], "10,000 resamples", "corrected after Holm for 2",
+        "bm25 + 2 · logit, second phase, best 100", "A hole, a document that nobody judged",
+        "bm25 found nothing for 1 query", "one query at a time", dataset().sha256,
+        "ranker evaluate tiny --app APP --url http://127.0.0.1:8080 --split test "
+        "--profile bm25 --profile cross --profile blend --hits 100",
+    ):  # fmt: skip
+        assert fact in said
+
+
+def test_the_headline_is_the_title_and_the_heading(tmp_path, evaluation):
+    text = page([evaluation.path], tmp_path / "report.html").read_text()
+    title = re.search(r"<title>(.*?)</title>", text)[1]
+    assert re.search(r"<h1>(.*?)\.</h1>", text)[1] == title
+    assert title.startswith("No profile is better than bm25: cross scores the same on 4 queries")
+
+
+def test_queries_that_moved_most_are_shown_with_their_documents(tmp_path, evaluation):
+    text = page([evaluation.path], tmp_path / "report.html").read_text()
+    # cross equals bm25 here, so it comes nearest and nothing moved.
+    assert "cross is better on no query." in text
+    only = evaluate(
+        dataset(), Endpoint(bm25_answering()), profiles=["bm25", "blend"], out=tmp_path / "two"
+    )
+    found = read(page([only.path], tmp_path / "two.html"))
+    said = found.words().partition("What changed")[2].partition("All queries")[0]
+    won, _, lost = said.partition("Where blend loses most")
+    assert QUERIES["q2"].text in won
+    assert QUERIES["q1"].text not in won
+    assert QUERIES["q1"].text in lost
+    assert QUERIES["q2"].text not in lost
+    assert "grade 3 Scheduler" in said
+    assert "bm25: rank" in said
+    assert DOCUMENTS["d3"].text in said
+
+
+@pytest.mark.parametrize("where", ["title", "text", "query", "name", "doc_id"])
+def test_hostile_text_is_harmless(tmp_path, where):
+    evil = EVIL if where != "doc_id" else EVIL.replace(" ", "_")
+    documents, qrels, queries = dict(DOCUMENTS), dict(QRELS), dict(QUERIES)
+    if where in ("title", "text"):
+        values = {"doc_id": "d5", "title": "Run every", "text": "Run a function", where: evil}
+        documents["d5"] = Document(**{**values, where: f"run every function {evil}"})
+    if where == "query":
+        queries["q2"] = Query("q2", f"run every function {evil}")
+    if where == "doc_id":
+        documents[evil] = Document(evil, "", "run every function")
+    data = dataset(
+        documents=documents, queries=queries, qrels=qrels, name=evil if where == "name" else "x"
+    )
+    endpoint = Endpoint(bm25_answering(documents))
+    found = evaluate(data, endpoint, profiles=["bm25", "blend"], out=tmp_path / "e")
+    out = page([found.path], tmp_path / "report.html")
+    parsed = read(out)
+    assert parsed.all("script") == []
+    assert parsed.all("img") == []
+    assert not any(key.startswith("on") for _, attrs in parsed.tags for key in attrs)
+    said = parsed.words()
+    assert "alert(" in said  # shown as text, not dropped
+    assert "{{7*5801}}" in said
+    assert "40607" not in said
+
+
+def test_the_page_asks_nothing_of_the_network(tmp_path, evaluation, checkpoint, bundle):
+    out = page([evaluation.path, checkpoint, bundle], tmp_path / "report.html")
+    text, found = out.read_text(), read(out)
+    for _, attributes in found.tags:
+        for key in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
+            assert attributes.get(key, "#").startswith(("#", "data:,"))
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert not re.search(r"url\(|@import|@font-face|expression", style)
+    policy = [a for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0]["content"].startswith("default-src 'none'")
+
+
+def test_the_page_can_be_read_without_eyes(tmp_path, evaluation, checkpoint, bundle):
+    found = read(page([evaluation.path, checkpoint, bundle], tmp_path / "report.html"))
+    assert found.all("html")[0]["lang"] == "en"
+    assert found.all("meta")[1] == {
+        "name": "viewport", "content": "width=device-width, initial-scale=1",
+    }  # fmt: skip
+    assert len(found.all("table")) == len(found.all("caption")) == 6
+    assert len(found.all("main")) == len(found.all("h1")) == 1
+    for picture in found.all("svg"):
+        assert picture["role"] == "img"
+        assert picture["aria-labelledby"]
+    assert len(found.all("svg")) == 3
+    assert all(cell.get("scope") in ("row", "col") for cell in found.all("th"))
+    ids = Counter(attributes["id"] for _, attributes in found.tags if "id" in attributes)
+    assert max(ids.values()) == 1
+    wanted = [
+        ident
+        for _, attributes in found.tags
+        for ident in attributes.get("aria-labelledby", "").split()
+    ]
+    assert set(wanted) <= set(ids)
+    anchors = {attributes["href"] for attributes in found.all("a")}
+    assert anchors == {"#evaluation-1", "#training-1", "#bundle-1"}
+    assert {anchor[1:] for anchor in anchors} <= set(ids)
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    # What scrolls sideways can be reached with the keyboard.
+    regions = [a for a in found.all("div") if a.get("role") == "region"]
+    assert len(regions) == 6
+    assert all(region["tabindex"] == "0" for region in regions)
+
+
+def test_training_and_bundle_alone(tmp_path, checkpoint, bundle):
+    said = read(page([checkpoint], tmp_path / "a.html")).words()
+    assert "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries" in said
+    assert "bm25 + 2 · logit, weight from these queries" in said
+    assert "tiny, split train: 80 queries, 200 judgements, 5 documents" in said
+    assert "judged: 40 bm25, 12 judged" in said
+    assert "1.5 min" in said
+    both = read(page([checkpoint, bundle], tmp_path / "b.html")).words()
+    assert both.count("Mean nDCG@10 on 16 queries held out of training") == 1
+    assert (
+        "The exported model equals the trained one on 64 pairs: largest difference of a logit "
+        "2.5e-06, allowed 0.0001" in both
+    )
+    assert sha256(bundle / "model.onnx") in both
+
+
+def test_an_evaluation_is_tied_to_the_bundle_of_its_model(tmp_path, evaluation, bundle):
+    own = evaluated_bundle(tmp_path, bundle)
+    said = read(page([own, bundle], tmp_path / "own.html")).words()
+    assert "chosen on 16 queries held out of training" in said
+    assert "none of the bundles" not in said
+    said = read(page([evaluation.path, bundle], tmp_path / "other.html")).words()
+    assert "chosen on what is not known here" in said
+    assert "The model measured in evaluation (sha256 fffffffffffff) is none of the" in said
+
+
+def test_a_lone_checkpoint_of_the_same_contract_is_taken_at_its_word(
+    tmp_path, evaluation, checkpoint
+):
+    said = read(page([evaluation.path, checkpoint], tmp_path / "own.html")).words()
+    assert "chosen on 16 queries held out of training" in said
+
+
+def test_several_evaluations_and_one_profile(tmp_path, evaluation):
+    alone = evaluate(
+        dataset(split=None), Endpoint(bm25_answering()), profiles=["bm25"], out=tmp_path / "alone"
+    )
+    found = read(page([evaluation.path, alone.path], tmp_path / "report.html"))
+    said = found.words()
+    assert "bm25 reaches nDCG@10" in said
+    assert "none: there is one profile only" in said
+    ids = Counter(attributes["id"] for _, attributes in found.tags if "id" in attributes)
+    assert max(ids.values()) == 1
+    assert {"evaluation-1", "evaluation-2"} <= set(ids)
+
+
+def test_the_json_says_the_same(tmp_path, evaluation, checkpoint, bundle):
+    page([evaluation.path, checkpoint, bundle], tmp_path / "report.html")
+    found = json.loads((tmp_path / "report.json").read_text())
+    first = found["evaluations"][0]
+    assert first["headline"].startswith("No profile is better than bm25")
+    assert first["profiles"]["blend"]["mean"] == evaluation.figures["profiles"]["blend"]["mean"]
+    assert first["comparisons"] == evaluation.comparisons
+    assert first["cautions"][0] == "bm25 found nothing for 1 query; each counts 0."
+    assert found["trainings"][0]["held_out"] == TRAINING["held_out"]
+    assert found["bundles"][0]["model_sha256"] == sha256(bundle / "model.onnx")
+    assert found["bundles"][0]["parity"]["pairs"] == 64
+
+
+def test_a_page_is_replaced(tmp_path, evaluation, checkpoint):
+    out = tmp_path / "new folder" / "report.html"
+    assert page([evaluation.path], out) == out
+    page([checkpoint], out)
+    assert "Training recommends" in out.read_text()
+    assert [path.name for path in sorted(out.parent.iterdir())] == ["report.html", "report.json"]
+
+
+def test_control_characters_and_surrogates_do_not_reach_the_page(tmp_path, checkpoint):
+    path = checkpoint / "training.json"
+    path.write_text(json.dumps({**TRAINING, "arguments": {"base": "a\x00b\ud800c"}}))
+    seal(checkpoint)
+    text = page([checkpoint], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Training of a b c" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda root: ([], root / "r.html"), UsageError, "expected at least one folder"),
+        (lambda root: ([root], root / "r.json"), UsageError, r"ends in \.html, got .*r\.json"),
+        (lambda root: ([root / "no"], root / "r.html"), ArtifactError, "there is no folder"),
+        (
+            lambda root: ([root], root / "r.html"),
+            ArtifactError,
+            r"expected an evaluation \(evaluation.json\), a checkpoint \(training.json\) or a bund",
+        ),
+    ],
+)
+def test_what_cannot_be_reported(tmp_path, make, error, message):
+    folders, out = make(tmp_path)
+    with pytest.raises(error, match=message):
+        page(folders, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way(tmp_path, evaluation):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(ArtifactError, match="a folder of that name exists"):
+        page([evaluation.path], tmp_path / "report.html")
+
+
+def test_a_page_whose_json_would_replace_another_file(tmp_path, evaluation):
+    before = (evaluation.path / "evaluation.json").read_bytes()
+    with pytest.raises(ArtifactError, match=r"would replace .*evaluation\.json; give the page"):
+        page([evaluation.path], evaluation.path / "evaluation.html")
+    assert (evaluation.path / "evaluation.json").read_bytes() == before
+
+
+def test_a_changed_bundle_is_refused(tmp_path, bundle):
+    (bundle / "parity.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="parity.json was changed after it was made"):
+        page([bundle], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,120 @@
+"""A tiny judged collection, and an endpoint in memory that answers as a Client does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ranker.artifacts.manifest import Manifest, default_profiles
+from ranker.dataset import Dataset
+from ranker.dataset.collection import content_sha256
+from ranker.lexical.terms import BM25Index
+from ranker.package.application import DEFAULT_SPEC
+from ranker.records import Document, Query
+
+DOCUMENTS = {
+    "d1": Document("d1", "Line reader", "Read a file line by line without loading it."),
+    "d2": Document("d2", "File copy", "Copy a file to another place."),
+    "d3": Document("d3", "Timer", "Run a function every few seconds."),
+    "d4": Document("d4", "Line chart", "Draw a line through points."),
+    "d5": Document("d5", "Scheduler", "Run a function at a given time."),
+}
+QUERIES = {
+    "q1": Query("q1", "read a file line by line"),
+    "q2": Query("q2", "run a function every n seconds"),
+    "q3": Query("q3", "copy file"),
+    "q4": Query("q4", "xylophone"),
+}
+QRELS = {
+    "q1": {"d1": 3, "d2": 0, "d4": 0},
+    "q2": {"d3": 2, "d5": 3},
+    "q3": {"d2": 1},
+    "q4": {"d5": 1},
+}
+
+
+def dataset(**changes: Any) -> Dataset:
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "documents": DOCUMENTS,
+        "queries": QUERIES,
+        "qrels": QRELS,
+        "split": "test",
+        **changes,
+    }
+    content = (values["documents"], values["queries"], values["qrels"])
+    return Dataset(**values, sha256=content_sha256(*content))
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        application="ranker",
+        namespace="ranker",
+        schema="doc",
+        spec=DEFAULT_SPEC,
+        profiles=default_profiles(2.0),
+        recommended_profile="blend",
+        timeout_s=10.0,
+        model_sha256="f" * 64,
+        ranker_version="0.1.0",
+    )
+
+
+@dataclass(frozen=True)
+class Hit:
+    doc_id: str
+    relevance: float
+
+
+@dataclass(frozen=True)
+class Result:
+    hits: tuple[Hit, ...]
+    latency_s: float
+    server_s: float | None
+
+
+@dataclass(frozen=True)
+class App:
+    manifest: Manifest
+
+
+Answering = Callable[[str, str], list[tuple[str, float]]]
+"""Query text and profile to document ids and scores."""
+
+
+@dataclass
+class Endpoint:
+    """Stands where a Client stands.  `answering` may raise what a Client raises."""
+
+    answering: Answering
+    url: str = "http://127.0.0.1:8080"
+    app: App = field(default_factory=lambda: App(manifest()))
+    server_s: float | None = 0.002
+    calls: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    timeouts: set[float | None] = field(default_factory=set)
+
+    def search(
+        self,
+        text: str,
+        *,
+        profile: str,
+        hits: int = 10,
+        summary: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Result:
+        self.timeouts.add(timeout_s)
+        self.calls.append((text, profile, hits, summary))
+        found = [Hit(doc_id, score) for doc_id, score in self.answering(text, profile)]
+        return Result(tuple(found[:hits]), 0.001 * len(self.calls), self.server_s)
+
+
+def bm25_answering(documents: dict[str, Document] = DOCUMENTS) -> Answering:
+    """BM25 for every profile but `blend`, which adds 100 to the score of d5."""
+    index = BM25Index(documents.values())
+
+    def answer(text: str, profile: str) -> list[tuple[str, float]]:
+        found = index.search(text, 1000)
+        if profile == "blend":
+            found = sorted(((d, s + 100 * (d == "d5")) for d, s in found), key=lambda hit: -hit[1])
+        return found
+
+    return answer
