@@ -6,8 +6,8 @@ loads it when it is used.
 
 from ranker.contract.spec import TokenSpec
 from ranker.errors import RankerError
-from ranker.records import Document, Qrel, Query, ScoredDoc
+from ranker.records import Document, Qrel, Query
 
-__all__ = ["Document", "Qrel", "Query", "RankerError", "ScoredDoc", "TokenSpec", "__version__"]
+__all__ = ["Document", "Qrel", "Query", "RankerError", "TokenSpec", "__version__"]
 
 __version__ = "0.1.0"

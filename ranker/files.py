@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from ranker.errors import ArtifactError, RankerError, first_line
 
 __all__ = [
-    "alone",
+    "exclusive_lock",
     "cache_folder",
     "link_or_copy",
     "new_file",
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, *, says: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, *, says: str) -> Iterator[None]:
     """Hold a folder's lock, which ends with the process whatever becomes of it.
 
     Args:

@@ -1,8 +1,8 @@
-"""The four records of an evaluation, under the field's own names."""
+"""The three records of an evaluation, under the field's own names."""
 
 from dataclasses import dataclass
 
-__all__ = ["Document", "Qrel", "Query", "ScoredDoc"]
+__all__ = ["Document", "Qrel", "Query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,3 @@ class Qrel:
     query_id: str
     doc_id: str
     relevance: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredDoc:
-    """A document in a run, with the score that ranks it (higher is better)."""
-
-    query_id: str
-    doc_id: str
-    score: float

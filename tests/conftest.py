@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from ranker.artifacts.bundle import Bundle
     from ranker.contract.encode import Encoder
-    from ranker.verify import Judge
+    from ranker.verify import VespaProcess
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # A shell that starts the tests in the background would have them ignore Ctrl-C.
@@ -77,13 +77,13 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
 
 
 @pytest.fixture(scope="session")
-def judge() -> Iterator["Judge"]:
+def judge() -> Iterator["VespaProcess"]:
     """Vespa's own Java code; one process for all tests."""
     from ranker.errors import MissingTool
-    from ranker.verify import Judge
+    from ranker.verify import VespaProcess
 
     try:
-        judge = Judge()
+        judge = VespaProcess()
     except MissingTool as error:
         pytest.skip(str(error))
     with judge:

@@ -12,7 +12,7 @@ from ranker.contract.vespa_names import PROFILES
 from ranker.errors import ArtifactError
 from ranker.files import read_json, sha256, write_json
 
-__all__ = ["Bundle", "Checkpoint", "check_hashes", "seal"]
+__all__ = ["Bundle", "Checkpoint", "check_hashes", "write_hashes"]
 
 HASHES = "hashes.json"
 
@@ -136,7 +136,7 @@ def _check_about(about: Any, path: Path) -> None:
         )
 
 
-def seal(folder: Path) -> None:
+def write_hashes(folder: Path) -> None:
     """Write `hashes.json` over every other file of the folder, as the last step of making it."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     write_json(folder / HASHES, {p.relative_to(folder).as_posix(): sha256(p) for p in paths})

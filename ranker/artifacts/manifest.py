@@ -61,7 +61,7 @@ class Manifest:
         match_fields: fields that a question is put to, each by a `userInput` of its own.
         id_field: field with the document's own id, or None where there is none.
         token_field: field with the document's token ids.
-        spec_field: field with the fingerprint under which they were made.
+        fingerprint_field: field with the fingerprint under which they were made.
         ids_summary: summary class without texts, for evaluation, or None where there is none.
     """
 
@@ -78,7 +78,7 @@ class Manifest:
     match_fields: tuple[str, ...] = (vespa_names.CONTENTS,)
     id_field: str | None = vespa_names.ID
     token_field: str = vespa_names.DOC_TOKEN_IDS
-    spec_field: str = vespa_names.TOKEN_SPEC
+    fingerprint_field: str = vespa_names.TOKEN_FINGERPRINT
     ids_summary: str | None = vespa_names.IDS_SUMMARY
 
     def profile(self, name: str) -> Profile:

@@ -129,7 +129,7 @@ def _told(plan: Any, wanted: Wanted) -> str:
             *plan.summary(),
             f"rank profiles of {manifest.schema}: {profiles} "
             f"(recommended: {manifest.recommended_profile})",
-            f"documents bring {manifest.token_field} and {manifest.spec_field}: "
+            f"documents bring {manifest.token_field} and {manifest.fingerprint_field}: "
             f"ranker feed DATA --app {app} --url URL",
             f"queries bring their token ids, too, and need a timeout above Vespa's 0.5 s: "
             f"ranker query TEXT --app {app} --url URL",

@@ -14,7 +14,7 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest, Profile
 from ranker.client.endpoint import Answer, Endpoint, Http
 from ranker.contract import vespa_names
-from ranker.contract.encode import Encoder, legal_text, stored
+from ranker.contract.encode import Encoder, sanitize_text, zero_pad
 from ranker.errors import ResponseError, SpecMismatch, UsageError
 from ranker.package.application import Package
 
@@ -170,7 +170,11 @@ def query_body(
     }
     if summary is not None:
         body["presentation.summary"] = summary
-    return {**body, **_rerank_count(chosen, rerank_count), **_tokens(legal_text(text), app, chosen)}
+    return {
+        **body,
+        **_rerank_count(chosen, rerank_count),
+        **_tokens(sanitize_text(text), app, chosen),
+    }
 
 
 class Client:
@@ -268,7 +272,7 @@ def _question(text: str) -> str:
     Raises:
         UsageError: nothing in it is a word for Vespa, which would then find nothing.
     """
-    question = unicodedata.normalize("NFKC", legal_text(text)).replace("'", " ")
+    question = unicodedata.normalize("NFKC", sanitize_text(text)).replace("'", " ")
     # Vespa's tokens are runs of letters and digits; a symbol such as an emoji is one by itself.
     if not any(unicodedata.category(sign) in _WORD_CATEGORIES for sign in question):
         raise UsageError(f"the question holds no word to search for: {text[:80]!r}")
@@ -293,8 +297,8 @@ def _tokens(question: str, app: App, profile: Profile) -> dict[str, Any]:
     if not ids:
         raise UsageError(f"the tokenizer finds no token in the question: {question[:80]!r}")
     return {
-        f"input.query({vespa_names.QUERY_TOKEN_IDS})": stored(ids, spec.query_tokens),
-        f"input.query({vespa_names.QUERY_TOKEN_SPEC})": spec.fingerprint_number,
+        f"input.query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(ids, spec.query_tokens),
+        f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})": spec.fingerprint_number,
     }
 
 
@@ -372,7 +376,7 @@ def _hit(child: Mapping[str, Any], answer: Answer, manifest: Manifest) -> Hit:
 
 
 def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:
-    feature = f"attribute({app.manifest.spec_field})"
+    feature = f"attribute({app.manifest.fingerprint_field})"
     expected = app.manifest.spec.fingerprint_number
     for hit in hits:
         if hit.match_features.get(feature) == expected:

@@ -26,10 +26,10 @@ __all__ = [
     "Encoder",
     "ModelInputs",
     "document_text",
-    "legal_text",
+    "sanitize_text",
     "pair_inputs",
     "spec_of_tokenizer",
-    "stored",
+    "zero_pad",
     "tokenizer_sha256",
 ]
 
@@ -41,7 +41,7 @@ _PLANE_ENDS = "".join(chr(plane << 16 | last) for plane in range(17) for last in
 _ILLEGAL = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufdd0-\ufddf{_PLANE_ENDS}]")
 
 
-def legal_text(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """The text with every code point that Vespa refuses replaced by a blank.
 
     The list is that of `com.yahoo.text.Text`: control characters other than tab and line ends,
@@ -132,7 +132,7 @@ def spec_of_tokenizer(
     )
 
 
-def stored(ids: Sequence[int], cells: int) -> list[int]:
+def zero_pad(ids: Sequence[int], cells: int) -> list[int]:
     """Ids as they lie in a tensor of `cells` cells: zero-padded on the right.
 
     Zero is the padding of storage, whatever the model's own pad id: Vespa counts cells above 0.
@@ -192,7 +192,7 @@ class Encoder:
         return [piece.removeprefix(_NO_TEXT) for piece in found]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        clean = [legal_text(text) for text in texts]
+        clean = [sanitize_text(text) for text in texts]
         encodings = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
@@ -268,7 +268,7 @@ def _tokenizer(tokenizer_json: str) -> Tokenizer:
 
     `encode_special_tokens` alone is not enough: a Unigram model (XLM-R, DeBERTa-v3) has `</s>` as
     a piece of its vocabulary and finds it in a text.  So the special tokens get names that no
-    text has: they begin with U+0000, which `legal_text` removes.
+    text has: they begin with U+0000, which `sanitize_text` removes.
     """
     content = _tokenizer_content(tokenizer_json)
     try:

@@ -18,13 +18,13 @@ __all__ = [
     "ONNX_SPEC",
     "PROFILES",
     "QUERY_TOKEN_IDS",
-    "QUERY_TOKEN_SPEC",
+    "QUERY_TOKEN_FINGERPRINT",
     "RERANK_COUNT",
     "SCHEMA",
     "TEXT",
     "TIMEOUT_S",
     "TITLE",
-    "TOKEN_SPEC",
+    "TOKEN_FINGERPRINT",
 ]
 
 NAMESPACE = "ranker"
@@ -38,12 +38,12 @@ CONTENTS = "contents"
 """Title and text in one indexed field: measured better than bm25(title) + bm25(text)
 (nDCG@10 0.682 against 0.658 on SciFact, 0.432 against 0.361 on Vaswani)."""
 DOC_TOKEN_IDS = "doc_token_ids"
-TOKEN_SPEC = "token_spec"
+TOKEN_FINGERPRINT = "token_fingerprint"
 """The fingerprint as a number, with every document (field) and every query (input)."""
 
 # Inputs of a query, as query(NAME) in the schema and input.query(NAME) in a request.
 QUERY_TOKEN_IDS = "query_token_ids"
-QUERY_TOKEN_SPEC = TOKEN_SPEC
+QUERY_TOKEN_FINGERPRINT = TOKEN_FINGERPRINT
 
 # Rank profiles.
 BM25 = "bm25"

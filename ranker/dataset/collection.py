@@ -11,7 +11,7 @@ from ranker.dataset.problems import BadRow, Problems, shown
 from ranker.errors import DataError
 from ranker.records import Document, Qrel, Query
 
-__all__ = ["Dataset", "Ledger", "content_sha256", "require_trainable", "same_collection"]
+__all__ = ["Dataset", "DatasetBuilder", "content_sha256", "require_trainable", "same_collection"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def same_collection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return any(one[key] == other.get(key) for key in ("name", "sha256"))
 
 
-class Ledger:
+class DatasetBuilder:
     """Takes records in, refuses those that contradict earlier ones, gives a Dataset."""
 
     def __init__(self) -> None:

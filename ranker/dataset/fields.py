@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.dataset.problems import BadRow, found, shown
 from ranker.records import Document, Query
 
@@ -93,7 +93,7 @@ def judgement_of(row: Row) -> Judgement:
     query_text = _query_text(row[_key(row, ("query",))])
     title, text = _text(row.get("title"), "title"), _text(row.get("text"), "text")
     relevance = grade(row[_key(row, ("label",))])
-    if not legal_text(f"{title}{text}").strip():
+    if not sanitize_text(f"{title}{text}").strip():
         raise BadRow("empty document", "title and text are both empty")
     return Judgement(
         Query(_given_id(row, "query_id") or _content_id("q", query_text), query_text),
@@ -132,7 +132,7 @@ def identifier(value: Any, name: str) -> str:
         raise BadRow("bad id", f"{name} is {shown(value)}, expected text")
     if not value:
         raise BadRow("bad id", f"{name} is empty")
-    if value.split() != [value] or legal_text(value) != value:
+    if value.split() != [value] or sanitize_text(value) != value:
         # A TREC run is split at blanks, and Vespa refuses control characters.
         raise BadRow("bad id", f"{name} {shown(value)} holds a blank or a control character")
     return value
@@ -196,7 +196,7 @@ def _teacher_score(value: Any) -> float | None:
 
 def _query_text(value: Any) -> str:
     text = _text(value, "the query")
-    if not legal_text(text).strip():
+    if not sanitize_text(text).strip():
         raise BadRow("empty query", "the query is empty")
     return text
 

@@ -1,7 +1,7 @@
 """Folds by query: each query is in one fold, near-duplicate queries in the same one."""
 
 from ranker.dataset.collection import Dataset
-from ranker.dataset.splits import families, lot
+from ranker.dataset.splits import families, stable_hash
 from ranker.errors import DataError
 
 __all__ = ["fold_of_queries"]
@@ -25,7 +25,7 @@ def fold_of_queries(dataset: Dataset, *, folds: int, seed: int = 0) -> dict[str,
             f"{dataset.name}: {folds} folds need at least {needed} different questions, got "
             f"{len(groups)} ({len(dataset.qrels)} judged queries; near-duplicates count as one)"
         )
-    drawn = {group[0]: lot(f"fold {seed} {group[0]}") for group in groups}
+    drawn = {group[0]: stable_hash(f"fold {seed} {group[0]}") for group in groups}
     sizes, questions = [0] * folds, [0] * folds
     found: dict[str, int] = {}
     for group in sorted(groups, key=lambda group: (-len(group), drawn[group[0]])):

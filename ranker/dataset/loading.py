@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ranker.dataset.collection import Dataset, Ledger
+from ranker.dataset.collection import Dataset, DatasetBuilder
 from ranker.dataset.formats.beir import BeirFolder
 from ranker.dataset.formats.file import CorpusFile
 from ranker.dataset.formats.irds import IrDataset, looks_like_id
@@ -46,7 +46,7 @@ def load(
     """
     source = judged_source(data, format=format, split=split)
     problems = Problems(skip=skip_bad)
-    ledger = Ledger()
+    ledger = DatasetBuilder()
     source.fill(ledger, split=split, problems=problems)
     problems.warn()
     return ledger.dataset(name=source.name, split=split, problems=problems)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ranker.dataset.collection import Dataset, content_sha256
 from ranker.errors import DataError, UsageError
 
-__all__ = ["families", "lot", "near_copies", "split_queries", "with_queries"]
+__all__ = ["families", "stable_hash", "near_copies", "split_queries", "with_queries"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,14 +120,14 @@ def _root(leader: list[int], row: int) -> int:
     return row
 
 
-def lot(text: str) -> bytes:
+def stable_hash(text: str) -> bytes:
     """What a group of queries draws: a seed and a query id decide, not the order of the data."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _chosen(groups: list[list[str]], *, share: float, seed: int) -> set[str]:
     """Whole groups in an order that the seed gives, up to the share; at least one group."""
-    order = sorted(groups, key=lambda group: lot(f"{seed} {group[0]}"))
+    order = sorted(groups, key=lambda group: stable_hash(f"{seed} {group[0]}"))
     limit = max(1, round(share))
     chosen: set[str] = set()
     for group in order:

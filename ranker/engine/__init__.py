@@ -53,8 +53,8 @@ Different, on purpose
       field sets, summary classes and document types are checked at the door.
     - An `or` of parts that are all false finds nothing; Vespa takes it out of the query, which may
       then match more.
-    - The HTTP server's own limit on headers is larger.  (`tests/engine/test_front_door.py` puts hundreds
-      of bad requests to both; all else that it compares is the same.)
+    - The HTTP server's own limit on headers is larger.  (`tests/engine/test_front_door.py` puts
+      hundreds of bad requests to both; all else that it compares is the same.)
     - From `trace.level` 6 on, the trace shows what the model got for each hit: input ids, mask,
       segment ids (`ranker verify` reads them).
     - A request that names no rank profile is ranked by bm25(contents): there is no nativeRank.
@@ -62,7 +62,7 @@ Different, on purpose
     - The average length of a field is the true mean, not a moving one.  A phrase has the document
       frequency of its rarest word.  A text is indexed whole; Vespa stops at a million characters
       and at 10,000 occurrences of a word.
-    - attribute(token_spec) of a document without one is 0; in Vespa it is not a number.
+    - attribute(token_fingerprint) of a document without one is 0; in Vespa it is not a number.
     - A document's tensor must be complete: `values` that are too few are refused, as newer
       versions of Vespa do.  Token ids must be whole numbers inside the vocabulary.
     - Timeouts are checked between steps, as in Vespa, and after each 128 reranked documents.

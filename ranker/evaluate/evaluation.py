@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ranker import __version__
-from ranker.artifacts.bundle import seal
+from ranker.artifacts.bundle import write_hashes
 from ranker.artifacts.manifest import Manifest
 from ranker.client.search import Client
 from ranker.contract import vespa_names
@@ -189,4 +189,4 @@ def _write(out: Path, dataset: Dataset, answers: Sequence[Answer], figures: dict
         write_latencies(folder / "latency.csv", answers)
         write_json(folder / "hits.json", shown_hits(dataset, answers))
         write_json(folder / Evaluation.MARKER, figures)
-        seal(folder)
+        write_hashes(folder)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.dataset import Dataset
 from ranker.evaluate.searching import Answer
 from ranker.metrics.measures import per_query
@@ -84,7 +84,9 @@ def shown_hits(dataset: Dataset, answers: Iterable[Answer]) -> dict[str, Any]:
     for answer in answers:
         query = dataset.queries[answer.query_id]
         grades = dataset.qrels[answer.query_id]
-        entry = queries.setdefault(query.query_id, {"text": legal_text(query.text), "profiles": {}})
+        entry = queries.setdefault(
+            query.query_id, {"text": sanitize_text(query.text), "profiles": {}}
+        )
         entry["profiles"][answer.profile] = [
             {"doc_id": doc_id, "score": score, "relevance": grades.get(doc_id)}
             for doc_id, score in answer.hits[:SHOWN]
@@ -98,13 +100,13 @@ def _words(dataset: Dataset, doc_id: str) -> dict[str, str] | None:
     document = dataset.documents.get(doc_id)
     if document is None:
         return None
-    return {"title": legal_text(document.title), "excerpt": _excerpt(document.text)}
+    return {"title": sanitize_text(document.title), "excerpt": _excerpt(document.text)}
 
 
 def _excerpt(text: str) -> str:
     """The first words of a text, on one line."""
     # Four characters for one: enough to fill the excerpt even where the text is mostly blanks.
-    words = " ".join(legal_text(text[: 4 * EXCERPT]).split())
+    words = " ".join(sanitize_text(text[: 4 * EXCERPT]).split())
     if len(words) <= EXCERPT:
         return words
     whole, _, _ = words[:EXCERPT].rpartition(" ")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker import __version__
-from ranker.artifacts.bundle import Bundle, Checkpoint, seal
+from ranker.artifacts.bundle import Bundle, Checkpoint, write_hashes
 from ranker.contract import vespa_names
 from ranker.contract.encode import ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
@@ -87,7 +87,7 @@ def export(
             )
         elif "origin" in checkpoint.training:
             write_text(folder / Bundle.CARD, origin_card(checkpoint.training["origin"], out.name))
-        seal(folder)
+        write_hashes(folder)
     return Bundle.open(out)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.client.search import App
-from ranker.contract.encode import legal_text, stored
+from ranker.contract.encode import sanitize_text, zero_pad
 from ranker.errors import DataError
 from ranker.files import new_file
 from ranker.records import Document
@@ -146,8 +146,8 @@ def _token_fields(ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
     return {
         # A list of numbers: 247 bytes for a title, where hex digits take 760; reading and
         # writing it costs 3 microseconds more.
-        manifest.token_field: {"values": stored(ids, spec.document_tokens)},
-        manifest.spec_field: spec.fingerprint_number,
+        manifest.token_field: {"values": zero_pad(ids, spec.document_tokens)},
+        manifest.fingerprint_field: spec.fingerprint_number,
     }
 
 
@@ -170,11 +170,11 @@ def legal_document(document: Source) -> Source:
     """The document without code points that Vespa refuses; the same object if it has none."""
     if isinstance(document, SchemaDocument):
         texts = {name: value for name, value in document.fields.items() if isinstance(value, str)}
-        clean = {name: legal_text(value) for name, value in texts.items()}
+        clean = {name: sanitize_text(value) for name, value in texts.items()}
         if clean == texts:
             return document
         return SchemaDocument(document.doc_id, {**document.fields, **clean})
-    title, text = legal_text(document.title), legal_text(document.text)
+    title, text = sanitize_text(document.title), sanitize_text(document.text)
     if title == document.title and text == document.text:
         return document
     return Document(document.doc_id, title, text)
@@ -199,7 +199,7 @@ def _checked_schema_id(doc_id: str, manifest: Manifest) -> str:
 def _checked_id(doc_id: str) -> str:
     if not doc_id:
         raise DataError("a document has an empty id; give every document one of its own")
-    if legal_text(doc_id) != doc_id:
+    if sanitize_text(doc_id) != doc_id:
         raise DataError(f"the document id {doc_id!r} holds a character that Vespa refuses")
     if doc_id in (".", ".."):
         raise DataError(f"the document id {doc_id!r} cannot be part of a URL; give it another")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ranker.errors import FeedError
 
-__all__ = ["Failure", "FeedReport", "Ledger"]
+__all__ = ["Failure", "FeedReport", "FeedTally"]
 
 SHOWN = 3
 """Failures that the error message quotes."""
@@ -106,7 +106,7 @@ class FeedReport:
         raise FeedError("; ".join(parts))
 
 
-class Ledger:
+class FeedTally:
     """Counts while a feed runs.  Documents are read in one thread, end in any."""
 
     def __init__(self) -> None:

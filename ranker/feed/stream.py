@@ -19,7 +19,7 @@ from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App
 from ranker.errors import DataError, RankerError, ResponseError, UsageError
 from ranker.feed.operation import Source, legal_document, operation_of, tokenized
-from ranker.feed.report import Failure, FeedReport, Ledger
+from ranker.feed.report import Failure, FeedReport, FeedTally
 from ranker.feed.sender import Outcome, Sender
 from ranker.feed.window import Window, pause
 
@@ -122,7 +122,7 @@ def check_endpoint(endpoint: Endpoint, manifest: Manifest) -> None:
         )
 
 
-def _jobs(documents: Iterable[Source], app: App, ledger: Ledger) -> Iterator[_Job]:
+def _jobs(documents: Iterable[Source], app: App, ledger: FeedTally) -> Iterator[_Job]:
     """Ready requests; documents without a usable id go straight to the ledger."""
     for document, rows in tokenized(documents, app):
         clean = legal_document(document)
@@ -139,7 +139,7 @@ def _jobs(documents: Iterable[Source], app: App, ledger: Ledger) -> Iterator[_Jo
 class _Ticker:
     """Calls `on_progress` every tenth of a second."""
 
-    def __init__(self, ledger: Ledger, total: int | None, on_progress: Progress | None) -> None:
+    def __init__(self, ledger: FeedTally, total: int | None, on_progress: Progress | None) -> None:
         self._ledger, self._total, self._call = ledger, total, on_progress
         self._next = 0.0
 
@@ -158,7 +158,7 @@ class _Feeder:
     def __init__(
         self, sender: Sender, *, url: str, connections: int, retry_s: float, most: int
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = FeedTally()
         self._sender, self._url = sender, url
         self._retry_s, self._most_failures = retry_s, most
         self._window = Window(connections)

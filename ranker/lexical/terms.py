@@ -15,7 +15,7 @@ import functools
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -117,10 +117,6 @@ class BM25Index:
         candidates = np.flatnonzero(scores >= max(floor, np.finfo(np.float32).tiny))
         best = candidates[np.argsort(-scores[candidates], kind="stable")][:count]
         return [(self.doc_ids[row], float(scores[row])) for row in best]
-
-    def search_all(self, queries: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
-        """`search` for many queries."""
-        return [self.search(query, k) for query in queries]
 
 
 def _term(word: str) -> str:

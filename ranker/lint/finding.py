@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 
 __all__ = ["SEVERITIES", "Example", "Finding", "Kind", "LintReport", "Severity", "Skipped", "clip"]
 
@@ -196,7 +196,7 @@ class LintReport:
 
 def clip(text: str, most: int = CLIP) -> str:
     """A text for an example: on one line, cut, every character that does not print escaped."""
-    line = " ".join(legal_text(text[: 4 * most]).split())
+    line = " ".join(sanitize_text(text[: 4 * most]).split())
     if len(line) > most:
         line = line[: most - 1].rstrip() + "…"
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)

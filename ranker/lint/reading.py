@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ranker.dataset.collection import Ledger
+from ranker.dataset.collection import DatasetBuilder
 from ranker.dataset.fields import Judgement
 from ranker.dataset.formats.file import CorpusFile
 from ranker.dataset.formats.source import Parts, Source
@@ -43,7 +43,7 @@ def read_collection(
     return replace(reader.collection(split), root=str(data).rstrip("/"))
 
 
-class _Ledger(Ledger):
+class _Ledger(DatasetBuilder):
     """A ledger that tells of a judgement that was there before, too."""
 
     def __init__(self, documents: dict[str, Document], queries: dict[str, Query]) -> None:

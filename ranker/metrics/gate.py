@@ -15,7 +15,7 @@ import numpy as np
 from ranker.metrics.measures import Qrels, Run, per_query
 from ranker.metrics.significance import compare_all, intervals, is_better, queries_needed
 
-__all__ = ["MEASURE", "Verdict", "caution", "judge", "shortfall", "unknown", "verdict_of"]
+__all__ = ["MEASURE", "Verdict", "caution", "decide", "shortfall", "unknown", "verdict_of"]
 
 MEASURE = "nDCG@10"
 Verdict = Literal["passed", "not_better", "unknown"]
@@ -27,7 +27,7 @@ _STAGES = ("base", "warmed", "synthetic", "cross")
 """Runs in the order in which training comes by them; the middle ones are of optional stages."""
 
 
-def judge(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
+def decide(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
     """The verdict on out-of-fold runs, with everything that it rests on.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.artifacts.bundle import HASHES, Bundle, check_hashes, seal
+from ranker.artifacts.bundle import HASHES, Bundle, check_hashes, write_hashes
 from ranker.artifacts.installation import RECORDS, Installation, content_hash, records
 from ranker.artifacts.manifest import Manifest, Phase, Profile, default_profiles
 from ranker.contract import vespa_names
@@ -221,7 +221,7 @@ def write(bundle: Bundle, out: Path, *, application: str = "ranker") -> Package:
         link_or_copy(bundle.model, folder / MODEL_FILE)
         write_text(folder / "files" / "tokenizer.json", bundle.tokenizer_json)
         write_json(folder / Package.MARKER, _manifest(bundle, application).to_dict())
-        seal(folder)
+        write_hashes(folder)
     return Package.open(out)
 
 
@@ -300,7 +300,7 @@ def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
         ),
         query_profile_type=vespa.QueryProfileType(
             # Only the tensor: a double declared here and in a profile makes every query fail
-            # in Vespa ("Could not set 'ranking.features.query(token_spec)' ... is null").
+            # in Vespa ("Could not set 'ranking.features.query(token_fingerprint)' ... is null").
             fields=[
                 vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
                 for name, kind in _layout(spec).inputs.items()
@@ -318,7 +318,7 @@ def _layout(spec: TokenSpec) -> profiles.Layout:
         match_fields=(vespa_names.CONTENTS,),
         shown_fields=(vespa_names.CONTENTS, vespa_names.TITLE),
         token_field=vespa_names.DOC_TOKEN_IDS,
-        spec_field=vespa_names.TOKEN_SPEC,
+        fingerprint_field=vespa_names.TOKEN_FINGERPRINT,
         show_logit=True,
     )
 
@@ -339,7 +339,7 @@ def _schema(vespa: Any, spec: TokenSpec) -> Any:
         ),
         vespa.Field(vespa_names.TEXT, "string", indexing=["summary"]),
         vespa.Field(vespa_names.DOC_TOKEN_IDS, tokens, indexing=["attribute"], attribute=["paged"]),
-        vespa.Field(vespa_names.TOKEN_SPEC, "long", indexing=["attribute", "summary"]),
+        vespa.Field(vespa_names.TOKEN_FINGERPRINT, "long", indexing=["attribute", "summary"]),
         vespa.Field(
             vespa_names.CONTENTS,
             "string",

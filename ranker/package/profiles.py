@@ -24,7 +24,7 @@ class Layout:
         match_fields: fields whose bm25 is summed.
         shown_fields: fields whose bm25 is a match feature.
         token_field: field with a document's token ids.
-        spec_field: field with the fingerprint under which they were made.
+        fingerprint_field: field with the fingerprint under which they were made.
         show_logit: whether the hits of a page carry the logit; it is computed again for them.
     """
 
@@ -34,7 +34,7 @@ class Layout:
     match_fields: tuple[str, ...]
     shown_fields: tuple[str, ...]
     token_field: str
-    spec_field: str
+    fingerprint_field: str
     show_logit: bool
 
     @property
@@ -47,7 +47,7 @@ class Layout:
         """What a query brings: name to type."""
         return {
             vespa_names.QUERY_TOKEN_IDS: f"tensor<float>(d0[{self.spec.query_tokens}])",
-            vespa_names.QUERY_TOKEN_SPEC: "double",
+            vespa_names.QUERY_TOKEN_FINGERPRINT: "double",
         }
 
     @property
@@ -132,7 +132,7 @@ rank-profile {name} inherits {inherits} {{
 def _match_features(layout: Layout, *, tokens: bool) -> str:
     features = [f"bm25({field})" for field in layout.shown_fields]
     if tokens:
-        features.append(f"attribute({layout.spec_field})")
+        features.append(f"attribute({layout.fingerprint_field})")
     return f"    match-features: {' '.join(features)}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.errors import ArtifactError, UsageError, require
 from ranker.files import write_text
 
@@ -67,8 +67,8 @@ def write_page(out: Path, html: str, summary: dict[str, Any]) -> None:
     """
     text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out.with_suffix(".json"), legal_text(text) + "\n")
-    write_text(out, legal_text(html))
+    write_text(out.with_suffix(".json"), sanitize_text(text) + "\n")
+    write_text(out, sanitize_text(html))
 
 
 def _source(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__
-from ranker.artifacts.bundle import Checkpoint, seal
+from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.dataset.synthetic import synthetic_sha256
@@ -309,4 +309,4 @@ def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any])
         write_text(folder / "loss.svg", loss_plot(report))
         write_text(folder / Checkpoint.CARD, card(report, name=out.name))
         write_json(folder / Checkpoint.MARKER, report)
-        seal(folder)
+        write_hashes(folder)

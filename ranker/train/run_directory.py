@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ranker.files import alone, write_text
+from ranker.files import exclusive_lock, write_text
 
 __all__ = ["is_resumable", "note_spent", "open_work", "reserve", "spent_on", "work_of"]
 
@@ -30,7 +30,7 @@ def reserve(work: Path, *, held: contextlib.ExitStack) -> None:
     """
     work.mkdir(parents=True, exist_ok=True)
     says = f"another training is at work in {work}; wait for it, or name another --out"
-    held.enter_context(alone(work, says=says))
+    held.enter_context(exclusive_lock(work, says=says))
 
 
 def open_work(work: Path, decisive: list[Any]) -> None:

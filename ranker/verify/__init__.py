@@ -8,13 +8,13 @@ real container.  The Java side is in `java/`; it is built once into the user's c
 from ranker.verify.checks import CHECKS, Progress, verify
 from ranker.verify.result import CheckResult
 from ranker.verify.vespa.build import VESPA_VERSION, class_path
-from ranker.verify.vespa.process import Judge, container, working_copy
+from ranker.verify.vespa.process import VespaProcess, container, working_copy
 
 __all__ = [
     "CHECKS",
     "VESPA_VERSION",
     "CheckResult",
-    "Judge",
+    "VespaProcess",
     "Progress",
     "class_path",
     "container",

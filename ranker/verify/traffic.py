@@ -12,7 +12,7 @@ import httpx
 from ranker.artifacts.manifest import Manifest
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import stored
+from ranker.contract.encode import zero_pad
 from ranker.contract.spec import TokenSpec
 from ranker.errors import RankerError, UsageError
 from ranker.feed.operation import operations
@@ -27,7 +27,7 @@ NO_CONTENT_NODE = 10
 """Vespa's code "Backend communication error": all that may be wrong with a good query here."""
 
 TOKENS_INPUT = f"input.query({vespa_names.QUERY_TOKEN_IDS})"
-SPEC_INPUT = f"input.query({vespa_names.QUERY_TOKEN_SPEC})"
+SPEC_INPUT = f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})"
 HTTP_TIMEOUT_S = 60.0
 QUESTION = 256
 """Operations in one question to the judge."""
@@ -132,7 +132,9 @@ def operation_problems(
                 ids,
                 spec.document_tokens,
             ),
-            *_number_problems(manifest.spec_field, fields.get(manifest.spec_field), spec),
+            *_number_problems(
+                manifest.fingerprint_field, fields.get(manifest.fingerprint_field), spec
+            ),
         )
     ]
 
@@ -164,8 +166,8 @@ def _tensor_problems(name: str, value: Any, ids: Sequence[int], cells: int) -> I
         yield f"{name} is missing; Vespa would rank with an empty text"
     elif len(values) != cells:
         yield f"{name} has {len(values)} cells, expected {cells}; Vespa fills up with 0 in silence"
-    elif values != stored(ids, cells):
-        yield f"{name} is {values[:8]}..., expected the ids {stored(ids, cells)[:8]}..."
+    elif values != zero_pad(ids, cells):
+        yield f"{name} is {values[:8]}..., expected the ids {zero_pad(ids, cells)[:8]}..."
 
 
 def _number_problems(name: str, value: Any, spec: TokenSpec) -> Iterator[str]:

@@ -17,7 +17,7 @@ import pytest
 from engine_support import make_app, running_engine
 from small_data import write_csv
 
-from ranker.artifacts.bundle import seal
+from ranker.artifacts.bundle import write_hashes
 from ranker.cli import main
 from ranker.train.run_directory import reserve, work_of
 
@@ -166,7 +166,7 @@ def test_base_models_that_cannot_be(
 def _resealed(name: str, content: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         (folder / name).write_text(content)
-        seal(folder)
+        write_hashes(folder)
 
     return change
 

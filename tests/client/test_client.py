@@ -20,7 +20,7 @@ from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, Client, query_body
 from ranker.errors import ArtifactError, EndpointError, ResponseError, SpecMismatch, UsageError
 
-FINGERPRINT = "attribute(token_spec)"
+FINGERPRINT = "attribute(token_fingerprint)"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_request_of_a_token_profile(app: App) -> None:
     vocabulary = json.loads(tokenizer_json())["model"]["vocab"]
     ids = [vocabulary["red"], vocabulary["fox"]]
     assert body["input.query(query_token_ids)"] == ids + [0] * 28
-    assert body["input.query(token_spec)"] == int(tiny_spec().fingerprint, 16)
+    assert body["input.query(token_fingerprint)"] == int(tiny_spec().fingerprint, 16)
     assert not any("rerankCount" in name for name in body)
     json.dumps(body)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ranker.contract.encode import (
     Encoder,
     document_text,
-    legal_text,
     pair_inputs,
+    sanitize_text,
     spec_of_tokenizer,
-    stored,
     tokenizer_sha256,
+    zero_pad,
 )
 from ranker.errors import SpecError, SpecMismatch
 from ranker.model.base import open_base
@@ -98,7 +98,7 @@ def test_any_text_gives_positive_ids_within_the_vocabulary(encoder: Encoder, tex
     ids = encoder.texts_ids([text])[0]
     assert all(0 < id_ < encoder.spec.vocabulary_size for id_ in ids)
     assert len(ids) <= 95
-    assert encoder.query_ids(text) == encoder.query_ids(legal_text(text))
+    assert encoder.query_ids(text) == encoder.query_ids(sanitize_text(text))
 
 
 def test_batch_equals_one_by_one(encoder: Encoder) -> None:
@@ -117,8 +117,8 @@ def test_fixed_padding_and_truncation_of_a_shipped_tokenizer_are_off(minilm: Pat
 
 
 def test_illegal_code_points_become_blanks() -> None:
-    assert legal_text("a\x00b\x0cc\ud800d\ufdd0e\ufffff\U0001fffeg") == "a b c d e f g"
-    assert legal_text("tab\tline\nreturn\r\x7f\x9f\ufde0") == "tab\tline\nreturn\r\x7f\x9f\ufde0"
+    assert sanitize_text("a\x00b\x0cc\ud800d\ufdd0e\ufffff\U0001fffeg") == "a b c d e f g"
+    assert sanitize_text("tab\tline\nreturn\r\x7f\x9f\ufde0") == "tab\tline\nreturn\r\x7f\x9f\ufde0"
 
 
 def test_document_text_joins_the_fields_of_the_contract(encoder: Encoder) -> None:
@@ -127,7 +127,7 @@ def test_document_text_joins_the_fields_of_the_contract(encoder: Encoder) -> Non
 
 
 def test_storage_is_zero_padded_whatever_the_pad_id() -> None:
-    assert stored([7, 8], 4) == [7, 8, 0, 0]
+    assert zero_pad([7, 8], 4) == [7, 8, 0, 0]
 
 
 def test_hash_is_of_the_content_not_of_the_layout(minilm: Path) -> None:

@@ -38,7 +38,7 @@ from engine_support import (
 from scripted_server import Reply, scripted
 from test_deploy import DockerEngine
 
-from ranker.artifacts.bundle import seal
+from ranker.artifacts.bundle import write_hashes
 from ranker.client.search import App, Client
 from ranker.deploy import deploy, write_archive
 from ranker.engine.vespa_compat.sessions import Sessions
@@ -472,7 +472,7 @@ def test_a_package_that_cannot_be_served(holding, encoder, copy, name):
     spoil, sealed, words = SPOILT[name]
     spoil(copy)
     if sealed:
-        seal(copy)
+        write_hashes(copy)
     refused(holding, encoder, zipped(copy), "INVALID_APPLICATION_PACKAGE", words)
 
 
@@ -905,7 +905,7 @@ def padded(app, megabytes):
     model.graph.initializer.append(numpy_helper.from_array(noise, "noise"))
     onnx.save(model, path)
     manifest_of(app, model_sha256=sha256(path))
-    seal(app)
+    write_hashes(app)
     return zipped(app)
 
 

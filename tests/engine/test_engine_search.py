@@ -216,7 +216,7 @@ def test_logits_are_those_of_the_model(five):
             document = next(d for d in FIVE if d.doc_id == found.entry.doc_id)
             ids = five.encoder.document_ids(document)
             assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-5)
-            assert found.match_features["attribute(token_spec)"] == (
+            assert found.match_features["attribute(token_fingerprint)"] == (
                 five.package.spec.fingerprint_number
             )
             assert (found.logit is None) == (profile == "cross_global")
@@ -289,11 +289,11 @@ def test_many_reranked_documents(empty):
 
 def test_documents_without_tokens_are_scored_as_empty_and_shown(empty):
     empty.put(FIVE[:1])
-    empty.put(FIVE[1:2], without=("doc_token_ids", "token_spec"))
+    empty.put(FIVE[1:2], without=("doc_token_ids", "token_fingerprint"))
     answer = empty.answer(query="fox", ranking="cross", tokens="fox")
     found = {f.entry.doc_id: f for f in answer.found}
     assert found["b"].relevance == 0.0
-    assert found["b"].match_features["attribute(token_spec)"] == 0.0
+    assert found["b"].match_features["attribute(token_fingerprint)"] == 0.0
     assert "1 of 2 reranked documents have no doc_token_ids" in answer.notes[0]
 
 
@@ -306,8 +306,8 @@ def test_queries_without_tokens_are_refused(five, profile):
         ({"input.query(query_token_ids)": "[5,0.5]"}, "holds 0.5: expected token ids from 0 to"),
         ({"input.query(query_token_ids)": "[99999]"}, "holds 99999: expected token ids"),
         (
-            {"input.query(query_token_ids)": "[5]", "input.query(token_spec)": "77"},
-            f"input.query(token_spec), is 77, this application's is {number}",
+            {"input.query(query_token_ids)": "[5]", "input.query(token_fingerprint)": "77"},
+            f"input.query(token_fingerprint), is 77, this application's is {number}",
         ),
     ):
         with pytest.raises(QueryFault) as caught:
@@ -377,9 +377,9 @@ def test_queries_without_tokens_are_refused(five, profile):
             "Could not set 'ranking.features.query(query_token_ids)' to '[1,2': Could not parse",
         ),
         (
-            {"input.query(token_spec)": "abc"},
+            {"input.query(token_fingerprint)": "abc"},
             3,
-            "Could not set 'ranking.features.query(token_spec)' to 'abc': Could not parse",
+            "Could not set 'ranking.features.query(token_fingerprint)' to 'abc': Could not parse",
         ),
         (
             {"yql": f"{ALL} order by doc_id", "ranking": "cross_global"},
@@ -432,7 +432,7 @@ def test_a_query_without_yql(five):
     ("order", "names"),
     [
         ("order by doc_id desc", ["e", "d", "c", "b", "a"]),
-        ("order by token_spec, doc_id desc", ["e", "d", "c", "b", "a"]),
+        ("order by token_fingerprint, doc_id desc", ["e", "d", "c", "b", "a"]),
         ("order by doc_id limit 4 offset 2", ["c", "d"]),
     ],
 )
@@ -457,7 +457,7 @@ def test_summaries(five):
         "documentid": "id:ranker:doc::e",
         "doc_id": "e",
         "text": "stone",
-        "token_spec": number,
+        "token_fingerprint": number,
         "summaryfeatures": {"logit": hit["relevance"], "vespa.summaryFeatures.cached": 0.0},
     }
     ids = fields(ranking="cross", **{"presentation.summary": "ids"})

@@ -146,12 +146,12 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
         ("doc.title == 'red fox'", True),
         ('doc.title != "red fox"', False),
         ('"red fox" == doc.title', True),
-        ("doc.token_spec > 5", True),
-        ("doc.token_spec < 5", False),
-        ("doc.token_spec >= 6 and doc.token_spec <= 8", True),
-        ("doc.token_spec == 7 and not doc.title == 'x'", True),
-        ("doc.token_spec == 8 or (doc.title == 'red fox' and true)", True),
-        ("not (doc.token_spec == 7)", False),
+        ("doc.token_fingerprint > 5", True),
+        ("doc.token_fingerprint < 5", False),
+        ("doc.token_fingerprint >= 6 and doc.token_fingerprint <= 8", True),
+        ("doc.token_fingerprint == 7 and not doc.title == 'x'", True),
+        ("doc.token_fingerprint == 8 or (doc.title == 'red fox' and true)", True),
+        ("not (doc.token_fingerprint == 7)", False),
         ("doc.text == null", True),
         ("doc.title == null", False),
         ("doc.text == 'x'", False),
@@ -160,7 +160,7 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
         ("doc.title < 5", False),
         ("id == 'id:ranker:doc::A1'", True),
         ("DOC.title == 'red fox'".replace("DOC", "doc"), True),
-        ("doc.title == 'a' OR doc.token_spec == 7", True),
+        ("doc.title == 'a' OR doc.token_fingerprint == 7", True),
         # An order with what is not set, and text beside numbers, is invalid; so is its opposite.
         ("not (doc.text < 'x')", False),
         ("not (doc.title < 5)", False),
@@ -184,11 +184,11 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
         ("doc.title = 'red fox**'", True),
         ("doc.title = '*FOX'", False),
         ("not (doc.text = '*')", False),
-        ("doc.token_spec = 7", True),
-        ("doc.token_spec == 0x7", True),
-        ("doc.token_spec == 7.0", True),
-        ("doc.token_spec < 7.5", True),
-        ("doc.token_spec == -7", False),
+        ("doc.token_fingerprint = 7", True),
+        ("doc.token_fingerprint == 0x7", True),
+        ("doc.token_fingerprint == 7.0", True),
+        ("doc.token_fingerprint < 7.5", True),
+        ("doc.token_fingerprint == -7", False),
         ("id.namespace == 'ranker' and id.type == 'doc' and id.scheme == 'id'", True),
         ("id.specific = 'A?'", True),
         ("id.user == 1", False),
@@ -201,7 +201,7 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
     ],
 )
 def test_conditions(text, holds):
-    entry = make_entry({"title": "red fox", "token_spec": 7})
+    entry = make_entry({"title": "red fox", "token_fingerprint": 7})
     assert parse_condition(text, "doc")("id:ranker:doc::A1", entry) is holds
 
 
@@ -227,7 +227,7 @@ def test_conditions_on_locations(id_, text):
         ("doc.doc_token_ids == 1", "Cannot compare 'doc.doc_token_ids'"),
         ("now() > 5", "Failed to parse condition"),
         ("id.gid == 'x'", "id.gid is not supported"),
-        ("doc.token_spec == 9223372036854775808", "Not a valid signed 64-bit integer"),
+        ("doc.token_fingerprint == 9223372036854775808", "Not a valid signed 64-bit integer"),
         ("doc.title == 'a\\q'", "has no meaning in a string"),
         ("(" * 200 + "true" + ")" * 200, "nested deeper than 100 levels"),
         ("not " * 2000 + "true", "nested deeper than 100 levels"),
@@ -252,14 +252,14 @@ def test_conditions_that_are_not_understood(text, message):
         ({"title": "a\ud800b"}, "contains illegal code point 0xD800"),
         ({"text": "a\ufdd0"}, "contains illegal code point 0xFDD0"),
         (
-            {"token_spec": "x"},
-            "Could not parse field 'token_spec' of type long: For input string: \"x\"",
+            {"token_fingerprint": "x"},
+            "Could not parse field 'token_fingerprint' of type long: For input string: \"x\"",
         ),
-        ({"token_spec": 1.5}, 'For input string: "1.5"'),
-        ({"token_spec": True}, 'For input string: "true"'),
-        ({"token_spec": 2**63}, "For input string"),
-        ({"token_spec": 5}, "tokenized under the token contract 5, this application has"),
-        ({"token_spec": None}, "doc_token_ids without token_spec"),
+        ({"token_fingerprint": 1.5}, 'For input string: "1.5"'),
+        ({"token_fingerprint": True}, 'For input string: "true"'),
+        ({"token_fingerprint": 2**63}, "For input string"),
+        ({"token_fingerprint": 5}, "tokenized under the token contract 5, this application has"),
+        ({"token_fingerprint": None}, "doc_token_ids without token_fingerprint"),
         ({"doc_token_ids": [1] * 94}, "Expected 95 values, but got 94"),
         ({"doc_token_ids": [1] * 96}, "Expected 95 values, but got 96"),
         ({"doc_token_ids": [1.5] + [0] * 94}, "1.5 is not a token id: expected whole numbers"),
@@ -290,7 +290,7 @@ def test_only_cells_above_zero_are_counted_as_tokens(package):
     # Vespa's evaluator: d=[21,0,23,24] is cut to its first three cells (`vespa-facts` §1).
     spec = package.spec
     cells = [21, 0, 23, 24] + [0] * 91
-    body = {"fields": {"doc_token_ids": cells, "token_spec": spec.fingerprint_number}}
+    body = {"fields": {"doc_token_ids": cells, "token_fingerprint": spec.fingerprint_number}}
     entry = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).entry
     assert token_ids(entry.tokens, spec) == [21, 0, 23]
     assert rendered_fields(entry, spec)["doc_token_ids"]["values"] == cells
@@ -355,8 +355,8 @@ def test_the_index_follows_changes(store, index, package):
         (Everything(), [1, 3]),
         (Phrase("title", ("red", "fox")), [1]),
         (Strings("doc_id", frozenset({"a1"})), [1]),
-        (Range("token_spec", package.spec.fingerprint_number, None), [1, 3]),
-        (Range("token_spec", None, 5), []),
+        (Range("token_fingerprint", package.spec.fingerprint_number, None), [1, 3]),
+        (Range("token_fingerprint", None, 5), []),
         (Or((fox, Phrase("title", ("cat",)))), [1, 3]),
     ):
         assert found(index, tree) == rows, tree

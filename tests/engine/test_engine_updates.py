@@ -65,7 +65,7 @@ def manifest(package):
     ],
 )
 def test_arithmetic(manifest, before, change, after):
-    (one,) = parse_changes("token_spec", change, manifest)
+    (one,) = parse_changes("token_fingerprint", change, manifest)
     assert one.result(before) == after
 
 
@@ -76,14 +76,14 @@ def updated(manifest, fields, change):
 
 
 def test_changes_of_one_field_follow_one_another(manifest):
-    change = {"token_spec": {"assign": NUMBER, "increment": 5, "decrement": 5}}
-    assert updated(manifest, {}, change)["token_spec"] == NUMBER
-    change = {"token_spec": {"increment": NUMBER}, "title": {}, "text": {"assign": ""}}
+    change = {"token_fingerprint": {"assign": NUMBER, "increment": 5, "decrement": 5}}
+    assert updated(manifest, {}, change)["token_fingerprint"] == NUMBER
+    change = {"token_fingerprint": {"increment": NUMBER}, "title": {}, "text": {"assign": ""}}
     assert updated(manifest, {"title": "x"}, change) == {
         "doc_id": None,
         "title": "x",
         "text": None,
-        "token_spec": NUMBER,
+        "token_fingerprint": NUMBER,
         "doc_token_ids": None,
     }
 
@@ -91,8 +91,8 @@ def test_changes_of_one_field_follow_one_another(manifest):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"token_spec": {"increment": 1}}, "tokenized under the token contract"),
-        ({"token_spec": {"assign": None}}, "doc_token_ids without token_spec"),
+        ({"token_fingerprint": {"increment": 1}}, "tokenized under the token contract"),
+        ({"token_fingerprint": {"assign": None}}, "doc_token_ids without token_fingerprint"),
         (modify("add", 0, 10**6), "1e+06 is not a token id"),
         (modify("replace", 0, 0.5), "0.5 is not a token id"),
         (modify("multiply", 0, -1), "-5 is not a token id"),
@@ -101,7 +101,7 @@ def test_changes_of_one_field_follow_one_another(manifest):
 def test_results_that_cannot_be_stored(manifest, change, message):
     tokens = [5, 6, 7] + [0] * 92
     (assign,) = parse_changes("doc_token_ids", {"assign": tokens}, manifest)
-    fields = {"doc_token_ids": assign.value, "token_spec": NUMBER}
+    fields = {"doc_token_ids": assign.value, "token_fingerprint": NUMBER}
     with pytest.raises(DocumentFault) as caught:
         updated(manifest, fields, change)
     assert caught.value.status == 400
@@ -120,7 +120,7 @@ REFUSED = [
     ("title", {"remove": None}, 500, "Expected start of composite, got VALUE_NULL"),
     ("title", {"add": ["x"]}, 500, f"{ADD_OR_REMOVE} handle: com.yahoo.document.datatypes.S"),
     (
-        "token_spec",
+        "token_fingerprint",
         {"remove": [1]},
         500,
         f"{ADD_OR_REMOVE} handle: com.yahoo.document.datatypes.L",
@@ -128,16 +128,16 @@ REFUSED = [
     ("title", {"increment": 1}, 500, "Expected numeric type, got string."),
     ("doc_token_ids", {"divide": 1}, 500, f"Expected numeric type, got {DENSE}."),
     ("title", {"increment": "x"}, 400, "Error in 'title': For input string: \"x\""),
-    ("token_spec", {"multiply": None}, 400, 'For input string: "null"'),
-    ("token_spec", {"multiply": True}, 400, 'For input string: "true"'),
-    ("token_spec", {"divide": [1]}, 400, 'For input string: "["'),
-    ("token_spec", {"divide": {"a": 1}}, 400, 'For input string: "{"'),
-    ("token_spec", {"increment": "1_0"}, 400, 'For input string: "1_0"'),
-    ("token_spec", {"assign": 1.5}, 400, 'For input string: "1.5"'),
+    ("token_fingerprint", {"multiply": None}, 400, 'For input string: "null"'),
+    ("token_fingerprint", {"multiply": True}, 400, 'For input string: "true"'),
+    ("token_fingerprint", {"divide": [1]}, 400, 'For input string: "["'),
+    ("token_fingerprint", {"divide": {"a": 1}}, 400, 'For input string: "{"'),
+    ("token_fingerprint", {"increment": "1_0"}, 400, 'For input string: "1_0"'),
+    ("token_fingerprint", {"assign": 1.5}, 400, 'For input string: "1.5"'),
     ("title", {"assign": ["a"]}, 400, "StringFieldValue but got an array"),
     ("title", {"match": 1}, 400, "Expected object for match update, got VALUE_NUMBER_INT"),
     (
-        "token_spec",
+        "token_fingerprint",
         {"match": {"element": 1, "increment": 1}},
         400,
         "Container type datatype long (code: 4) not supported for match update.",
@@ -202,7 +202,7 @@ REFUSED = [
         "Error in 'title{a}': Datatype datatype string (code: 2) does not support further "
         "recursive structure: {a}",
     ),
-    ("token_spec[0]", {"assign": 1}, 400, "further recursive structure: [0]"),
+    ("token_fingerprint[0]", {"assign": 1}, 400, "further recursive structure: [0]"),
     ("title.x", {"assign": 1}, 400, "further recursive structure: x"),
     ("nosuch{a}", {"assign": 1}, 400, "Field 'nosuch' not found in document type 'doc'"),
 ]

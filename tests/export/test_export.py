@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import FAMILIES, make_family
 
-from ranker.artifacts.bundle import Bundle, Checkpoint, seal
+from ranker.artifacts.bundle import Bundle, Checkpoint, write_hashes
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, pair_inputs
 from ranker.contract.spec import TokenSpec
@@ -31,7 +31,7 @@ def checkpoint_of(model: Path, folder: Path) -> Checkpoint:
         "arguments": {"base": str(model)},
     }
     write_json(folder / Checkpoint.MARKER, report)
-    seal(folder)
+    write_hashes(folder)
     return Checkpoint.open(folder)
 
 

@@ -106,7 +106,7 @@ def test_the_operation_of_a_document(app: App) -> None:
             "title": "red fox",
             "text": "runs",
             "doc_token_ids": {"values": ids + [0] * 92},
-            "token_spec": int(app.manifest.spec.fingerprint, 16),
+            "token_fingerprint": int(app.manifest.spec.fingerprint, 16),
         },
     }
 

@@ -1,4 +1,4 @@
-"""Write the golden data of `tests/lexical/test_lexical.py`: texts, and the index terms Vespa makes of them.
+"""Write the golden data of `tests/lexical/test_lexical.py`: texts and Vespa's index terms.
 
 Needs a JDK, and Maven for the first build of the judge.  Run it from the root of the project::
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ranker.files import write_text
 from ranker.lexical.terms import _OTHER_STEMS
-from ranker.verify import Judge
+from ranker.verify import VespaProcess
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -73,7 +73,7 @@ NASTY = [
 def main() -> None:
     """Ask Vespa and write both files."""
     words, texts = demo_words(), [*sentences(), *NASTY]
-    with Judge() as judge:
+    with VespaProcess() as judge:
         stems = judge.terms(words)
         terms = judge.terms(texts)
     lines = [f"{word}\t{' '.join(stem)}" for word, stem in zip(words, stems, strict=True)]

@@ -10,11 +10,11 @@ import pytest
 from engine_support import free_port, make_app
 
 from ranker.client.search import App, query_body
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.errors import DataError, MissingTool, UsageError
 from ranker.lexical.terms import BM25Index, bm25_weight, idf, terms
 from ranker.records import Document
-from ranker.verify import Judge, working_copy
+from ranker.verify import VespaProcess, working_copy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WORDS = dict(
@@ -78,11 +78,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged(app: Path) -> Iterator[tuple[Judge, Path]]:
+def judged(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
     """Vespa's own code, and a working copy of a package of ours whose container runs."""
     with working_copy(app, port=free_port()) as copy:
         try:
-            judge = Judge(folder=copy, options=["-XX:TieredStopAtLevel=1"])
+            judge = VespaProcess(folder=copy, options=["-XX:TieredStopAtLevel=1"])
         except MissingTool as error:
             pytest.skip(str(error))
         with judge:
@@ -90,7 +90,7 @@ def judged(app: Path) -> Iterator[tuple[Judge, Path]]:
 
 
 @pytest.mark.java
-def test_live_vespa_gives_the_golden_terms(judged: tuple[Judge, Path]) -> None:
+def test_live_vespa_gives_the_golden_terms(judged: tuple[VespaProcess, Path]) -> None:
     judge, _ = judged
     assert judge.terms(list(WORDS)) == [[stem] for stem in WORDS.values()]
     assert judge.terms([row["text"] for row in TEXTS]) == [row["terms"] for row in TEXTS]
@@ -98,7 +98,7 @@ def test_live_vespa_gives_the_golden_terms(judged: tuple[Judge, Path]) -> None:
 
 @pytest.mark.java
 def test_our_package_indexes_english_whatever_the_text_looks_like(
-    judged: tuple[Judge, Path],
+    judged: tuple[VespaProcess, Path],
 ) -> None:
     """Without `set_language` Vespa guesses, and stems this one as German."""
     judge, copy = judged
@@ -113,7 +113,9 @@ def test_our_package_indexes_english_whatever_the_text_looks_like(
 
 
 @pytest.mark.java
-def test_vespa_makes_the_same_terms_of_questions(judged: tuple[Judge, Path], app: Path) -> None:
+def test_vespa_makes_the_same_terms_of_questions(
+    judged: tuple[VespaProcess, Path], app: Path
+) -> None:
     judge, copy = judged
     known = App.open(app)
     bodies = []
@@ -135,7 +137,7 @@ def test_vespa_makes_the_same_terms_of_questions(judged: tuple[Judge, Path], app
 
 
 @pytest.mark.java
-def test_every_character_is_folded_as_in_vespa(judged: tuple[Judge, Path]) -> None:
+def test_every_character_is_folded_as_in_vespa(judged: tuple[VespaProcess, Path]) -> None:
     judge, _ = judged
     signs = [sign for sign in map(chr, range(0x3000)) if is_legal(sign)]
     signs += [sign for sign in map(chr, range(0xA000, 0x20000)) if is_legal(sign)]
@@ -151,7 +153,7 @@ def test_every_character_is_folded_as_in_vespa(judged: tuple[Judge, Path]) -> No
 
 
 def is_legal(sign: str) -> bool:
-    return unicodedata.category(sign) not in ("Cn", "Co", "Cs") and legal_text(sign) == sign
+    return unicodedata.category(sign) not in ("Cn", "Co", "Cs") and sanitize_text(sign) == sign
 
 
 def test_bm25_by_hand() -> None:

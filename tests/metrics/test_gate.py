@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from test_export import checkpoint_of
 
-from ranker.artifacts.bundle import Checkpoint, seal
+from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.cli import main
 from ranker.errors import ExportError
 from ranker.export.to_onnx import export
 from ranker.files import read_json, write_json
-from ranker.metrics.gate import caution, judge, shortfall, unknown, verdict_of
+from ranker.metrics.gate import caution, decide, shortfall, unknown, verdict_of
 from ranker.metrics.significance import compare_all, is_better, queries_needed
 
 FIRST, SECOND = {"a": 2.0, "b": 1.0}, {"a": 1.0, "b": 2.0}
@@ -29,7 +29,7 @@ def run(queries: int, right: int) -> dict[str, dict[str, float]]:
 
 
 def judged(queries: int, **right: int) -> dict:
-    return judge(qrels(queries), {name: run(queries, count) for name, count in right.items()})
+    return decide(qrels(queries), {name: run(queries, count) for name, count in right.items()})
 
 
 def test_a_cross_encoder_that_wins_every_query_passes() -> None:
@@ -122,7 +122,7 @@ def with_report(checkpoint: Checkpoint, **more: object) -> Checkpoint:
     """The checkpoint with more in its training report."""
     path = checkpoint.path / Checkpoint.MARKER
     write_json(path, {**read_json(path, what="checkpoint"), **more})
-    seal(checkpoint.path)
+    write_hashes(checkpoint.path)
     return Checkpoint.open(checkpoint.path)
 
 

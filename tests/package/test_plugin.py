@@ -21,7 +21,7 @@ from ranker.artifacts.installation import Installation
 from ranker.artifacts.manifest import Manifest
 from ranker.cli.app import main
 from ranker.client.search import App, Client, query_body
-from ranker.contract.encode import stored
+from ranker.contract.encode import zero_pad
 from ranker.errors import ArtifactError, DataError, ResponseError, UsageError
 from ranker.feed import SchemaDocument, feed, operations, put_operation, read_documents
 from ranker.package.application import Package
@@ -37,7 +37,7 @@ FIELDS = """
     field doc_token_ids type tensor<float>(d0[95]) {
         indexing: attribute
     }
-    field token_spec type long {
+    field token_fingerprint type long {
         indexing: attribute
     }
 """
@@ -150,7 +150,7 @@ def test_rank_profiles_of_bm25(bundle: Bundle, shop: Path) -> None:
     assert "expression: bm25(title) + bm25(description) + 2 * logit\n" in blend
     cross = (folder / "ranker_cross.profile").read_text()
     assert "file: files/ranker.onnx" in cross
-    assert "match-features: bm25(title) bm25(description) attribute(token_spec)" in cross
+    assert "match-features: bm25(title) bm25(description) attribute(token_fingerprint)" in cross
     assert (shop / "files/ranker.onnx").read_bytes() == bundle.model.read_bytes()
 
 
@@ -204,7 +204,7 @@ def test_models_with_different_contracts_have_fields_of_their_own(
     put(bundle, shop)
     plan = put(short, shop, name="small")
     assert plan.installation.manifest.token_field == "doc_token_ids_small"
-    assert plan.installation.manifest.spec_field == "token_spec_small"
+    assert plan.installation.manifest.fingerprint_field == "token_spec_small"
     here = Application(Tree(shop))
     fields = here.fields(here.schema("product"))
     assert fields["doc_token_ids"].type == "tensor<float>(d0[95])"
@@ -340,7 +340,7 @@ def test_a_rank_profile_of_ours_that_was_edited_stays(bundle: Bundle, shop: Path
         ("search/query-profiles/default.xml", "<query-profile id='default'><field name='ranking'>"
          "ranker_blend</field></query-profile>", "ranker_blend"),
         ("schemas/product/more.profile", "rank-profile more { first-phase {\n expression: "
-         "attribute(token_spec) } }", "line 2 names token_spec"),
+         "attribute(token_fingerprint) } }", "line 2 names token_fingerprint"),
     ],
 )  # fmt: skip
 def test_what_somebody_uses_is_not_taken_away(
@@ -738,8 +738,8 @@ def test_documents_go_into_the_text_fields(bundle: Bundle, shop: Path) -> None:
         "fields": {
             "title": "red fox",
             "description": "jumps over the dog",
-            "doc_token_ids": {"values": stored(ids, 95)},
-            "token_spec": bundle.spec.fingerprint_number,
+            "doc_token_ids": {"values": zero_pad(ids, 95)},
+            "token_fingerprint": bundle.spec.fingerprint_number,
         },
     }
 
@@ -837,9 +837,9 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
     ]
     first, second, third = seen.values()
     assert first["price"] == 1.5
-    assert first["doc_token_ids"]["values"] == stored(app.encoder.texts_ids(["red fox"])[0], 95)
+    assert first["doc_token_ids"]["values"] == zero_pad(app.encoder.texts_ids(["red fox"])[0], 95)
     assert second["description"] == "lazy dog"
-    assert second["doc_token_ids"]["values"] == stored(app.encoder.texts_ids(["lazy dog"])[0], 95)
+    assert second["doc_token_ids"]["values"] == zero_pad(app.encoder.texts_ids(["lazy dog"])[0], 95)
     assert third["keywords"] == ["a"] and set(third["doc_token_ids"]["values"]) == {0}
 
 
@@ -893,7 +893,7 @@ def test_hits_have_the_documents_own_ids(
     bundle: Bundle, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(bundle, shop)
-    spec = {"attribute(token_spec)": float(bundle.spec.fingerprint_number)}
+    spec = {"attribute(token_fingerprint)": float(bundle.spec.fingerprint_number)}
     features = {**spec, "bm25(title)": 1.25, "bm25(description)": 2.5}
     answers = [found(hit("id:a:product::x:y", **features), hit("id:a:product:n=1:z", **spec))]
     with scripted(lambda request: Reply(200, answers[0])) as server:
@@ -929,7 +929,7 @@ def test_an_evaluation_asks_the_models_own_profiles(
     ]
     data = tmp_path / "judged.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    spec = {"attribute(token_spec)": float(bundle.spec.fingerprint_number)}
+    spec = {"attribute(token_fingerprint)": float(bundle.spec.fingerprint_number)}
     asked = []
 
     def answer(request: Request) -> Reply:

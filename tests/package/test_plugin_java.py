@@ -13,13 +13,13 @@ from ranker.artifacts.bundle import Bundle
 from ranker.artifacts.manifest import Manifest, Profile
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import pair_inputs, stored
+from ranker.contract.encode import pair_inputs, zero_pad
 from ranker.export.score import Scorer
 from ranker.feed import SchemaDocument, operations
 from ranker.package.application import Package
 from ranker.package.into import install, uninstall
 from ranker.records import Document
-from ranker.verify import Judge, container, working_copy
+from ranker.verify import VespaProcess, container, working_copy
 from ranker.verify.parity.pairs import TextPair, nasty_pairs
 
 pytestmark = pytest.mark.java
@@ -29,7 +29,7 @@ FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
 NO_CONTENT_NODE = 10
 
 
-def judged(judge: Judge, app: Path) -> tuple[tuple[str, ...], set[str]]:
+def judged(judge: VespaProcess, app: Path) -> tuple[tuple[str, ...], set[str]]:
     """Vespa's errors, and its warnings but the one that C++ is not there."""
     with working_copy(app) as copy:
         said = judge.validate(copy)
@@ -42,15 +42,15 @@ def binding(
     """What a query and a document bring, as rank features."""
     spec, fields = manifest.spec, manifest.match_fields
     return {
-        f"query({vespa_names.QUERY_TOKEN_IDS})": stored(query, spec.query_tokens),
-        f"query({vespa_names.QUERY_TOKEN_SPEC})": float(spec.fingerprint_number),
-        f"attribute({manifest.token_field})": stored(document, spec.document_tokens),
-        f"attribute({manifest.spec_field})": float(spec.fingerprint_number),
+        f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(query, spec.query_tokens),
+        f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": float(spec.fingerprint_number),
+        f"attribute({manifest.token_field})": zero_pad(document, spec.document_tokens),
+        f"attribute({manifest.fingerprint_field})": float(spec.fingerprint_number),
         **{f"bm25({field})": bm25 / len(fields) for field in fields},
     }
 
 
-def check_scores(judge: Judge, copy: Path, package: Package, pairs: list[TextPair]) -> int:
+def check_scores(judge: VespaProcess, copy: Path, package: Package, pairs: list[TextPair]) -> int:
     """Ids and scores of every profile with the model: ours are Vespa's; how many there were."""
     manifest, encoder, spec = package.manifest, package.encoder(), package.spec
     queries = encoder.queries_ids([pair.query for pair in pairs])
@@ -92,7 +92,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_application_is_valid_before_and_after_and_ranks_as_we_do(
-    name: str, judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+    name: str, judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application(name, tmp_path)
     schema, fields, inherits = CASES[name]
@@ -113,7 +113,7 @@ def test_an_application_is_valid_before_and_after_and_ranks_as_we_do(
     assert digest(app) == before, "which was valid"
 
 
-def test_berts_own_token_functions(judge: Judge, tmp_path: Path) -> None:
+def test_berts_own_token_functions(judge: VespaProcess, tmp_path: Path) -> None:
     app = application("news", tmp_path)
     bundle = bert_bundle(tmp_path / "bundle")
     install(bundle, app, schema="article", text_fields=["headline", "story"]).apply()
@@ -124,7 +124,7 @@ def test_berts_own_token_functions(judge: Judge, tmp_path: Path) -> None:
 
 
 def test_schemas_in_odd_writing_are_valid_before_and_after(
-    judge: Judge, bundle: Bundle, tmp_path: Path
+    judge: VespaProcess, bundle: Bundle, tmp_path: Path
 ) -> None:
     app, names = odd_application(tmp_path)
     assert len(names) == len(ODD)
@@ -140,7 +140,7 @@ def test_schemas_in_odd_writing_are_valid_before_and_after(
 
 
 def test_vespas_reader_takes_what_is_fed(
-    judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+    judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application("shop", tmp_path)
     install(bundle, app, schema="product", text_fields=["title", "description"]).apply()
@@ -164,7 +164,7 @@ def test_vespas_reader_takes_what_is_fed(
 
 @pytest.mark.parametrize("name", ["shop", "news"])
 def test_the_real_container_takes_the_queries(
-    name: str, judge: Judge, bundle: Bundle, short: Bundle, tmp_path: Path
+    name: str, judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application(name, tmp_path)
     schema, fields, inherits = CASES[name]
@@ -187,7 +187,9 @@ def test_the_real_container_takes_the_queries(
         assert (code, "tensor<float>(d0[18])" in message) == (3, True)
 
 
-def test_a_document_and_a_profile_by_hand(judge: Judge, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_document_and_a_profile_by_hand(
+    judge: VespaProcess, bundle: Bundle, tmp_path: Path
+) -> None:
     """Two bm25 fields and the weight of the bundle, computed without our own classes."""
     from engine_support import tiny_logit
 

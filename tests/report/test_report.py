@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from evaluate_support import DOCUMENTS, QRELS, QUERIES, Endpoint, bm25_answering, dataset, manifest
 
-from ranker.artifacts.bundle import seal
+from ranker.artifacts.bundle import write_hashes
 from ranker.errors import ArtifactError, UsageError
 from ranker.evaluate import evaluate
 from ranker.files import sha256, write_json, write_text
@@ -90,7 +90,7 @@ def checkpoint(tmp_path):
     write_text(folder / "tokenizer.json", "{}")
     write_json(folder / "spec.json", manifest().spec.to_dict())
     write_json(folder / "training.json", TRAINING)
-    seal(folder)
+    write_hashes(folder)
     return folder
 
 
@@ -106,7 +106,7 @@ def bundle(tmp_path):
     write_json(folder / "parity.json", parity)
     about = {"blend_weight": 2.0, "recommended_profile": "blend", "training": TRAINING}
     write_json(folder / "bundle.json", about)
-    seal(folder)
+    write_hashes(folder)
     return folder
 
 
@@ -305,7 +305,7 @@ def test_a_page_is_replaced(tmp_path, evaluation, checkpoint):
 def test_control_characters_and_surrogates_do_not_reach_the_page(tmp_path, checkpoint):
     path = checkpoint / "training.json"
     path.write_text(json.dumps({**TRAINING, "arguments": {"base": "a\x00b\ud800c"}}))
-    seal(checkpoint)
+    write_hashes(checkpoint)
     text = page([checkpoint], tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Training of a b c" in text
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.artifacts.bundle import Bundle, seal
+from ranker.artifacts.bundle import Bundle, write_hashes
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, spec_of_tokenizer
 from ranker.contract.spec import TokenSpec
@@ -146,7 +146,7 @@ def make_bundle(
     write_json(folder / "parity.json", {})
     about = {"blend_weight": blend_weight, "recommended_profile": "blend", "training": {}}
     write_json(folder / "bundle.json", about)
-    seal(folder)
+    write_hashes(folder)
     return Bundle.open(folder)
 
 
@@ -168,7 +168,7 @@ def put_fields(document: Document, encoder: Encoder) -> dict[str, object]:
         vespa_names.TITLE: document.title,
         vespa_names.TEXT: document.text,
         vespa_names.DOC_TOKEN_IDS: {"values": values},
-        vespa_names.TOKEN_SPEC: encoder.spec.fingerprint_number,
+        vespa_names.TOKEN_FINGERPRINT: encoder.spec.fingerprint_number,
     }
 
 
@@ -178,7 +178,7 @@ def query_inputs(text: str, encoder: Encoder) -> dict[str, object]:
     values = [*ids, *[0] * (encoder.spec.query_tokens - len(ids))]
     return {
         f"input.query({vespa_names.QUERY_TOKEN_IDS})": json.dumps(values),
-        f"input.query({vespa_names.QUERY_TOKEN_SPEC})": encoder.spec.fingerprint_number,
+        f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})": encoder.spec.fingerprint_number,
     }
 
 

@@ -14,7 +14,7 @@ from front_door import Case
 __all__ = ["random_cases"]
 
 JSON = (("Content-Type", "application/json"),)
-FIELDS = (*"title contents default doc_id".split() * 4, "token_spec", "nothing")
+FIELDS = (*"title contents default doc_id".split() * 4, "token_fingerprint", "nothing")
 WORDS = (*('"fox"', "'red fox'", '"covid-19"', "@word", r'"a\"b"') * 4, '""', '"..."', r'"a\q"')
 NUMBERS = (*("5", "-5", "- 5", "5L") * 4, "5.5", "@number", '"7"', "9" * 20, "1e3", ".5")
 SIGNS = (*("=", "<", ">", "<=", ">=") * 4, "!=", "==", "<>")
@@ -69,12 +69,12 @@ def _leaf(chance: random.Random) -> str:
             f"{field} contains ({chance.choice(NOTES)}{word})",
             f"contents contains phrase({word}, {chance.choice(WORDS)})",
             f"{chance.choice(('title', 'contents'))} contains text({word})",
-            f"token_spec {chance.choice(SIGNS)} {number}",
-            f"{number} {chance.choice(SIGNS)} token_spec",
-            f"token_spec in ({number}, {chance.choice(NUMBERS)})",
+            f"token_fingerprint {chance.choice(SIGNS)} {number}",
+            f"{number} {chance.choice(SIGNS)} token_fingerprint",
+            f"token_fingerprint in ({number}, {chance.choice(NUMBERS)})",
             f"doc_id in ({word}, {chance.choice(WORDS)})",
-            "token_spec in (@list)",
-            f"range(token_spec, {number}, {chance.choice(NUMBERS)})",
+            "token_fingerprint in (@list)",
+            f"range(token_fingerprint, {number}, {chance.choice(NUMBERS)})",
             "userQuery()",
             f"userInput({word})",
             f'({{grammar:"all"}}userInput({word}))',

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine_support import tokenizer_json, write_model
 
-from ranker.artifacts.bundle import Bundle, seal
+from ranker.artifacts.bundle import Bundle, write_hashes
 from ranker.contract.encode import spec_of_tokenizer
 from ranker.files import write_json, write_text
 
@@ -51,7 +51,7 @@ def bert_bundle(folder: Path) -> Bundle:
     write_json(folder / "parity.json", {})
     about = {"blend_weight": 2.0, "recommended_profile": "blend", "training": {}}
     write_json(folder / "bundle.json", about)
-    seal(folder)
+    write_hashes(folder)
     return Bundle.open(folder)
 
 

@@ -19,12 +19,12 @@ from engine_support import encoder_of, make_app, tiny_logit, tiny_spec, tokenize
 from onnx import TensorProto, helper, numpy_helper
 from small_data import write_csv
 
-from ranker.artifacts.bundle import Checkpoint, seal
+from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.cli import main
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import stored
+from ranker.contract.encode import zero_pad
 from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.dataset import Dataset
 from ranker.errors import ArtifactError, EndpointError, MissingTool, VerifyError
@@ -43,7 +43,7 @@ from ranker.verify.parity.pairs import (
     special_tokens,
 )
 from ranker.verify.parity.parity import check_parity
-from ranker.verify.parity.scored_pairs import Part, Seen, encode_pairs
+from ranker.verify.parity.scored_pairs import Part, ScoredPairs, encode_pairs
 from ranker.verify.target import model_problems, runtime_of
 from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
@@ -151,7 +151,7 @@ def test_a_model_of_another_contract_is_refused(app: Path, no_java: None) -> Non
     helper.set_model_props(loaded, {vespa_names.ONNX_FINGERPRINT: "0123456789abc"})
     model.unlink()
     onnx.save(loaded, model)
-    seal(app)
+    write_hashes(app)
     problems = verify(app)[0].problems
     assert any("0123456789abc" in line and "export the model again" in line for line in problems)
     assert any("the manifest names the model" in line for line in problems)
@@ -160,7 +160,7 @@ def test_a_model_of_another_contract_is_refused(app: Path, no_java: None) -> Non
 def test_a_tokenizer_of_another_contract_is_refused(app: Path, no_java: None) -> None:
     path = app / "files" / "tokenizer.json"
     path.write_text(path.read_text().replace('"fox"', '"box"'))
-    seal(app)
+    write_hashes(app)
     assert "tokenizer.json has the hash" in " ".join(verify(app)[0].problems)
 
 
@@ -192,7 +192,7 @@ def test_the_timeout_of_the_query_profile(text: str | None, expected: float, app
         path.unlink()
     else:
         path.write_text(path.read_text().replace(">10<", f">{text}<"))
-    seal(app)
+    write_hashes(app)
     found = timeouts(Package.open(app))[1]
     assert found.seconds == expected
     assert ("Vespa's own" in found.source) == (text in ("soon", None))
@@ -201,7 +201,7 @@ def test_the_timeout_of_the_query_profile(text: str | None, expected: float, app
 def test_a_timeout_that_no_query_can_keep_is_a_problem(app: Path, no_java: None) -> None:
     manifest = json.loads((app / "manifest.json").read_text())
     (app / "manifest.json").write_text(json.dumps({**manifest, "timeout_s": 1e-7}))
-    seal(app)
+    write_hashes(app)
     (result,) = verify(app, pairs=1)
     assert "longer than the timeout of 1e-07 s (sent by `ranker query`)" in result.problems[0]
     assert result.figures["rerank_s"] == pytest.approx(result.figures["ms_per_document"] / 10)
@@ -362,8 +362,8 @@ def part_of(app: Path, *texts: tuple[str, str]) -> Part:
     return encode_pairs(encoder_of(app), pairs, first=40)
 
 
-def seen_of(name: str, *scores: float, **rest: Any) -> Seen:
-    return Seen(name=name, scores={"cross": np.array(scores)}, **rest)
+def seen_of(name: str, *scores: float, **rest: Any) -> ScoredPairs:
+    return ScoredPairs(name=name, scores={"cross": np.array(scores)}, **rest)
 
 
 def test_any_two_ways_are_compared_and_the_two_furthest_apart_are_named(app: Path) -> None:
@@ -490,7 +490,7 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
     report = json.loads((again / "checkpoint" / "training.json").read_text())
     report["blend_weight"] = 3.0
     (again / "checkpoint" / "training.json").write_text(json.dumps(report))
-    seal(again / "checkpoint")
+    write_hashes(again / "checkpoint")
     assert find_checkpoint(Package.open(again / "app")) == Lost()
 
 
@@ -519,7 +519,7 @@ def test_an_engine_with_another_model_differs(app: Path, tmp_path: Path) -> None
     with running_engine(other) as url:
         way = EngineWay(App.open(app), url)
         logits = np.array([tiny_logit([5, 8], [5, 8])])
-        ours = Seen(name="ONNX", scores={"blend": part.bm25 + 2.0 * logits})
+        ours = ScoredPairs(name="ONNX", scores={"blend": part.bm25 + 2.0 * logits})
         compare(part, [ours, *way.look(part)], encoder_of(app), tally)
         way.close()
     assert len(tally.problems) == 1
@@ -635,10 +635,10 @@ def test_what_vespa_takes_in_silence_from_a_feeder_is_caught(app: Path) -> None:
         return line
 
     assert "has 6 cells, expected 95" in problems(doc_token_ids={"values": ids})
-    assert "expected the ids" in problems(doc_token_ids={"values": stored(ids[1:], 95)})
+    assert "expected the ids" in problems(doc_token_ids={"values": zero_pad(ids[1:], 95)})
     assert "is missing" in problems(doc_token_ids=None)
-    assert spec.fingerprint in problems(token_spec=1)
-    assert problems(token_spec=1).startswith("id:ranker:doc::1: token_spec is 1")
+    assert spec.fingerprint in problems(token_fingerprint=1)
+    assert problems(token_fingerprint=1).startswith("id:ranker:doc::1: token_fingerprint is 1")
 
 
 def test_what_vespa_takes_in_silence_from_a_client_is_caught(app: Path) -> None:

@@ -13,10 +13,10 @@ from figures import record
 from plugin_support import application
 from test_export import checkpoint_of
 
-from ranker.artifacts.bundle import Checkpoint, seal
+from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.client.search import App
 from ranker.contract import vespa_names
-from ranker.contract.encode import pair_inputs, stored
+from ranker.contract.encode import pair_inputs, zero_pad
 from ranker.errors import VerifyError
 from ranker.export.to_onnx import export
 from ranker.feed import put_operation
@@ -24,7 +24,7 @@ from ranker.model.base import load_weights
 from ranker.package.application import Package, write
 from ranker.package.into import install
 from ranker.records import Document
-from ranker.verify import CheckResult, Judge, container, verify, working_copy
+from ranker.verify import CheckResult, VespaProcess, container, verify, working_copy
 from ranker.verify.parity.difference import TOLERANCE
 from ranker.verify.parity.pairs import nasty_pairs, special_tokens
 from ranker.verify.parity.parity import check_parity
@@ -60,20 +60,20 @@ def changed(app: Path, tmp_path: Path) -> Callable[..., Path]:
         text = (folder / name).read_text()
         assert old in text
         (folder / name).write_text(text.replace(old, new))
-        seal(folder)
+        write_hashes(folder)
         return folder
 
     return change
 
 
-def court_of(judge: Judge, folder: Path) -> Court:
+def court_of(judge: VespaProcess, folder: Path) -> Court:
     return Court(Bench(judge, folder))
 
 
 # --- the judge -----------------------------------------------------------------------------------
 
 
-def test_a_package_of_ours_is_valid(judge: Judge, app: Path, copy: Path) -> None:
+def test_a_package_of_ours_is_valid(judge: VespaProcess, app: Path, copy: Path) -> None:
     validation = judge.validate(copy)
     assert validation.errors == ()
     assert all("vespa-verify-ranksetup-bin" in warning for warning in validation.warnings)
@@ -93,7 +93,7 @@ def test_a_package_of_ours_is_valid(judge: Judge, app: Path, copy: Path) -> None
     ],
 )
 def test_errors_come_in_vespas_words(
-    name: str, old: str, new: str, words: str, judge: Judge, changed: Callable[..., Path]
+    name: str, old: str, new: str, words: str, judge: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed(name, old, new)
     with working_copy(folder) as copy:
@@ -104,11 +104,11 @@ def test_errors_come_in_vespas_words(
     assert any(word in problem for word in words.split("|")), problem
 
 
-def test_vespas_evaluator_computes_what_is_known_by_hand(judge: Judge, copy: Path) -> None:
+def test_vespas_evaluator_computes_what_is_known_by_hand(judge: VespaProcess, copy: Path) -> None:
     query, document = [7, 8], [8, 9, 8]
     binding = {
-        "query(query_token_ids)": stored(query, 30),
-        "attribute(doc_token_ids)": stored(document, 95),
+        "query(query_token_ids)": zero_pad(query, 30),
+        "attribute(doc_token_ids)": zero_pad(document, 95),
         "bm25(contents)": 2.5,
     }
     names = [*vespa_names.ONNX_INPUTS, "logit", "secondphase"]
@@ -131,7 +131,7 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(judge: Judge, copy: Pat
     ],
 )
 def test_a_question_that_makes_no_sense_is_an_error_and_the_judge_lives_on(
-    profile: str, function: str, cells: int, words: str, judge: Judge, copy: Path
+    profile: str, function: str, cells: int, words: str, judge: VespaProcess, copy: Path
 ) -> None:
     binding = {
         "query(query_token_ids)": [1] * cells,
@@ -143,8 +143,8 @@ def test_a_question_that_makes_no_sense_is_an_error_and_the_judge_lives_on(
     assert judge.validate(copy).errors == ()
 
 
-def test_a_judge_that_died_says_so(judge: Judge) -> None:
-    with Judge() as other:
+def test_a_judge_that_died_says_so(judge: VespaProcess) -> None:
+    with VespaProcess() as other:
         other._process.kill()
         other._process.wait()
         with pytest.raises(VerifyError, match="the judge stopped at validate"):
@@ -153,7 +153,7 @@ def test_a_judge_that_died_says_so(judge: Judge) -> None:
         other.validate(Path("x"))
 
 
-def test_a_working_copy_leaves_the_package_as_it_is(judge: Judge, app: Path) -> None:
+def test_a_working_copy_leaves_the_package_as_it_is(judge: VespaProcess, app: Path) -> None:
     before = sorted(path.name for path in app.rglob("*"))
     with working_copy(app) as copy:
         judge.validate(copy)
@@ -166,7 +166,9 @@ def test_a_working_copy_leaves_the_package_as_it_is(judge: Judge, app: Path) -> 
 # --- parity --------------------------------------------------------------------------------------
 
 
-def test_ids_and_scores_are_equal_on_nasty_texts(judge: Judge, app: Path, copy: Path) -> None:
+def test_ids_and_scores_are_equal_on_nasty_texts(
+    judge: VespaProcess, app: Path, copy: Path
+) -> None:
     package = Package.open(app)
     pairs = nasty_pairs(80, specials=special_tokens(package.tokenizer_json))
     result = check_parity(package, pairs, court=court_of(judge, copy))
@@ -179,7 +181,7 @@ def test_ids_and_scores_are_equal_on_nasty_texts(judge: Judge, app: Path, copy: 
 
 
 def test_another_separator_in_a_profile_is_shown_as_two_rows(
-    judge: Judge, app: Path, changed: Callable[..., Path]
+    judge: VespaProcess, app: Path, changed: Callable[..., Path]
 ) -> None:
     package = Package.open(app)
     # The tiny vocabulary's [CLS] and [SEP] are 2 and 3, so its functions are written out.
@@ -199,7 +201,7 @@ def test_another_separator_in_a_profile_is_shown_as_two_rows(
 
 
 def test_another_weight_in_a_profile_is_a_difference(
-    judge: Judge, app: Path, changed: Callable[..., Path]
+    judge: VespaProcess, app: Path, changed: Callable[..., Path]
 ) -> None:
     folder = changed("schemas/doc/blend.profile", "2 * logit", "2.5 * logit")
     with working_copy(folder) as copy:
@@ -226,7 +228,7 @@ def families() -> Iterator[list[CheckResult]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
-    family: str, judge: Judge, families: list[CheckResult], tmp_path: Path
+    family: str, judge: VespaProcess, families: list[CheckResult], tmp_path: Path
 ) -> None:
     package, checkpoint = packaged(make_family(family, tmp_path / "model"), tmp_path)
     with working_copy(package.path) as copy:
@@ -242,7 +244,7 @@ def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
 
 
 def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
-    tiny_bert: Path, judge: Judge, tmp_path: Path
+    tiny_bert: Path, judge: VespaProcess, tmp_path: Path
 ) -> None:
     result = parity(tiny_bert, tmp_path, judge, pairs=10_000)
     assert result.problems == (), result.difference
@@ -252,7 +254,7 @@ def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
 
 
 def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
-    minilm: Path, judge: Judge, tmp_path: Path
+    minilm: Path, judge: VespaProcess, tmp_path: Path
 ) -> None:
     import torch
 
@@ -274,7 +276,7 @@ def packaged(model: Path, folder: Path) -> tuple[Package, Checkpoint]:
     return write(export(checkpoint, folder / "bundle"), folder / "app"), checkpoint
 
 
-def parity(model: Path, folder: Path, judge: Judge, *, pairs: int) -> CheckResult:
+def parity(model: Path, folder: Path, judge: VespaProcess, *, pairs: int) -> CheckResult:
     """The check of an untrained model's package on so many pairs."""
     package, checkpoint = packaged(model, folder)
     texts = nasty_pairs(pairs, specials=special_tokens(package.tokenizer_json))
@@ -297,14 +299,18 @@ def parity_text(results: Sequence[CheckResult]) -> str:
 # --- feed and queries ----------------------------------------------------------------------------
 
 
-def test_the_feeders_operations_are_read_as_meant(judge: Judge, app: Path, copy: Path) -> None:
+def test_the_feeders_operations_are_read_as_meant(
+    judge: VespaProcess, app: Path, copy: Path
+) -> None:
     documents = [pair.document for pair in nasty_pairs(60)]
     result = check_feed(App.open(app), documents, court=court_of(judge, copy))
     assert result.problems == ()
     assert result.figures == {"operations": 60, "read_by_vespa": 60}
 
 
-def test_what_vespas_reader_refuses_and_what_it_takes(judge: Judge, app: Path, copy: Path) -> None:
+def test_what_vespas_reader_refuses_and_what_it_takes(
+    judge: VespaProcess, app: Path, copy: Path
+) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
     good = put_operation(FOX, ids, client.manifest)
@@ -314,10 +320,10 @@ def test_what_vespas_reader_refuses_and_what_it_takes(judge: Judge, app: Path, c
         (answer,) = judge.feed(copy, [operation])
         return answer.error, answer.cells
 
-    assert read() == (None, {"doc_token_ids": stored(ids, 95)})
+    assert read() == (None, {"doc_token_ids": zero_pad(ids, 95)})
     assert "Field 'nothing' is not defined" in str(read(nothing=1)[0])
     assert "illegal code point 0x1" in str(read(text="a\x01")[0])
-    assert "id:ranker:doc::1" in str(read(token_spec="x")[0])
+    assert "id:ranker:doc::1" in str(read(token_fingerprint="x")[0])
     assert read(doc_token_ids={"values": [1] * 96})[0] is not None
 
 
@@ -329,12 +335,12 @@ def test_what_vespas_reader_refuses_and_what_it_takes(judge: Judge, app: Path, c
         ({"doc_token_ids": {"values": [-7] * 95}}, "expected the ids"),
         ({"doc_token_ids": {"values": [0.5] * 95}}, "expected the ids"),
         ({"doc_token_ids": {"values": [10**6] * 95}}, "expected the ids"),
-        ({"token_spec": None}, "token_spec is None, expected"),
-        ({"token_spec": 7}, "token_spec is 7, expected"),
+        ({"token_fingerprint": None}, "token_fingerprint is None, expected"),
+        ({"token_fingerprint": 7}, "token_fingerprint is 7, expected"),
     ],
 )
 def test_traps_that_vespas_reader_takes_are_caught_by_us(
-    fields: dict[str, object], words: str, judge: Judge, app: Path, copy: Path
+    fields: dict[str, object], words: str, judge: VespaProcess, app: Path, copy: Path
 ) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
@@ -347,13 +353,15 @@ def test_traps_that_vespas_reader_takes_are_caught_by_us(
 
 
 @pytest.fixture(scope="module")
-def url(judge: Judge, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A container of a package that declares the input token_spec twice, as ours once did."""
+def url(judge: VespaProcess, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A container of a package that declares the input token_fingerprint twice."""
     folder = tmp_path_factory.mktemp("twice") / "app"
     shutil.copytree(app, folder)
     path = folder / "search" / "query-profiles" / "types" / "root.xml"
-    field = '<field name="ranking.features.query(token_spec)" type="double" />'
-    lines = [line for line in path.read_text().splitlines() if "query(token_spec)" not in line]
+    field = '<field name="ranking.features.query(token_fingerprint)" type="double" />'
+    lines = [
+        line for line in path.read_text().splitlines() if "query(token_fingerprint)" not in line
+    ]
     path.write_text("\n".join([*lines[:-1], field, lines[-1]]))
     with container(folder) as url:
         yield url
@@ -382,7 +390,7 @@ def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
 
 
 def test_built_once_it_works_without_maven_and_network(
-    judge: Judge, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judge: VespaProcess, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = java().parent.parent  # of the judge above
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -390,12 +398,12 @@ def test_built_once_it_works_without_maven_and_network(
     monkeypatch.delenv("MAVEN_HOME", raising=False)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with Judge() as other:
+    with VespaProcess() as other:
         assert other.validate(copy).errors == ()
 
 
 def test_errors_name_the_package_and_not_the_working_copy(
-    judge: Judge, changed: Callable[..., Path]
+    judge: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed("services.xml", "<search/>", "<search/><!-- -->")
     (folder / "models").mkdir()
@@ -407,7 +415,7 @@ def test_errors_name_the_package_and_not_the_working_copy(
 
 
 def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
-    judge: Judge, changed: Callable[..., Path]
+    judge: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed("schemas/doc/bm25.profile", "first-phase", "first_phase")
     with working_copy(folder) as copy:
@@ -419,7 +427,7 @@ def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
     )
 
 
-def test_the_whole_command(app: Path, judge: Judge) -> None:
+def test_the_whole_command(app: Path, judge: VespaProcess) -> None:
     told: list[tuple[str, int, int]] = []
     results = verify(app, pairs=40, strict=True, on_progress=lambda *args: told.append(args))
     assert [(result.name, result.problems) for result in results] == [
@@ -438,7 +446,7 @@ def test_the_whole_command(app: Path, judge: Judge) -> None:
     record("queries", f"{figures['queries']['requests']} requests taken by Vespa's real container")
 
 
-def test_the_models_in_somebodys_application(judge: Judge, tmp_path: Path) -> None:
+def test_the_models_in_somebodys_application(judge: VespaProcess, tmp_path: Path) -> None:
     app = application("library", tmp_path)
     schema, fields = "book", ["title", "abstract"]
     first = make_bundle(tmp_path / "first")

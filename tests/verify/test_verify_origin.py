@@ -11,7 +11,7 @@ import torch
 import transformers
 from families import FAMILIES, make_family
 
-from ranker.artifacts.bundle import Bundle, seal
+from ranker.artifacts.bundle import Bundle, write_hashes
 from ranker.cli import main
 from ranker.export.to_onnx import export
 from ranker.model.interchange import open_cross_encoder
@@ -210,7 +210,7 @@ def test_a_bundle_without_a_source_is_as_one_whose_model_is_lost(own: Path) -> N
     about = json.loads((bundle / "bundle.json").read_text())
     del about["origin"]["source"]
     (bundle / "bundle.json").write_text(json.dumps(about))
-    seal(bundle)
+    write_hashes(bundle)
     (warning,) = parity_of(own / "made" / "app").warnings
     assert warning == "not compared with torch: there is no checkpoint; name it with --checkpoint"
     (bundle / "export.toml").write_text(f'[export]\ncheckpoint = "{own}/models/tiny"\n')

@@ -154,7 +154,7 @@ def test_assigned_and_cleared_fields(app, encoder):
     # The words of the index follow, and those of the old fields are gone.
     in_it = 'select * from doc where doc_id contains "changed" and contents contains '
     assert found(app, in_it + '"cat"') == {"changed"} and not found(app, in_it + '"dog"')
-    app.update_data(fields={"doc_token_ids": None, "token_spec": None}, **place)
+    app.update_data(fields={"doc_token_ids": None, "token_fingerprint": None}, **place)
     assert set(fields_of(app, "changed")) == {"doc_id", "title"}
     app.delete_data(**place)
 
@@ -186,7 +186,7 @@ def test_modified_tokens(app, encoder, operation, cells, after):
     place = {**PLACE, "data_id": "modified"}
     number = encoder.spec.fingerprint_number
     tokens = {"values": [5, 6, 7] + [0] * 92}
-    app.feed_data_point(fields={"doc_token_ids": tokens, "token_spec": number}, **place)
+    app.feed_data_point(fields={"doc_token_ids": tokens, "token_fingerprint": number}, **place)
     change = {"doc_token_ids": {"modify": {"operation": operation, "cells": cells}}}
     app.update_data(fields=change, auto_assign=False, **place)
     values = fields_of(app, "modified")["doc_token_ids"]["values"]
@@ -204,11 +204,11 @@ def test_a_tensor_that_is_not_there_is_not_modified(app):
 def test_arithmetic_ends_in_the_same_contract_or_is_refused(app, encoder):
     number = encoder.spec.fingerprint_number
     place = {**PLACE, "data_id": "counted"}
-    app.feed_data_point(fields={"token_spec": number}, **place)
+    app.feed_data_point(fields={"token_fingerprint": number}, **place)
 
     def changed(change):
-        app.update_data(fields={"token_spec": change}, auto_assign=False, **place)
-        return fields_of(app, "counted")["token_spec"]
+        app.update_data(fields={"token_fingerprint": change}, auto_assign=False, **place)
+        return fields_of(app, "counted")["token_fingerprint"]
 
     assert changed({"increment": 0}) == number
     assert changed({"increment": 3, "decrement": 3}) == number
@@ -217,7 +217,7 @@ def test_arithmetic_ends_in_the_same_contract_or_is_refused(app, encoder):
     for change in ({"increment": 1}, {"multiply": 0}, {"divide": 0}, {"assign": 5}):
         with pytest.raises(VespaError, match="tokenized under the token contract"):
             changed(change)
-    assert fields_of(app, "counted") == {"token_spec": number}
+    assert fields_of(app, "counted") == {"token_fingerprint": number}
 
 
 # --- many documents ------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_what_many_documents_are_changed_by(url):
         assert texts == [None, "tree"] * 4
         token = {"doc_token_ids": {"assign": {"values": [5] * 95}}}
         failed = client.put(path, params=chosen, json={"fields": token})
-        assert failed.status_code == 500 and "without token_spec" in failed.json()["message"]
+        assert failed.status_code == 500 and "without token_fingerprint" in failed.json()["message"]
         nothing = client.delete(path, params={**chosen, "bucketSpace": "global"})
         assert nothing.json() == {"pathId": path, "documentCount": 0}
         done = client.delete(path, params=chosen)

@@ -52,7 +52,7 @@ def app(url, rows, ledger):
         for row in rows:
             title, text = row.title, row.contents[len(row.title) :]
             fields = {"title": " ".join(title), "text": " ".join(text)}
-            fields |= {"doc_id": row.doc_id, "token_spec": row.number}
+            fields |= {"doc_id": row.doc_id, "token_fingerprint": row.number}
             path = f"/document/v1/ranker/doc/docid/{row.id}"
             assert client.post(path, json={"fields": fields}).status_code == 200
     return ledger.watched(vespa_of(url))
@@ -164,7 +164,10 @@ class Builder:
         return Built(condition, lambda row: row.doc_id is not None and row.doc_id.lower() in folded)
 
     def range(self):
-        field, low, high = qb.QueryField("token_spec"), *sorted(self.near() for _ in range(2))
+        field, low, high = (
+            qb.QueryField("token_fingerprint"),
+            *sorted(self.near() for _ in range(2)),
+        )
         at = self.near()
         condition, test = self.pick.choice(
             (
@@ -230,7 +233,7 @@ def test_random_orders_and_pages(app, rows):
     by_id = {row.id: row for row in rows}
     keys = {
         "doc_id": lambda row: (row.doc_id or "").lower(),
-        "token_spec": lambda row: row.number or 0,
+        "token_fingerprint": lambda row: row.number or 0,
     }
     for _ in range(SORTED):
         (word,) = pick.choices(VOCABULARY)
@@ -257,7 +260,7 @@ def test_random_orders_and_pages(app, rows):
 
 def test_each_form_by_name(app, rows):
     title, contents = qb.QueryField("title"), qb.QueryField("contents")
-    name, number = qb.QueryField("doc_id"), qb.QueryField("token_spec")
+    name, number = qb.QueryField("doc_id"), qb.QueryField("token_fingerprint")
     spec = next(row.number for row in rows if row.number is not None)
 
     def ids(holds):
@@ -353,15 +356,15 @@ REFUSED = {
     "geoLocation": qb.geoLocation("contents", 1.0, 2.0, "5 km"),
     "nearestNeighbor": qb.nearestNeighbor("doc_token_ids", "q"),
     "predicate": qb.predicate("contents", {"a": "b"}, {"c": 1}),
-    "not equal": qb.QueryField("token_spec") != 5,
+    "not equal": qb.QueryField("token_fingerprint") != 5,
     "text equals": qb.QueryField("title") == "red",
     "string equals": qb.QueryField("doc_id") == "a1",
     "string greater": qb.QueryField("doc_id") > "a1",
-    "number in strings": qb.QueryField("token_spec").in_("5"),
+    "number in strings": qb.QueryField("token_fingerprint").in_("5"),
     "string in numbers": qb.QueryField("doc_id").in_(5),
     "text in": qb.QueryField("title").in_("red"),
     "range of a text": FIELD.in_range(1, 5),
-    "hit limit": qb.QueryField("token_spec").in_range(1, 5, annotations={"hitLimit": 5}),
+    "hit limit": qb.QueryField("token_fingerprint").in_range(1, 5, annotations={"hitLimit": 5}),
     "summary field": qb.QueryField("text").contains("red"),
     "tensor": qb.QueryField("doc_token_ids").contains("red"),
     "unknown field": qb.QueryField("nosuch").contains("red"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranker.dataset.collection import Ledger
+from ranker.dataset.collection import DatasetBuilder
 from ranker.dataset.fields import Judgement, judgement_of
 from ranker.dataset.formats.parts import TREC, read_documents
 from ranker.dataset.formats.source import Source
@@ -40,7 +40,7 @@ class CorpusFile(Source):
         """The documents of the file; of judged rows, each once."""
         return read_documents(self.path, self.format, problems)
 
-    def fill(self, ledger: Ledger, *, split: str | None, problems: Problems) -> None:
+    def fill(self, ledger: DatasetBuilder, *, split: str | None, problems: Problems) -> None:
         """Enter the judged rows."""
         gather(self.judgements(problems), ledger.add_judgement, problems)
 

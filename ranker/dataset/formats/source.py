@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ranker.dataset.collection import Ledger
+from ranker.dataset.collection import DatasetBuilder
 from ranker.dataset.formats.parts import read_qrels
 from ranker.dataset.problems import Place, Problems, gather
 from ranker.errors import DataError
@@ -34,7 +34,7 @@ class Source(ABC):
         """The corpus as a stream."""
 
     @abstractmethod
-    def fill(self, ledger: Ledger, *, split: str | None, problems: Problems) -> None:
+    def fill(self, ledger: DatasetBuilder, *, split: str | None, problems: Problems) -> None:
         """Enter everything into the ledger; `split` is one of `splits()` or None for all.
 
         Raises:
@@ -53,7 +53,7 @@ class Parts(Source):
     def qrels(self, split: str | None, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
         """The judgements of a split, or of all."""
 
-    def fill(self, ledger: Ledger, *, split: str | None, problems: Problems) -> None:
+    def fill(self, ledger: DatasetBuilder, *, split: str | None, problems: Problems) -> None:
         """Documents first, then queries, then the judgements that name them."""
         gather(self.documents(problems), ledger.add_document, problems)
         gather(self.queries(problems), ledger.add_query, problems)

@@ -1,4 +1,4 @@
-"""Document selections: `doc.title == "x" and doc.token_spec > 5`, as test-and-set conditions.
+"""Document selections as conditions: `doc.title == "x" and doc.token_fingerprint > 5`.
 
 The part of Vespa's selection language that compares this schema's fields and the document's id,
 with `and`, `or`, `not` and parentheses; also the `selection` of a visit.  Anything else is refused.
@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.documents.stored_document import FIELDS, Entry
+from ranker.engine.documents.stored_document import FIELDS, StoredDocument
 from ranker.engine.errors import DocumentFault
 from ranker.errors import require
 
 __all__ = ["Condition", "parse_condition"]
 
-Condition = Callable[[str, Entry], bool]
+Condition = Callable[[str, StoredDocument], bool]
 """Whether a document (its id, its entry) is selected."""
 
 Truth = bool | None
@@ -99,7 +99,7 @@ class _Build:
     def __init__(self, document_type: str) -> None:
         self.document_type = document_type
 
-    def build(self, tree: Any, depth: int) -> Callable[[str, Entry], Truth]:
+    def build(self, tree: Any, depth: int) -> Callable[[str, StoredDocument], Truth]:
         """The truth of a node.
 
         Raises:
@@ -128,12 +128,14 @@ class _Build:
         verdict = tree.data != "never"
         return lambda id_, entry: verdict
 
-    def _comparison(self, left: Any, sign: Any, right: Any) -> Callable[[str, Entry], Truth]:
+    def _comparison(
+        self, left: Any, sign: Any, right: Any
+    ) -> Callable[[str, StoredDocument], Truth]:
         first, second = self._operand(left), self._operand(right)
         compare = _OPERATORS[str(sign)]
         return lambda id_, entry: compare(first(id_, entry), second(id_, entry))
 
-    def _operand(self, tree: Any) -> Callable[[str, Entry], Any]:
+    def _operand(self, tree: Any) -> Callable[[str, StoredDocument], Any]:
         match tree.data:
             case "document_id":
                 return lambda id_, entry: id_
@@ -151,7 +153,7 @@ class _Build:
             constant = _unquoted(str(tree.children[0]))
         return lambda id_, entry: constant
 
-    def _field(self, document_type: str, name: str) -> Callable[[str, Entry], Any]:
+    def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Any]:
         self._check_type(document_type)
         if name not in FIELDS:
             raise DocumentFault(
@@ -231,7 +233,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Truth]] = {
 }
 
 
-def _part_of_id(name: str) -> Callable[[str, Entry], Any]:
+def _part_of_id(name: str) -> Callable[[str, StoredDocument], Any]:
     """`id.namespace`, `id.user` and so on; the user and the group are invalid where there is none.
 
     Raises:
@@ -245,7 +247,7 @@ def _part_of_id(name: str) -> Callable[[str, Entry], Any]:
         raise ValueError(f"id.{name} is not supported")
     prefix = "n=" if name.lower() == "user" else "g="
 
-    def part(id_: str, entry: Entry) -> Any:
+    def part(id_: str, entry: StoredDocument) -> Any:
         location = id_.split(":", 4)[3]
         if not location.startswith(prefix):
             return _INVALID

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
-from ranker.engine.documents.stored_document import FIELDS, Entry, field_value, make_entry
+from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_value, make_entry
 from ranker.engine.documents.updates import Change, parse_changes
 from ranker.engine.errors import DocumentFault
 from ranker.engine.http.bodies import json_token
@@ -30,7 +30,7 @@ class Operation(Protocol):
     def reads(self) -> bool:
         """Whether `apply` looks at the stored document."""
 
-    def apply(self, current: Entry | None) -> Entry | None:
+    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """The document after the change, None for none.
 
         Args:
@@ -46,7 +46,7 @@ class Put:
     """Write a whole document."""
 
     id: str
-    entry: Entry
+    entry: StoredDocument
     condition: Condition | None = None
     create: bool = False
 
@@ -55,7 +55,7 @@ class Put:
         """Only a condition looks at the stored document."""
         return self.condition is not None
 
-    def apply(self, current: Entry | None) -> Entry | None:
+    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """The new document."""
         _check(self.condition, self.id, current, create=self.create)
         return self.entry
@@ -71,7 +71,7 @@ class Update:
     create: bool = False
     reads: bool = field(default=True, init=False)
 
-    def apply(self, current: Entry | None) -> Entry | None:
+    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """The document after the changes, which follow one another."""
         _check(self.condition, self.id, current, create=self.create)
         if current is None and not self.create:
@@ -101,7 +101,7 @@ class Remove:
         """Only a condition looks at the stored document."""
         return self.condition is not None
 
-    def apply(self, current: Entry | None) -> Entry | None:
+    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """Nothing."""
         _check(self.condition, self.id, current, create=False)
         return None
@@ -184,7 +184,9 @@ def _test(
     return (parse_condition(text, manifest.schema) if text else None), create or flag
 
 
-def _check(condition: Condition | None, id_: str, current: Entry | None, *, create: bool) -> None:
+def _check(
+    condition: Condition | None, id_: str, current: StoredDocument | None, *, create: bool
+) -> None:
     if condition is None or (current is None and create):
         return
     if current is None:
@@ -195,13 +197,14 @@ def _check(condition: Condition | None, id_: str, current: Entry | None, *, crea
         raise DocumentFault(412, f"Condition did not match document {id_}")
 
 
-def _check_contract(entry: Entry, id_: str) -> None:
+def _check_contract(entry: StoredDocument, id_: str) -> None:
     """Tokens of an unknown contract would be scored as if they were of this one."""
-    if entry.tokens and entry.token_spec is None:
+    if entry.tokens and entry.token_fingerprint is None:
         raise DocumentFault(
             400,
-            f"In document '{id_}': {vespa_names.DOC_TOKEN_IDS} without {vespa_names.TOKEN_SPEC}: "
-            f"expected the number of the token contract with the tokens; feed both",
+            f"In document '{id_}': {vespa_names.DOC_TOKEN_IDS} without "
+            f"{vespa_names.TOKEN_FINGERPRINT}: expected the number of the token contract with the "
+            "tokens; feed both",
         )
 
 

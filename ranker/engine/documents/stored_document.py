@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.contract.spec import TokenSpec
 from ranker.engine.documents.tensors import TensorError, document_cells, render
 from ranker.lexical.terms import terms
 
 __all__ = [
     "FIELDS",
-    "Entry",
+    "StoredDocument",
     "check_text",
     "field_value",
     "make_entry",
@@ -30,18 +30,18 @@ _STRINGS = (vespa_names.ID, vespa_names.TITLE, vespa_names.TEXT)
 FIELDS = {
     **{name: "string" for name in _STRINGS},
     vespa_names.DOC_TOKEN_IDS: "tensor",
-    vespa_names.TOKEN_SPEC: "long",
+    vespa_names.TOKEN_FINGERPRINT: "long",
 }
 """The document's fields in the schema, and their types."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredDocument:
     """A stored document.
 
     Attributes:
         doc_id, title, text: None where not set; an empty string counts as not set, as in Vespa.
-        token_spec: the contract of the tokens, None where not set.
+        token_fingerprint: the contract of the tokens, None where not set.
         tokens: ids without the zeros at the end, 2 or 4 bytes each, None where not set.
         terms: index terms of title and text, each between blanks (see `terms_text`).
         title_length, contents_length: number of terms.
@@ -50,7 +50,7 @@ class Entry:
     doc_id: str | None
     title: str | None
     text: str | None
-    token_spec: int | None
+    token_fingerprint: int | None
     tokens: bytes | None
     terms: str
     title_length: int
@@ -62,21 +62,21 @@ class Entry:
             vespa_names.ID: self.doc_id,
             vespa_names.TITLE: self.title,
             vespa_names.TEXT: self.text,
-            vespa_names.TOKEN_SPEC: self.token_spec,
+            vespa_names.TOKEN_FINGERPRINT: self.token_fingerprint,
             vespa_names.DOC_TOKEN_IDS: self.tokens,
         }
 
 
-def make_entry(values: Mapping[str, Any]) -> Entry:
+def make_entry(values: Mapping[str, Any]) -> StoredDocument:
     """The entry of parsed field values (`field_value`)."""
     title, text = values.get(vespa_names.TITLE), values.get(vespa_names.TEXT)
     title_terms = _index_terms(title)
     all_terms = title_terms + _index_terms(text)
-    return Entry(
+    return StoredDocument(
         doc_id=values.get(vespa_names.ID) or None,
         title=title or None,
         text=text or None,
-        token_spec=values.get(vespa_names.TOKEN_SPEC),
+        token_fingerprint=values.get(vespa_names.TOKEN_FINGERPRINT),
         tokens=values.get(vespa_names.DOC_TOKEN_IDS),
         terms=terms_text(all_terms),
         title_length=len(title_terms),
@@ -116,7 +116,7 @@ def check_text(text: str) -> None:
     Raises:
         ValueError: names the first one.
     """
-    clean = legal_text(text)
+    clean = sanitize_text(text)
     if clean != text:
         bad = next(old for old, new in zip(text, clean, strict=True) if old != new)
         raise ValueError(f"The string field value contains illegal code point 0x{ord(bad):X}")
@@ -134,7 +134,7 @@ def token_cells(tokens: bytes, spec: TokenSpec) -> list[float]:
     return [*map(float, cells), *[0.0] * (spec.document_tokens - len(cells))]
 
 
-def rendered_fields(entry: Entry, spec: TokenSpec) -> dict[str, Any]:
+def rendered_fields(entry: StoredDocument, spec: TokenSpec) -> dict[str, Any]:
     """The set fields as the document API returns them."""
     fields = {name: value for name, value in entry.values().items() if value is not None}
     if entry.tokens is not None:

@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ranker.contract.encode import legal_text
+from ranker.contract.encode import sanitize_text
 from ranker.engine.errors import DocumentFault
 from ranker.engine.query.request import CLUSTER, seconds
 
@@ -143,7 +143,7 @@ def _checked(target: Target) -> Target:
     pair = target.id.split(":", 4)[3]
     if pair != target.location.partition(":")[0]:
         raise DocumentFault(400, f"Illegal key-value pair '{pair}'")
-    clean = legal_text(target.id)
+    clean = sanitize_text(target.id)
     if clean != target.id:
         bad = next(old for old, new in zip(target.id, clean, strict=True) if old != new)
         raise DocumentFault(

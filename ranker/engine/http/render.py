@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.documents.stored_document import Entry
+from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import QueryFault
 from ranker.engine.query.request import CLUSTER
 from ranker.engine.rank.groups import Group
@@ -117,7 +117,7 @@ def _groups(groups: Sequence[Group]) -> dict[str, Any]:
     return {**root, "children": [{**one, "children": listed}]} if listed else root
 
 
-def _summary(entry: Entry) -> dict[str, Any]:
+def _summary(entry: StoredDocument) -> dict[str, Any]:
     """The fields of the default summary that are set."""
     values = entry.values()
     del values[vespa_names.DOC_TOKEN_IDS]

@@ -8,7 +8,7 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
-from ranker.engine.documents.stored_document import FIELDS, Entry, rendered_fields
+from ranker.engine.documents.stored_document import FIELDS, StoredDocument, rendered_fields
 from ranker.engine.errors import DocumentFault
 from ranker.engine.http.paths import Target, integer_of
 from ranker.engine.query.request import seconds
@@ -24,7 +24,7 @@ TIME_CHUNK = "60"
 
 _UNSUPPORTED = ("fromTimestamp", "toTimestamp", "includeRemoves")
 
-Fields = Callable[[Entry], dict[str, Any]]
+Fields = Callable[[StoredDocument], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Visit:
                 if self._sees(row, id_, entry):
                     yield {"id": id_, "fields": self.fields(entry)}
 
-    def _sees(self, row: int, id_: str, entry: Entry) -> bool:
+    def _sees(self, row: int, id_: str, entry: StoredDocument) -> bool:
         if row % self.slices != self.slice_id or not self.target.holds(id_):
             return False
         return self.selected is None or self.selected(id_, entry)

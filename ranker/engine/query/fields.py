@@ -14,12 +14,12 @@ KINDS = {
     vespa_names.CONTENTS: "text",
     vespa_names.TITLE: "text",
     vespa_names.ID: "string",
-    vespa_names.TOKEN_SPEC: "number",
+    vespa_names.TOKEN_FINGERPRINT: "number",
 }
 SEARCHABLE = frozenset({*KINDS, vespa_names.TEXT, vespa_names.DOC_TOKEN_IDS})
 """Names that a query may put before a colon."""
 
-SORTABLE = (vespa_names.ID, vespa_names.TOKEN_SPEC)
+SORTABLE = (vespa_names.ID, vespa_names.TOKEN_FINGERPRINT)
 """The attributes."""
 
 _INTEGER = re.compile(r"[+-]?\d+")

@@ -274,13 +274,13 @@ def _inputs(parameters: Mapping[str, str], manifest: Manifest) -> dict[str, list
                 f"Could not set '{shown}' to '{text}': "
                 f"Could not parse '{text}' as a tensor of type {type_name(cells)}: {error}"
             ) from error
-    spec = f"input.query({vespa_names.QUERY_TOKEN_SPEC})"
+    spec = f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})"
     if spec in parameters:
         try:
-            found[vespa_names.QUERY_TOKEN_SPEC] = [float(parameters[spec])]
+            found[vespa_names.QUERY_TOKEN_FINGERPRINT] = [float(parameters[spec])]
         except ValueError as error:
             raise illegal_query(
-                f"Could not set 'ranking.features.query({vespa_names.QUERY_TOKEN_SPEC})' to "
+                f"Could not set 'ranking.features.query({vespa_names.QUERY_TOKEN_FINGERPRINT})' to "
                 f"'{parameters[spec]}': Could not parse '{parameters[spec]}' as a tensor of type "
                 "tensor(): Expected a number"
             ) from error
@@ -297,10 +297,10 @@ def _query_ids(
     spec = manifest.spec
     ours = f"this application's is {spec.fingerprint_number} ({spec.fingerprint})"
     how = "tokenize the query with this application's tokenizer (`ranker query` does)"
-    given = inputs.get(vespa_names.QUERY_TOKEN_SPEC)
+    given = inputs.get(vespa_names.QUERY_TOKEN_FINGERPRINT)
     if given is not None and given[0] != spec.fingerprint_number:
         raise bad_in_cluster(
-            f"the query's token contract, input.query({vespa_names.QUERY_TOKEN_SPEC}), is "
+            f"the query's token contract, input.query({vespa_names.QUERY_TOKEN_FINGERPRINT}), is "
             f"{given[0]:.0f}, {ours}; {how}"
         )
     cells = inputs.get(vespa_names.QUERY_TOKEN_IDS, [])

@@ -34,13 +34,13 @@ class Matched:
     Attributes:
         row: its row.
         contents, title: bm25(contents) and bm25(title).
-        token_spec: 0 where the document has none, so where it was fed without tokens.
+        token_fingerprint: 0 where the document has none, so where it was fed without tokens.
     """
 
     row: int
     contents: float
     title: float
-    token_spec: int
+    token_fingerprint: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,9 @@ def sorted_rows(
 
 def _sort_key(row: RankedRow, name: str) -> tuple[bool, Any]:
     """Documents without a value come first in ascending order."""
-    value: Any = row.doc_id.lower() if name == vespa_names.ID and row.doc_id else row.token_spec
+    value: Any = (
+        row.doc_id.lower() if name == vespa_names.ID and row.doc_id else row.token_fingerprint
+    )
     if name == vespa_names.ID and not row.doc_id:
         value = None
     return value is not None, value if value is not None else 0
@@ -163,7 +165,9 @@ def _matched(row: RankedRow, tree: Node, weights: _Weights, *, with_title: bool)
     if with_title:
         title = row.terms.split()[: row.title_length]
         texts[vespa_names.TITLE] = f" {'  '.join(title)} " if title else ""
-    view = View(texts, {vespa_names.TOKEN_SPEC: row.token_spec}, {vespa_names.ID: row.doc_id})
+    view = View(
+        texts, {vespa_names.TOKEN_FINGERPRINT: row.token_fingerprint}, {vespa_names.ID: row.doc_id}
+    )
     counted = match(tree, view)
     if counted is None:
         return None
@@ -173,5 +177,5 @@ def _matched(row: RankedRow, tree: Node, weights: _Weights, *, with_title: bool)
         length, average = lengths[leaf.field], weights.average[leaf.field]
         scores[leaf.field] += weights.idf[leaf] * bm25_weight(occurrences, length, average)
     return Matched(
-        row.row, scores[vespa_names.CONTENTS], scores[vespa_names.TITLE], row.token_spec or 0
+        row.row, scores[vespa_names.CONTENTS], scores[vespa_names.TITLE], row.token_fingerprint or 0
     )

@@ -8,7 +8,7 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs
-from ranker.engine.documents.stored_document import Entry, token_ids
+from ranker.engine.documents.stored_document import StoredDocument, token_ids
 from ranker.engine.query.request import DEFAULT, UNRANKED, Request, parse_request
 from ranker.engine.rank.groups import Group, Member, groups_of, members
 from ranker.engine.rank.matching import FirstPhase, Matched, first_phase, sorted_rows
@@ -39,7 +39,7 @@ class Found:
     """
 
     id: str
-    entry: Entry
+    entry: StoredDocument
     relevance: float
     match_features: dict[str, float] | None
     logit: float | None
@@ -170,8 +170,8 @@ class Search:
         if empty:
             notes.append(
                 f"{empty} of {len(ids)} reranked documents have no {vespa_names.DOC_TOKEN_IDS}; "
-                f"they were scored as empty texts, and their attribute({vespa_names.TOKEN_SPEC}) "
-                "is 0"
+                f"they were scored as empty texts, and their "
+                f"attribute({vespa_names.TOKEN_FINGERPRINT}) is 0"
             )
             logger.warning("%s", notes[-1])
         return [float(logit) for logit in self._scorer.logits(query_ids, ids)]
@@ -229,5 +229,5 @@ def _match_features(matched: Matched, request: Request) -> dict[str, float] | No
         f"bm25({vespa_names.TITLE})": matched.title,
     }
     if request.profile.needs_tokens:
-        features[f"attribute({vespa_names.TOKEN_SPEC})"] = float(matched.token_spec)
+        features[f"attribute({vespa_names.TOKEN_FINGERPRINT})"] = float(matched.token_fingerprint)
     return features

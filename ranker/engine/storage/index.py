@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.documents.stored_document import Entry
+from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import QueryFault
 from ranker.engine.query.tree import (
     And,
@@ -347,11 +347,11 @@ def _schema() -> Any:
     builder.add_text_field(vespa_names.TITLE, tokenizer_name="terms", index_option="position")
     builder.add_text_field(vespa_names.CONTENTS, tokenizer_name="terms", index_option="position")
     builder.add_text_field(vespa_names.ID, tokenizer_name="raw", index_option="basic")
-    builder.add_integer_field(vespa_names.TOKEN_SPEC, indexed=True, fast=True)
+    builder.add_integer_field(vespa_names.TOKEN_FINGERPRINT, indexed=True, fast=True)
     return builder.build()
 
 
-def _document(row: int, entry: Entry) -> Any:
+def _document(row: int, entry: StoredDocument) -> Any:
     document = _tantivy().Document()
     document.add_integer("row", row)
     if entry.title_length:
@@ -360,6 +360,6 @@ def _document(row: int, entry: Entry) -> Any:
     document.add_text(vespa_names.CONTENTS, entry.terms)
     if entry.doc_id is not None:
         document.add_text(vespa_names.ID, entry.doc_id.lower())
-    if entry.token_spec is not None:
-        document.add_integer(vespa_names.TOKEN_SPEC, entry.token_spec)
+    if entry.token_fingerprint is not None:
+        document.add_integer(vespa_names.TOKEN_FINGERPRINT, entry.token_fingerprint)
     return document

@@ -14,7 +14,7 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.engine.documents.operations import Operation
-from ranker.engine.documents.stored_document import Entry
+from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import DocumentFault
 from ranker.errors import ArtifactError
 
@@ -40,7 +40,7 @@ CREATE TABLE documents (
     change INTEGER NOT NULL,
     title_length INTEGER NOT NULL,
     contents_length INTEGER NOT NULL,
-    token_spec INTEGER,
+    token_fingerprint INTEGER,
     doc_id TEXT,
     terms TEXT NOT NULL,
     tokens BLOB,
@@ -50,7 +50,7 @@ CREATE TABLE documents (
 CREATE INDEX documents_by_change ON documents (change);
 CREATE TABLE removals (change INTEGER PRIMARY KEY, row INTEGER NOT NULL);
 """
-_ENTRY = "doc_id, title, text, token_spec, tokens, terms, title_length, contents_length"
+_ENTRY = "doc_id, title, text, token_fingerprint, tokens, terms, title_length, contents_length"
 _CHUNK = 500
 """Rows in one `IN (...)`."""
 
@@ -89,7 +89,7 @@ class Change:
 
     number: int
     row: int
-    entry: Entry | None
+    entry: StoredDocument | None
     fresh: bool
     """Whether the row was not there before."""
 
@@ -111,12 +111,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RankedRow:
-    """What the first phase sees of a document; see `Entry`."""
+    """What the first phase sees of a document; see `StoredDocument`."""
 
     row: int
     title_length: int
     contents_length: int
-    token_spec: int | None
+    token_fingerprint: int | None
     doc_id: str | None
     terms: str
 
@@ -278,7 +278,7 @@ class Store:
         found = self._connection.execute(
             f"SELECT {columns} FROM documents WHERE id = ?", (operation.id,)
         ).fetchone()
-        entry = operation.apply(Entry(*found[1:]) if found and operation.reads else None)
+        entry = operation.apply(StoredDocument(*found[1:]) if found and operation.reads else None)
         if found:
             totals = totals.plus(found[-2], found[-1], -1)
         if entry:
@@ -289,7 +289,7 @@ class Store:
         row = self._write(operation.id, found[0] if found else None, entry, number)
         return replace(totals, last_change=number), Change(number, row, entry, fresh=not found)
 
-    def _write(self, id_: str, row: int | None, entry: Entry | None, number: int) -> int:
+    def _write(self, id_: str, row: int | None, entry: StoredDocument | None, number: int) -> int:
         execute = self._connection.execute
         if entry is None:
             assert row is not None
@@ -300,7 +300,7 @@ class Store:
             number,
             entry.title_length,
             entry.contents_length,
-            entry.token_spec,
+            entry.token_fingerprint,
             entry.doc_id,
             entry.terms,
             entry.tokens,
@@ -315,7 +315,8 @@ class Store:
             return inserted.lastrowid
         execute(
             "UPDATE documents SET change = ?, title_length = ?, contents_length = ?, "
-            "token_spec = ?, doc_id = ?, terms = ?, tokens = ?, title = ?, text = ? WHERE row = ?",
+            "token_fingerprint = ?, "
+            "doc_id = ?, terms = ?, tokens = ?, title = ?, text = ? WHERE row = ?",
             (*values, row),
         )
         return row
@@ -339,32 +340,32 @@ class Reader:
         self._path = path
         self._local = threading.local()
 
-    def get(self, id_: str) -> Entry | None:
+    def get(self, id_: str) -> StoredDocument | None:
         """A document by its id."""
         found = self._execute(f"SELECT {_ENTRY} FROM documents WHERE id = ?", (id_,)).fetchone()
-        return Entry(*found) if found else None
+        return StoredDocument(*found) if found else None
 
-    def entries(self, rows: Sequence[int]) -> dict[int, tuple[str, Entry]]:
+    def entries(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
         """Row to id and entry, of those rows that are still there."""
         found = self._rows(f"row, id, {_ENTRY}", rows)
-        return {row: (id_, Entry(*rest)) for row, id_, *rest in found}
+        return {row: (id_, StoredDocument(*rest)) for row, id_, *rest in found}
 
     def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
         """Row to what the first phase needs."""
-        columns = "row, title_length, contents_length, token_spec, doc_id, terms"
+        columns = "row, title_length, contents_length, token_fingerprint, doc_id, terms"
         return {found[0]: RankedRow(*found) for found in self._rows(columns, rows)}
 
     def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
         """Row to tokens."""
         return dict(self._rows("row, tokens", rows))
 
-    def scan(self, after: int, limit: int) -> list[tuple[int, str, Entry]]:
+    def scan(self, after: int, limit: int) -> list[tuple[int, str, StoredDocument]]:
         """The next documents after a row, in the order of rows."""
         found = self._execute(
             f"SELECT row, id, {_ENTRY} FROM documents WHERE row > ? ORDER BY row LIMIT ?",
             (after, limit),
         )
-        return [(row, id_, Entry(*rest)) for row, id_, *rest in found]
+        return [(row, id_, StoredDocument(*rest)) for row, id_, *rest in found]
 
     def changes(self, after: int) -> Iterator[Change]:
         """Changes after a number, in no particular order, each row once."""
@@ -374,7 +375,7 @@ class Reader:
             f"SELECT change, row, {_ENTRY} FROM documents WHERE change > ?", (after,)
         )
         for number, row, *rest in found:
-            yield Change(number, row, Entry(*rest), fresh=False)
+            yield Change(number, row, StoredDocument(*rest), fresh=False)
 
     def last_change(self) -> int:
         """Number of the last change."""

@@ -32,7 +32,7 @@ _NAMES = {
     "match_fields": (vespa_names.CONTENTS,),
     "id_field": vespa_names.ID,
     "token_field": vespa_names.DOC_TOKEN_IDS,
-    "spec_field": vespa_names.TOKEN_SPEC,
+    "fingerprint_field": vespa_names.TOKEN_FINGERPRINT,
     "ids_summary": vespa_names.IDS_SUMMARY,
 }
 """The names of the engine's own schema."""

@@ -31,7 +31,7 @@ from ranker.errors import EndpointError
 from ranker.export.score import Scorer
 from ranker.package.application import Package
 
-__all__ = ["Container", "Served"]
+__all__ = ["Container", "ActiveApplication"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ DRAIN_S = 10.0
 
 
 @dataclass
-class Served:
+class ActiveApplication:
     """An application with its model loaded.
 
     Attributes:
@@ -79,7 +79,7 @@ class Container:
     """
 
     def __init__(self, data: Path, empty: ASGIApp) -> None:
-        self.served: Served | None = None
+        self.served: ActiveApplication | None = None
         self._empty = empty
         self._counts: Counter[str] = Counter()
         self._store = Store(data / DOCUMENTS)
@@ -111,7 +111,7 @@ class Container:
         """
         self._store.require_fits(manifest)
 
-    def load(self, package: Package, generation: int) -> Served:
+    def load(self, package: Package, generation: int) -> ActiveApplication:
         """Load an application; nothing is changed by that.
 
         Raises:
@@ -124,9 +124,9 @@ class Container:
         asgi = app.application(
             package, search, documents, self._pool, generation=generation, counts=self._counts
         )
-        return Served(generation, package, asgi, scorer, unused_files(package.path))
+        return ActiveApplication(generation, package, asgi, scorer, unused_files(package.path))
 
-    def start(self, served: Served, given: str | None = None) -> None:
+    def start(self, served: ActiveApplication, given: str | None = None) -> None:
         """Serve an application from the start on; before the event loop runs.
 
         Args:
@@ -139,7 +139,7 @@ class Container:
         self._store.adopt(served.package.manifest, served.generation, given)
         self.served = served
 
-    async def activate(self, served: Served) -> None:
+    async def activate(self, served: ActiveApplication) -> None:
         """Take over an application; it is on the disk that this is the one.
 
         Raises:
@@ -207,7 +207,7 @@ class Container:
         finally:
             self._open.set()
 
-    async def _retire(self, served: Served) -> None:
+    async def _retire(self, served: ActiveApplication) -> None:
         """Free the model of an application that nobody needs any more."""
         if served.retired and not served.requests:
             served.retired = False

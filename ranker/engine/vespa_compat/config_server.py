@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ranker.contract.vespa_names import LARGEST_MODEL
-from ranker.engine.vespa_compat.application_server import Served
+from ranker.engine.vespa_compat.application_server import ActiveApplication
 from ranker.engine.vespa_compat.deployments import DeployFault, Deployments
 from ranker.errors import RankerError
 from ranker.files import write_failure
@@ -158,7 +158,7 @@ class ConfigServer:
             "converged": served.generation == wanted,
         }
 
-    def _require_served(self) -> Served:
+    def _require_served(self) -> ActiveApplication:
         served = self._deployments.container.served
         if served is None:
             raise DeployFault("NOT_FOUND", "Application 'default.default' not found: deploy one")
@@ -286,7 +286,7 @@ def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _log(served: Served) -> dict[str, Any]:
+def _log(served: ActiveApplication) -> dict[str, Any]:
     """What a deployment is told beside its result."""
     messages = [
         f"{name} means nothing to the embedded engine; it is kept and not used"

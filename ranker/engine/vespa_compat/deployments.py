@@ -13,7 +13,7 @@ from typing import IO, Any, TypeVar
 
 from ranker.artifacts.bundle import HASHES
 from ranker.engine.vespa_compat.admission import admit
-from ranker.engine.vespa_compat.application_server import Container, Served
+from ranker.engine.vespa_compat.application_server import ActiveApplication, Container
 from ranker.engine.vespa_compat.sessions import Sessions
 from ranker.errors import ArtifactError, RankerError
 from ranker.files import sha256
@@ -121,7 +121,7 @@ class Deployments:
         """A file for a package that comes in, gone when it is closed."""
         return self._sessions.upload()
 
-    async def deploy(self, archive: IO[bytes]) -> tuple[int, Served]:
+    async def deploy(self, archive: IO[bytes]) -> tuple[int, ActiveApplication]:
         """Unpack, check, load and serve; nothing is left of what cannot be served.
 
         Args:
@@ -143,7 +143,7 @@ class Deployments:
         """
         return await self._done(self._create(archive))
 
-    async def prepare(self, number: int) -> Served:
+    async def prepare(self, number: int) -> ActiveApplication:
         """Check a session; what it would serve, closed again.
 
         Raises:
@@ -159,7 +159,7 @@ class Deployments:
         """
         await self._done(self._activate(number))
 
-    async def _deploy(self, archive: IO[bytes]) -> tuple[int, Served]:
+    async def _deploy(self, archive: IO[bytes]) -> tuple[int, ActiveApplication]:
         with archive:
             async with self._turn:
                 number = await self._unpack(archive)
@@ -175,7 +175,7 @@ class Deployments:
             async with self._turn:
                 return await self._unpack(archive)
 
-    async def _prepare(self, number: int) -> Served:
+    async def _prepare(self, number: int) -> ActiveApplication:
         async with self._turn:
             if number == self._sessions.active:
                 raise DeployFault("BAD_REQUEST", f"Session is active: {number}")
@@ -196,7 +196,7 @@ class Deployments:
         except RankerError as error:
             raise DeployFault("BAD_REQUEST", str(error)) from error
 
-    async def _load_and_serve(self, number: int) -> Served:
+    async def _load_and_serve(self, number: int) -> ActiveApplication:
         served = await self._load(number)
         self.wanted = number
         try:
@@ -210,10 +210,10 @@ class Deployments:
         await asyncio.to_thread(self._activated, number)
         return served
 
-    async def _load(self, number: int) -> Served:
+    async def _load(self, number: int) -> ActiveApplication:
         """The application of a session, checked and loaded; the session is prepared then."""
 
-        def load() -> Served:
+        def load() -> ActiveApplication:
             folder = self._sessions.created(number)
             package = self._package(number) if folder is None else admit(folder)
             self.container.require_fits(package.manifest)

@@ -25,7 +25,7 @@ from ranker.package.into.insertion import insert, token_fields
 from ranker.package.into.plan import Plan
 from ranker.package.into.ranking import Ranking, require_free, require_heir, write_profiles
 from ranker.package.into.schema import Field, Schema
-from ranker.package.into.site import Site
+from ranker.package.into.site import ApplicationView
 from ranker.package.into.tree import parents
 from ranker.package.profiles import Layout
 
@@ -55,7 +55,7 @@ class _Tokens:
     """The fields that hold a model's token ids, and the lines that declare them."""
 
     token_field: str
-    spec_field: str
+    fingerprint_field: str
     insertion: Insertion | None
 
 
@@ -102,7 +102,7 @@ def install(
         inherits=inherits,
         namespace=namespace or schema,
     )
-    site = Site.open(app, name)
+    site = ApplicationView.open(app, name)
     site.drop_files()
     application = site.application()
     _check_texts(application, application.schema(schema), model)
@@ -154,14 +154,14 @@ def _text_problem(
     return ""
 
 
-def _tokens(site: Site, model: _Model) -> _Tokens:
+def _tokens(site: ApplicationView, model: _Model) -> _Tokens:
     """Fields for the token ids: those of a model with the same ids, or new ones."""
     application = site.application()
     schema = application.schema(model.schema)
     fields, above = application.fields(schema), application.above(schema)
     for one in [*([site.old] if site.old else []), *site.others]:
         theirs = one.manifest
-        names = (theirs.token_field, theirs.spec_field)
+        names = (theirs.token_field, theirs.fingerprint_field)
         same = theirs.spec == model.bundle.spec and theirs.text_fields == model.text_fields
         if same and theirs.schema in above and _fit(fields, names, model):
             if one is not site.old and site.old and site.old.insertion != one.insertion:
@@ -171,11 +171,11 @@ def _tokens(site: Site, model: _Model) -> _Tokens:
     return _new_tokens(site, model)
 
 
-def _new_tokens(site: Site, model: _Model) -> _Tokens:
+def _new_tokens(site: ApplicationView, model: _Model) -> _Tokens:
     """New fields, or those that somebody has added by hand."""
     application = site.application()
     schema = application.schema(model.schema)
-    names = (vespa_names.DOC_TOKEN_IDS, vespa_names.TOKEN_SPEC)
+    names = (vespa_names.DOC_TOKEN_IDS, vespa_names.TOKEN_FINGERPRINT)
     theirs = {one.manifest.token_field for one in site.others}
     if names[0] not in theirs and _fit(application.fields(schema), names, model):
         return _Tokens(*names, None)
@@ -201,7 +201,11 @@ def _fit(fields: dict[str, Field], names: tuple[str, str], model: _Model) -> boo
 
 
 def _declare(
-    site: Site, application: Application, schema: Schema, model: _Model, names: tuple[str, str]
+    site: ApplicationView,
+    application: Application,
+    schema: Schema,
+    model: _Model,
+    names: tuple[str, str],
 ) -> Insertion:
     """Put the fields into the document block, and look whether just that has happened."""
     tree, before = site.tree, application.fields(schema)
@@ -232,7 +236,7 @@ def _ranking(
         match_fields=match,
         shown_fields=with_bm25,
         token_field=tokens.token_field,
-        spec_field=tokens.spec_field,
+        fingerprint_field=tokens.fingerprint_field,
         show_logit=False,
     )
     if model.inherits is not None:
@@ -269,12 +273,14 @@ def _manifest(
         match_fields=_match_fields(application, schema, model),
         id_field=None,
         token_field=tokens.token_field,
-        spec_field=tokens.spec_field,
+        fingerprint_field=tokens.fingerprint_field,
         ids_summary=None,
     )
 
 
-def _files(site: Site, schema: Schema, model: _Model, ranking: Ranking) -> dict[str, str]:
+def _files(
+    site: ApplicationView, schema: Schema, model: _Model, ranking: Ranking
+) -> dict[str, str]:
     """Write the files of a model; their hashes.
 
     Raises:
@@ -297,7 +303,7 @@ def _files(site: Site, schema: Schema, model: _Model, ranking: Ranking) -> dict[
 
 
 def _plan(
-    site: Site,
+    site: ApplicationView,
     model: _Model,
     manifest: Manifest,
     files: dict[str, str],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.errors import ArtifactError
-from ranker.files import alone, link_or_copy, write_failure, write_json
+from ranker.files import exclusive_lock, link_or_copy, write_failure, write_json
 from ranker.package.into.tree import Change, parents
 
 __all__ = ["STAGE", "apply", "interrupted", "recover"]
@@ -34,7 +34,7 @@ def apply(root: Path, changes: Sequence[Change], *, empty: Sequence[str] = ()) -
     Raises:
         ArtifactError: a file cannot be written, or is not what it was; nothing has changed.
     """
-    with alone(root, says=f"another ranker is changing {root}; wait for it"):
+    with exclusive_lock(root, says=f"another ranker is changing {root}; wait for it"):
         _undo(root)
         for change in changes:
             _check(root, change)
@@ -69,7 +69,7 @@ def recover(root: Path) -> None:
     Raises:
         ArtifactError: another process is at work there.
     """
-    with alone(root, says=f"another ranker is changing {root}; wait for it"):
+    with exclusive_lock(root, says=f"another ranker is changing {root}; wait for it"):
         _undo(root)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from ranker.artifacts.installation import Installation
 from ranker.errors import ArtifactError, UsageError
 from ranker.package.into.plan import Plan
-from ranker.package.into.site import Site
+from ranker.package.into.site import ApplicationView
 
 __all__ = ["uninstall"]
 
@@ -22,20 +22,22 @@ def uninstall(app: Path, name: str) -> Plan:
         UsageError: there is no such model; the message lists those there are.
         ArtifactError: what was put in has been edited by hand, or something needs it.
     """
-    site = Site.open(app, name)
+    site = ApplicationView.open(app, name)
     old = site.old
     if old is None:
         known = ", ".join(one.name for one in site.others) or "none"
         raise UsageError(f"{app} has no model {name!r} of `ranker package --into`; it has: {known}")
     site.drop_files()
     profiles = [PurePosixPath(file).stem for file in old.files if file.endswith(".profile")]
-    fields = [old.manifest.token_field, old.manifest.spec_field] if site.drop_lines() else []
+    fields = [old.manifest.token_field, old.manifest.fingerprint_field] if site.drop_lines() else []
     _require_unused(site, old, profiles, fields)
     site.tree.delete(old.record)
     return Plan(app, site.tree.changes(), old.folders, old)
 
 
-def _require_unused(site: Site, old: Installation, profiles: list[str], fields: list[str]) -> None:
+def _require_unused(
+    site: ApplicationView, old: Installation, profiles: list[str], fields: list[str]
+) -> None:
     """Refuse to take away what somebody's schema, rank profile or query profile goes on to name.
 
     Raises:

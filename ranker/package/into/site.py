@@ -12,13 +12,13 @@ from ranker.package.into.application import Application
 from ranker.package.into.insertion import take_out
 from ranker.package.into.tree import Tree
 
-__all__ = ["Site"]
+__all__ = ["ApplicationView"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Site:
+class ApplicationView:
     """A view of an application and its models; changes are made in the view.
 
     Attributes:
@@ -32,7 +32,7 @@ class Site:
     others: tuple[Installation, ...]
 
     @classmethod
-    def open(cls, app: Path, name: str) -> "Site":
+    def open(cls, app: Path, name: str) -> "ApplicationView":
         """Look at an application; changes of a process that was killed amid them are undone.
 
         Raises:

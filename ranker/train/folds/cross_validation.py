@@ -10,7 +10,7 @@ from typing import Any
 from ranker.dataset import Dataset
 from ranker.dataset.folds import fold_of_queries
 from ranker.metrics.blend import blend_run, learn_weight
-from ranker.metrics.gate import judge
+from ranker.metrics.gate import decide
 from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.train.folds.fold import Fold, FoldRun
 from ranker.train.folds.workers import run_folds
@@ -34,7 +34,7 @@ class CrossValidation:
         fold_of_query: fold of each query, from 1.
         records: what each fold did.
         depth: documents of BM25 that were reranked.
-        gate: the verdict (`ranker.metrics.gate.judge`).
+        gate: the verdict (`ranker.metrics.gate.decide`).
         blend_weight: learned from the out-of-fold logits of all queries.
         before: the stages that use no judgement, on the corpus and on synthetic queries.
         weights: what the last of them left.
@@ -118,7 +118,7 @@ def cross_validate(
         fold_of_query={query_id: fold + 1 for query_id, fold in numbers.items()},
         records=records,
         depth=depth,
-        gate=judge(dataset.qrels, runs),
+        gate=decide(dataset.qrels, runs),
         blend_weight=learn_weight(dataset.qrels, runs["bm25"], runs["cross"]),
         before=before,
         weights=weights,

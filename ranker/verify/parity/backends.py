@@ -9,12 +9,18 @@ import numpy.typing as npt
 from ranker.artifacts.bundle import Checkpoint
 from ranker.artifacts.manifest import Manifest, Profile
 from ranker.contract import vespa_names
-from ranker.contract.encode import ModelInputs, pair_inputs, stored
+from ranker.contract.encode import ModelInputs, pair_inputs, zero_pad
 from ranker.errors import require
 from ranker.export.score import Scorer
 from ranker.model.base import load_weights, tensors
 from ranker.package.application import Package
-from ranker.verify.parity.scored_pairs import Part, Seen, encode_pairs, input_names, profile_scores
+from ranker.verify.parity.scored_pairs import (
+    Part,
+    ScoredPairs,
+    encode_pairs,
+    input_names,
+    profile_scores,
+)
 from ranker.verify.vespa.court import Bench
 
 __all__ = ["OnnxWay", "TorchWay", "VespaWay", "model_profiles"]
@@ -45,7 +51,7 @@ class OnnxWay:
         self._spec = package.spec
         self._scorer = Scorer(package.model, package.spec, threads=1)
 
-    def look(self, part: Part) -> Iterator[Seen]:
+    def look(self, part: Part) -> Iterator[ScoredPairs]:
         """Scores one by one, then in batches of like length."""
         single = [self._scorer.run(_rows(part.inputs, [row]))[0] for row in range(len(part))]
         batched = np.zeros(len(part))
@@ -53,7 +59,7 @@ class OnnxWay:
             ids = [part.queries[row] for row in rows], [part.documents[row] for row in rows]
             batched[rows] = self._scorer.run(pair_inputs(self._spec, *ids))
         for name, logits in (("ONNX", np.array(single)), ("ONNX in batches", batched)):
-            yield Seen(name=name, scores=profile_scores(self._profiles, logits, part.bm25))
+            yield ScoredPairs(name=name, scores=profile_scores(self._profiles, logits, part.bm25))
 
     def close(self) -> None:
         """Stop its threads."""
@@ -77,7 +83,7 @@ class TorchWay:
         self._encoder = checkpoint.encoder()
         self._model = load_weights(checkpoint.path).eval()
 
-    def look(self, part: Part) -> Iterator[Seen]:
+    def look(self, part: Part) -> Iterator[ScoredPairs]:
         """Ids of the checkpoint's tokenizer, logits of its weights."""
         own = encode_pairs(self._encoder, part.pairs, first=part.first)
         logits = np.zeros(len(part))
@@ -85,7 +91,7 @@ class TorchWay:
             ids = [own.queries[row] for row in rows], [own.documents[row] for row in rows]
             logits[rows] = self._logits(pair_inputs(self._encoder.spec, *ids))
         scores = profile_scores(self._profiles, logits, part.bm25)
-        yield Seen(name="torch", scores=scores, inputs=own.inputs)
+        yield ScoredPairs(name="torch", scores=scores, inputs=own.inputs)
 
     def _logits(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
         torch = require("torch", extra="train")
@@ -102,7 +108,7 @@ class VespaWay:
         self._manifest = package.manifest
         self._bench = bench
 
-    def look(self, part: Part) -> Iterator[Seen]:
+    def look(self, part: Part) -> Iterator[ScoredPairs]:
         """The model's inputs and the score, profile by profile.
 
         Raises:
@@ -123,7 +129,7 @@ class VespaWay:
                     bindings=bindings[at : at + QUESTION],
                 )
             ]
-            yield Seen(
+            yield ScoredPairs(
                 name=f"Vespa ({profile.name})",
                 scores={profile.name: np.array([float(answer[0][0]) for answer in answers])},
                 inputs={
@@ -139,10 +145,10 @@ def _binding(part: Part, row: int, manifest: Manifest) -> dict[str, float | Sequ
     number = float(spec.fingerprint_number)
     fields = manifest.match_fields
     return {
-        f"query({vespa_names.QUERY_TOKEN_IDS})": stored(part.queries[row], spec.query_tokens),
-        f"query({vespa_names.QUERY_TOKEN_SPEC})": number,
-        f"attribute({manifest.token_field})": stored(part.documents[row], spec.document_tokens),
-        f"attribute({manifest.spec_field})": number,
+        f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(part.queries[row], spec.query_tokens),
+        f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": number,
+        f"attribute({manifest.token_field})": zero_pad(part.documents[row], spec.document_tokens),
+        f"attribute({manifest.fingerprint_field})": number,
         # The first phase is the sum over these fields.
         **{f"bm25({field})": part.bm25[row] / len(fields) for field in fields},
     }

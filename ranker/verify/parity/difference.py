@@ -9,7 +9,7 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder
 from ranker.contract.spec import TokenSpec
 from ranker.verify.parity.pairs import TextPair
-from ranker.verify.parity.scored_pairs import Part, Seen
+from ranker.verify.parity.scored_pairs import Part, ScoredPairs
 
 __all__ = ["OURS", "TOLERANCE", "Tally", "compare", "id_problems", "token_rows"]
 
@@ -53,7 +53,7 @@ class Tally:
             self.difference = f"{problem}\n{details}"
 
 
-def compare(part: Part, seen: Sequence[Seen], encoder: Encoder, tally: Tally) -> None:
+def compare(part: Part, seen: Sequence[ScoredPairs], encoder: Encoder, tally: Tally) -> None:
     """Compare all that was seen of a part, and add it to the tally.
 
     Args:
@@ -115,7 +115,7 @@ def token_rows(
 
 
 def _compare_inputs(
-    part: Part, seen: Seen, name: str, theirs: np.ndarray, encoder: Encoder, tally: Tally
+    part: Part, seen: ScoredPairs, name: str, theirs: np.ndarray, encoder: Encoder, tally: Tally
 ) -> None:
     ours = part.inputs[name]
     looked_at = np.ones(len(part), dtype=bool) if seen.rows is None else seen.rows
@@ -131,7 +131,7 @@ def _compare_inputs(
         )
 
 
-def _compare_scores(part: Part, profile: str, seen: Sequence[Seen], tally: Tally) -> None:
+def _compare_scores(part: Part, profile: str, seen: Sequence[ScoredPairs], tally: Tally) -> None:
     """No two of a pair's scores may differ by more than the tolerance."""
     scores = np.stack([one.scores[profile] for one in seen])
     there = np.stack([np.ones(len(part), bool) if s.rows is None else s.rows for s in seen])

@@ -21,7 +21,7 @@ from ranker.errors import EndpointError, MissingExtra, UsageError, VerifyError
 from ranker.feed import feed
 from ranker.records import Document
 from ranker.verify.parity.backends import model_profiles
-from ranker.verify.parity.scored_pairs import Part, Seen, input_names
+from ranker.verify.parity.scored_pairs import Part, ScoredPairs, input_names
 from ranker.verify.vespa.process import free_port
 
 __all__ = ["EngineWay", "running_engine"]
@@ -50,7 +50,7 @@ class EngineWay:
         self._url = url
         self._http = Http(Endpoint.of(url))
 
-    def look(self, part: Part) -> Iterator[Seen]:
+    def look(self, part: Part) -> Iterator[ScoredPairs]:
         """Feed the documents, then ask for every pair with every profile.
 
         A question without a word is refused by the client, so its pairs are left out.
@@ -80,7 +80,7 @@ class EngineWay:
 
     def _profile(
         self, part: Part, profile: Profile, groups: dict[str, list[int]]
-    ) -> Iterator[Seen]:
+    ) -> Iterator[ScoredPairs]:
         """Ids and scores of one profile; its summary feature `logit` beside the relevance."""
         spec = self._app.manifest.spec
         scores, logits = np.zeros(len(part)), np.zeros(len(part))
@@ -100,10 +100,10 @@ class EngineWay:
                     with_logit[row] = logit is not None
                     logits[row] = first + profile.logit_weight * (logit or 0.0)
         name = f"engine ({profile.name})"
-        yield Seen(name=name, scores={profile.name: scores}, inputs=inputs, rows=asked)
+        yield ScoredPairs(name=name, scores={profile.name: scores}, inputs=inputs, rows=asked)
         if with_logit.any():
             name = f"engine's summary feature ({profile.name})"
-            yield Seen(name=name, scores={profile.name: logits}, rows=with_logit)
+            yield ScoredPairs(name=name, scores={profile.name: logits}, rows=with_logit)
 
     def _ask(self, text: str, profile: Profile, part: Part, rows: Sequence[int]) -> dict[str, Any]:
         """The client's request, but for these documents only, whatever words they have."""

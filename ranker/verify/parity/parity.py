@@ -18,7 +18,7 @@ from ranker.verify.parity.backends import OnnxWay, TorchWay, VespaWay, model_pro
 from ranker.verify.parity.difference import Tally, compare, id_problems
 from ranker.verify.parity.engine import EngineWay, running_engine
 from ranker.verify.parity.pairs import TextPair
-from ranker.verify.parity.scored_pairs import Way, encode_pairs
+from ranker.verify.parity.scored_pairs import ScoringBackend, encode_pairs
 from ranker.verify.result import CheckResult, first_of
 from ranker.verify.vespa.court import Court
 
@@ -32,7 +32,7 @@ PART = 512
 class _Ways:
     """The ways there are, and why there are no others."""
 
-    ways: list[Way] = field(default_factory=list)
+    ways: list[ScoringBackend] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

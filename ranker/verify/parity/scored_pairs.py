@@ -1,7 +1,7 @@
 """Pairs laid out as ids, and what one way of scoring makes of them.
 
 A way (torch, ONNX, the engine, Vespa) looks at a `Part` of the pairs and says what the model got
-and which scores came out, as a `Seen`.
+and which scores came out, as a `ScoredPairs`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,15 @@ from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.verify.parity.pairs import TextPair
 
-__all__ = ["Part", "Scores", "Seen", "Way", "encode_pairs", "input_names", "profile_scores"]
+__all__ = [
+    "Part",
+    "Scores",
+    "ScoredPairs",
+    "ScoringBackend",
+    "encode_pairs",
+    "input_names",
+    "profile_scores",
+]
 
 Scores = npt.NDArray[np.float64]
 
@@ -48,14 +56,14 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ScoredPairs:
     """What one way made of a part.
 
     Attributes:
         name: of the way, for people.
         scores: for each rank profile, [pairs].
         inputs: what the model got, each [pairs, spec.length]; None where it is not told, or is
-            that of another `Seen` of the same way.
+            that of another `ScoredPairs` of the same way.
         rows: pairs that were looked at; of the others the values mean nothing.  All by default.
     """
 
@@ -65,10 +73,10 @@ class Seen:
     rows: npt.NDArray[np.bool_] | None = None
 
 
-class Way(Protocol):
+class ScoringBackend(Protocol):
     """One way to score pairs."""
 
-    def look(self, part: Part) -> Iterator[Seen]:
+    def look(self, part: Part) -> Iterator[ScoredPairs]:
         """What it makes of a part.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranker.errors import VerifyError
-from ranker.verify.vespa.process import Judge, working_copy
+from ranker.verify.vespa.process import VespaProcess, working_copy
 
 __all__ = ["Bench", "Court", "open_court"]
 
@@ -15,7 +15,7 @@ __all__ = ["Bench", "Court", "open_court"]
 class Bench:
     """A judge and the working copy of the package for it."""
 
-    judge: Judge
+    judge: VespaProcess
     app: Path
 
 
@@ -35,7 +35,7 @@ class Court:
 def open_court(app: Path, *, version: str) -> Iterator[Court]:
     """A court for a package; one without a bench where there is no JDK or the build fails."""
     try:
-        judge = Judge(version=version)
+        judge = VespaProcess(version=version)
     except VerifyError as error:
         yield Court(None, str(error))
         return

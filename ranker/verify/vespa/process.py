@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ranker.errors import VerifyError
 from ranker.verify.vespa.build import VESPA_VERSION, class_path, java
 
-__all__ = ["Judge", "Operation", "Validation", "container", "free_port", "working_copy"]
+__all__ = ["VespaProcess", "Operation", "Validation", "container", "free_port", "working_copy"]
 
 Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
 """Values of features by name, such as `query(x)`: a number, or all cells of a dense tensor."""
@@ -56,7 +56,7 @@ class Operation:
     cells: dict[str, list[float]]
 
 
-class Judge:
+class VespaProcess:
     """Vespa's own code in a process that lives until `close`.
 
     Application folders that are asked about must not change meanwhile, and Vespa writes into
@@ -250,7 +250,7 @@ def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
     port = free_port()
     with working_copy(app, port=port) as copy:
         # The container looks for the ONNX file from its working directory.
-        with Judge(version=version, folder=copy, options=[QUICK_START]) as judge:
+        with VespaProcess(version=version, folder=copy, options=[QUICK_START]) as judge:
             judge.serve(copy)
             yield f"http://127.0.0.1:{port}"
 

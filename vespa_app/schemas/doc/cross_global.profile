@@ -2,7 +2,7 @@ rank-profile cross_global inherits bm25 {
     # The cross-encoder in the container, over the best documents of all nodes; a GPU is possible.
     inputs {
         query(query_token_ids) tensor<float>(d0[30])
-        query(token_spec) double
+        query(token_fingerprint) double
     }
     function input_ids() {
         expression: tokenInputIds(128, query(query_token_ids), attribute(doc_token_ids))
@@ -27,5 +27,5 @@ rank-profile cross_global inherits bm25 {
         rerank-count: 100
         expression: logit
     }
-    match-features: bm25(contents) bm25(title) attribute(token_spec)
+    match-features: bm25(contents) bm25(title) attribute(token_fingerprint)
 }
