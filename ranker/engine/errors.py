@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "DocumentFault",
-    "QueryFault",
+    "DocumentError",
+    "QueryError",
     "bad_in_cluster",
     "bad_query",
     "bad_yql",
@@ -30,7 +30,7 @@ STATUSES = {3: 400, 4: 400, 17: 400, 0: 503, 10: 503, 12: 504, 16: 404, 18: 500,
 
 
 @dataclass
-class QueryFault(Exception):
+class QueryError(Exception):
     """A query that gets an error instead of an answer.
 
     Attributes:
@@ -51,39 +51,39 @@ class QueryFault(Exception):
 
 
 @dataclass
-class DocumentFault(Exception):
+class DocumentError(Exception):
     """A document operation that gets an error instead of an answer."""
 
     status: int
     message: str
 
 
-def illegal_query(message: str) -> QueryFault:
+def illegal_query(message: str) -> QueryError:
     """Code 3: a parameter has a value that cannot be."""
-    return QueryFault(3, message)
+    return QueryError(3, message)
 
 
-def bad_query(message: str) -> QueryFault:
+def bad_query(message: str) -> QueryError:
     """Code 4: a parameter names something that is not there, or asks for what is not possible."""
-    return QueryFault(4, message)
+    return QueryError(4, message)
 
 
-def bad_in_cluster(message: str) -> QueryFault:
+def bad_in_cluster(message: str) -> QueryError:
     """Code 4, found by the content cluster: what the query asks of this schema is not there."""
-    return QueryFault(4, message, in_cluster=True)
+    return QueryError(4, message, in_cluster=True)
 
 
-def bad_yql(message: str) -> QueryFault:
+def bad_yql(message: str) -> QueryError:
     """Code 4, with the words of Vespa's YQL parser."""
-    return QueryFault(4, f"Could not create query from YQL: {message}")
+    return QueryError(4, f"Could not create query from YQL: {message}")
 
 
-def timed_out(seconds: float, *, in_cluster: bool = True) -> QueryFault:
+def timed_out(seconds: float, *, in_cluster: bool = True) -> QueryError:
     """Code 12: the query's time was over, before or while the cluster searched."""
     message = f"No time left after waiting for {seconds * 1000:.0f}ms to execute query"
-    return QueryFault(12, message, in_cluster)
+    return QueryError(12, message, in_cluster)
 
 
-def http_status(faults: Sequence[QueryFault]) -> int:
+def http_status(faults: Sequence[QueryError]) -> int:
     """The status of an answer: the first error decides."""
     return STATUSES.get(faults[0].code, 500) if faults else 200

@@ -6,7 +6,7 @@ import pytest
 from test_engine_search import Engine
 from vespa.evaluation import VespaMatchEvaluator
 
-from ranker.engine.errors import QueryFault
+from ranker.engine.errors import QueryError
 from ranker.engine.http.render import answer_json, dumps
 from ranker.engine.query.grouping import parse_grouping
 from ranker.package.application import Package
@@ -45,7 +45,7 @@ def test_pyvespas_pattern_is_its_ids(ids):
     ],
 )
 def test_other_groupings_are_refused(text):
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         parse_grouping(text, {})
     assert caught.value.code == 4
     assert "Grouping is not supported by the embedded engine, but for" in caught.value.message
@@ -53,10 +53,10 @@ def test_other_groupings_are_refused(text):
 
 def test_groupings_that_cannot_be():
     text = 'all(group(title) filter(regex("^a$", title)) each(output(count())))'
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         parse_grouping(text, {})
     assert caught.value.code == 17 and "references attribute 'title'" in caught.value.message
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         parse_grouping(text.replace("title", "doc_id"), {"grouping.defaultMaxGroups": "x"})
     assert caught.value.code == 3
 

@@ -10,7 +10,7 @@ from engine_support import WORDS, make_app, put_fields, query_inputs, tiny_logit
 
 from ranker.artifacts.manifest import Profile
 from ranker.engine.documents.operations import Remove, parse_put
-from ranker.engine.errors import QueryFault
+from ranker.engine.errors import QueryError
 from ranker.engine.http.parameters import canonical, json_parameters, merged
 from ranker.engine.http.render import answer_json, dumps
 from ranker.engine.rank.matching import Matched
@@ -310,7 +310,7 @@ def test_queries_without_tokens_are_refused(five, profile):
             f"input.query(token_fingerprint), is 77, this application's is {number}",
         ),
     ):
-        with pytest.raises(QueryFault) as caught:
+        with pytest.raises(QueryError) as caught:
             five.answer(query="fox", ranking=profile, **parameters)
         assert caught.value.code == 4
         assert message in caught.value.message
@@ -390,7 +390,7 @@ def test_queries_without_tokens_are_refused(five, profile):
     ],
 )
 def test_front_door(five, parameters, code, message):
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         five.answer(**{"yql": ALL, "query": "fox", "ranking": "bm25", **parameters})
     assert caught.value.code == code, caught.value.message
     assert message in caught.value.message
@@ -497,13 +497,13 @@ def test_a_query_stops_when_its_time_is_over():
     timer = Timer(10.0, clock=lambda: next(now))
     timer.check()
     timer.check()
-    with pytest.raises(QueryFault, match="99000ms"):
+    with pytest.raises(QueryError, match="99000ms"):
         timer.check()
     profile = Profile(name="cross", phase="second", bm25_weight=0.0, logit_weight=1.0)
     rows = [Matched(n, 1.0, 0.0, 0) for n in range(400)]
     seen = []
     now = iter([0.0, 1.0, 2.0, 99.0])
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         rerank(
             rows,
             profile,
@@ -538,6 +538,6 @@ def test_json_bodies_are_flattened():
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b'{"yql": ', b"\xff\xfe{", b"[" * 100_000])
 def test_bodies_that_are_no_json_object(body):
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         json_parameters(body)
     assert caught.value.code == 3

@@ -13,7 +13,7 @@ from ranker.engine.documents.stored_document import (
     terms_text,
     token_ids,
 )
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.query.tree import Everything, Or, Phrase, Range, Strings
 from ranker.engine.storage.index import FORMAT, Index
 from ranker.engine.storage.store import Reader, Store, Totals
@@ -234,9 +234,9 @@ def test_conditions_on_locations(id_, text):
     ],
 )
 def test_conditions_that_are_not_understood(text, message):
-    with pytest.raises(DocumentFault, match="400"):
+    with pytest.raises(DocumentError, match="400"):
         parse_condition(text, "doc")
-    with pytest.raises(DocumentFault) as caught:
+    with pytest.raises(DocumentError) as caught:
         parse_condition(text, "doc")
     assert message in caught.value.message
 
@@ -270,7 +270,7 @@ def test_conditions_that_are_not_understood(text, message):
 )
 def test_documents_that_are_refused(package, change, message):
     fields = {**put_fields(DOCUMENTS[0], package.encoder()), **change}
-    with pytest.raises(DocumentFault) as caught:
+    with pytest.raises(DocumentError) as caught:
         parse_put(
             "id:ranker:doc::1", {"fields": fields}, package.manifest, condition=None, create=False
         )

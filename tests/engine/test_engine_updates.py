@@ -13,7 +13,7 @@ from engine_support import make_app, tiny_spec
 from ranker.engine.documents.operations import parse_update
 from ranker.engine.documents.stored_document import make_entry
 from ranker.engine.documents.updates import parse_changes
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.errors import MissingTool
 from ranker.package.application import Package
 from ranker.verify import container
@@ -102,7 +102,7 @@ def test_results_that_cannot_be_stored(manifest, change, message):
     tokens = [5, 6, 7] + [0] * 92
     (assign,) = parse_changes("doc_token_ids", {"assign": tokens}, manifest)
     fields = {"doc_token_ids": assign.value, "token_fingerprint": NUMBER}
-    with pytest.raises(DocumentFault) as caught:
+    with pytest.raises(DocumentError) as caught:
         updated(manifest, fields, change)
     assert caught.value.status == 400
     assert caught.value.message.startswith("In document 'id:n:doc::1': ")
@@ -210,7 +210,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "change", "status", "message"), REFUSED)
 def test_updates_that_are_refused(manifest, name, change, status, message):
-    with pytest.raises(DocumentFault) as caught:
+    with pytest.raises(DocumentError) as caught:
         parse_update(
             "id:n:doc::1", {"fields": {name: change}}, manifest, condition=None, create=False
         )

@@ -6,7 +6,7 @@ this package's field names and terms; `|` after a word means that it does not co
 
 import pytest
 
-from ranker.engine.errors import QueryFault
+from ranker.engine.errors import QueryError
 from ranker.engine.query.tree import (
     And,
     AndNot,
@@ -322,7 +322,7 @@ def test_expressions(expression, tree):
     ],
 )
 def test_refusals(yql, message):
-    with pytest.raises(QueryFault) as caught:
+    with pytest.raises(QueryError) as caught:
         parse(yql, a="x", dots="...", half="1.5", quote="'1")
     assert caught.value.code == 4
     assert message in caught.value.message
@@ -406,6 +406,6 @@ def test_match(expression, document, counted):
 
 
 def test_a_tensor_field_is_a_bad_request():
-    with pytest.raises(QueryFault, match="It is a tensor field") as caught:
+    with pytest.raises(QueryError, match="It is a tensor field") as caught:
         parse('select * from doc where doc_token_ids contains "a"')
     assert caught.value.code == 17

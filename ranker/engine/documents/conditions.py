@@ -16,7 +16,7 @@ from typing import Any
 
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import FIELDS, StoredDocument
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.errors import require
 
 __all__ = ["Condition", "parse_condition"]
@@ -67,7 +67,7 @@ def parse_condition(text: str, document_type: str) -> Condition:
     """The condition of a text.
 
     Raises:
-        DocumentFault: 400, the text is not in the part of the language that is known here.
+        DocumentError: 400, the text is not in the part of the language that is known here.
     """
     lark = require("lark", extra="engine")
     try:
@@ -84,8 +84,8 @@ def _parser() -> Any:
     return require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")
 
 
-def _refusal(text: str, document_type: str, reason: str) -> DocumentFault:
-    return DocumentFault(
+def _refusal(text: str, document_type: str, reason: str) -> DocumentError:
+    return DocumentError(
         400,
         f"Failed to parse condition '{text}': {reason}; the embedded engine knows "
         f"{document_type}.FIELD == != < <= > >= = VALUE, id, id.namespace, id.type, id.specific, "
@@ -104,7 +104,7 @@ class _Build:
 
         Raises:
             ValueError: a literal cannot be, or the nesting is too deep.
-            DocumentFault: there is no such field or document type.
+            DocumentError: there is no such field or document type.
         """
         if depth > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST} levels")
@@ -156,18 +156,18 @@ class _Build:
     def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Any]:
         self._check_type(document_type)
         if name not in FIELDS:
-            raise DocumentFault(
+            raise DocumentError(
                 400, f"Field '{name}' not found in document type '{self.document_type}'"
             )
         if name == vespa_names.DOC_TOKEN_IDS:
-            raise DocumentFault(
+            raise DocumentError(
                 400, f"Cannot compare '{document_type}.{name}' in a condition: it is a tensor"
             )
         return lambda id_, entry: getattr(entry, name)
 
     def _check_type(self, document_type: str) -> None:
         if document_type != self.document_type:
-            raise DocumentFault(400, f"Document type '{document_type}' not found")
+            raise DocumentError(400, f"Document type '{document_type}' not found")
 
 
 def _any(parts: list[Truth]) -> Truth:

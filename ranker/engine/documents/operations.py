@@ -13,7 +13,7 @@ from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
 from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_value, make_entry
 from ranker.engine.documents.updates import Change, parse_changes
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.http.bodies import json_token
 
 __all__ = ["Operation", "Put", "Remove", "Update", "parse_put", "parse_remove", "parse_update"]
@@ -37,7 +37,7 @@ class Operation(Protocol):
             current: the stored document, None where there is none or `reads` is false.
 
         Raises:
-            DocumentFault: the condition does not hold, or the change is not possible.
+            DocumentError: the condition does not hold, or the change is not possible.
         """
 
 
@@ -81,7 +81,7 @@ class Update:
             try:
                 values[change.field] = change.apply(values.get(change.field))
             except ValueError as error:
-                raise DocumentFault(
+                raise DocumentError(
                     400, f"In document '{self.id}': Error in '{change.field}': {error}"
                 ) from error
         entry = make_entry(values)
@@ -113,19 +113,19 @@ def parse_put(
     """The put of a JSON body.
 
     Raises:
-        DocumentFault: 400, with Vespa's words.
+        DocumentError: 400, with Vespa's words.
     """
     values = {}
     for name, value in _fields(body).items():
         if name not in FIELDS:
-            raise DocumentFault(
+            raise DocumentError(
                 400, f"Field '{name}' is not defined in document type '{manifest.schema}'"
             )
         try:
             values[name] = field_value(name, value, manifest.spec)
         except ValueError as error:
             kind = _type_name(name, manifest)
-            raise DocumentFault(
+            raise DocumentError(
                 400, f"In document '{id_}': Could not parse field '{name}' of type {kind}: {error}"
             ) from error
     entry = make_entry(values)
@@ -139,7 +139,7 @@ def parse_update(
     """The update of a JSON body.
 
     Raises:
-        DocumentFault: 400 or 500, with Vespa's words.
+        DocumentError: 400 or 500, with Vespa's words.
     """
     changes = [
         change
@@ -153,19 +153,19 @@ def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remo
     """The remove of a request.
 
     Raises:
-        DocumentFault: 400, the condition is not understood.
+        DocumentError: 400, the condition is not understood.
     """
     return Remove(id_, _test(condition, False, {}, manifest)[0])
 
 
 def _fields(body: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict):
-        raise DocumentFault(400, f"expected start of root object, got {json_token(body)}")
+        raise DocumentError(400, f"expected start of root object, got {json_token(body)}")
     if "fields" not in body:
-        raise DocumentFault(400, 'document is missing the required "fields" field')
+        raise DocumentError(400, 'document is missing the required "fields" field')
     if not isinstance(body["fields"], dict):
         got = json_token(body["fields"])
-        raise DocumentFault(400, f"expected start of JSON object, but got {got}")
+        raise DocumentError(400, f"expected start of JSON object, but got {got}")
     return body["fields"]
 
 
@@ -175,10 +175,10 @@ def _test(
     """Condition and create flag, of the URL or of the body."""
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):
-        raise DocumentFault(400, f"expected string value for condition, got {json_token(text)}")
+        raise DocumentError(400, f"expected string value for condition, got {json_token(text)}")
     flag = body.get("create", False)
     if not isinstance(flag, bool):
-        raise DocumentFault(
+        raise DocumentError(
             400, f"failed parsing document: Current token ({json_token(flag)}) not of boolean type"
         )
     return (parse_condition(text, manifest.schema) if text else None), create or flag
@@ -190,17 +190,17 @@ def _check(
     if condition is None or (current is None and create):
         return
     if current is None:
-        raise DocumentFault(
+        raise DocumentError(
             412, f"Condition did not match document {id_}: the document does not exist"
         )
     if not condition(id_, current):
-        raise DocumentFault(412, f"Condition did not match document {id_}")
+        raise DocumentError(412, f"Condition did not match document {id_}")
 
 
 def _check_contract(entry: StoredDocument, id_: str) -> None:
     """Tokens of an unknown contract would be scored as if they were of this one."""
     if entry.tokens and entry.token_fingerprint is None:
-        raise DocumentFault(
+        raise DocumentError(
             400,
             f"In document '{id_}': {vespa_names.DOC_TOKEN_IDS} without "
             f"{vespa_names.TOKEN_FINGERPRINT}: expected the number of the token contract with the "

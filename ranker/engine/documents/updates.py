@@ -15,7 +15,7 @@ from ranker.artifacts.manifest import Manifest
 from ranker.contract.spec import TokenSpec
 from ranker.engine.documents.stored_document import FIELDS, field_value, token_cells
 from ranker.engine.documents.tensors import document_cells, type_name
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.http.bodies import json_token
 
 __all__ = ["Arithmetic", "Assign", "Change", "Modify", "parse_changes"]
@@ -111,12 +111,12 @@ def parse_changes(name: str, change: Any, manifest: Manifest) -> Iterator[Change
     """The changes that an update's JSON wants for a field.
 
     Raises:
-        DocumentFault: 400, or 500 where Vespa answers so, with Vespa's words.
+        DocumentError: 400, or 500 where Vespa answers so, with Vespa's words.
     """
     if name not in FIELDS:
         raise _error(name, _no_field(name, manifest))
     if not isinstance(change, dict):
-        raise DocumentFault(400, f"Expected start of JSON object, got {json_token(change)}")
+        raise DocumentError(400, f"Expected start of JSON object, got {json_token(change)}")
     try:
         for arithmetic, group in itertools.groupby(change.items(), lambda item: item[0] in VERBS):
             if arithmetic:
@@ -149,7 +149,7 @@ def _change(name: str, verb: str, value: Any, spec: TokenSpec) -> Change:
 def _arithmetic(name: str, verbs: list[tuple[str, Any]], spec: TokenSpec) -> Arithmetic:
     steps = tuple((verb, _operand(value)) for verb, value in verbs)
     if FIELDS[name] != "long":
-        raise DocumentFault(500, f"Expected numeric type, got {_type(name, spec)}.")
+        raise DocumentError(500, f"Expected numeric type, got {_type(name, spec)}.")
     return Arithmetic(name, steps, spec)
 
 
@@ -266,8 +266,8 @@ def _no_elements(name: str, verb: str, value: Any, spec: TokenSpec) -> Exception
             f"'{_type(name, spec)}'"
         )
     if not isinstance(value, dict | list):
-        return DocumentFault(500, f"Expected start of composite, got {json_token(value)}")
-    return DocumentFault(
+        return DocumentError(500, f"Expected start of composite, got {json_token(value)}")
+    return DocumentError(
         500,
         "Trying to add or remove from a field of a type the reader does not know how to handle: "
         f"com.yahoo.document.datatypes.{_CLASSES[FIELDS[name]]}",
@@ -287,8 +287,8 @@ def _no_field(name: str, manifest: Manifest) -> str:
     )
 
 
-def _error(name: str, message: str) -> DocumentFault:
-    return DocumentFault(400, f"Error in '{name}': {message}")
+def _error(name: str, message: str) -> DocumentError:
+    return DocumentError(400, f"Error in '{name}': {message}")
 
 
 def _type(name: str, spec: TokenSpec) -> str:

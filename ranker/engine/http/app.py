@@ -19,13 +19,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker import __version__
-from ranker.engine.errors import DocumentFault, QueryFault, http_status
+from ranker.engine.errors import DocumentError, QueryError, http_status
 from ranker.engine.http import status
 from ranker.engine.http.bodies import BadBody, TooLarge, read_body
 from ranker.engine.http.documents import Documents, Reply
 from ranker.engine.http.parameters import json_parameters, merged
 from ranker.engine.http.paths import PREFIX, target_of
-from ranker.engine.http.render import answer_json, dumps, faults_json
+from ranker.engine.http.render import answer_json, dumps, errors_json
 from ranker.engine.http.uris import METHODS, BadUri, check_escapes, read_uri
 from ranker.engine.rank.search import Search
 from ranker.package.application import Package
@@ -137,19 +137,19 @@ class _Api:
             loop = asyncio.get_running_loop()
             body = await loop.run_in_executor(self._pool, self._answer, parameters, start)
             return _json_response(body, 200)
-        except QueryFault as fault:
+        except QueryError as fault:
             faults = [_named(fault, request)]
         except BadUri as error:
             return _html_page(400, str(error))
         except TooLarge as error:
             return _json_response({"message": str(error)}, 413)
         except BadBody as error:
-            faults = [QueryFault(3, str(error))]
+            faults = [QueryError(3, str(error))]
         except Exception as error:
             logger.exception("a query failed")
-            faults = [QueryFault(18, f"{type(error).__name__}: {error}")]
+            faults = [QueryError(18, f"{type(error).__name__}: {error}")]
         self._counts["failed_queries"] += 1
-        return _json_response(dumps(faults_json(faults)), http_status(faults))
+        return _json_response(dumps(errors_json(faults)), http_status(faults))
 
     async def document(self, scope: Scope, receive: Receive) -> ASGIApp:
         """`/document/v1/`."""
@@ -162,15 +162,15 @@ class _Api:
             reply = await self._documents.handle(method, target, pairs, body)
             self._counts[f"documents_{method}"] += 1
             return _document_response(scope, reply)
-        except DocumentFault as fault:
+        except DocumentError as fault:
             error = fault
         except TooLarge as large:
-            error = DocumentFault(413, str(large))
+            error = DocumentError(413, str(large))
         except BadBody as bad:
-            error = DocumentFault(400, str(bad))
+            error = DocumentError(400, str(bad))
         except Exception as failure:
             logger.exception("a document operation failed")
-            error = DocumentFault(500, f"{type(failure).__name__}: {failure}")
+            error = DocumentError(500, f"{type(failure).__name__}: {failure}")
         self._counts["failed_documents"] += 1
         return _json_response({"pathId": path, "message": error.message}, error.status)
 
@@ -210,13 +210,13 @@ async def _search_parameters(request: Request) -> dict[str, str]:
     return merged(body, request.query_params.multi_items())
 
 
-def _named(fault: QueryFault, request: Request) -> QueryFault:
+def _named(fault: QueryError, request: Request) -> QueryError:
     """A bad request with its URI in the words, as Vespa has it."""
     if fault.code != BAD_REQUEST:
         return fault
     query = request.scope["query_string"].decode("latin-1")
     uri = request.scope["path"] + (f"?{query}" if query else "")
-    return QueryFault(fault.code, f"Invalid request [{uri}]: {fault.message}")
+    return QueryError(fault.code, f"Invalid request [{uri}]: {fault.message}")
 
 
 def _document_response(scope: Scope, reply: Reply) -> ASGIApp:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ranker.artifacts.manifest import Manifest
 from ranker.engine.documents.operations import Operation, parse_put, parse_remove, parse_update
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.http.bodies import json_text
 from ranker.engine.http.paths import Target, checked_parameters
 from ranker.engine.http.visits import fields_of, parse_sweep, parse_visit
@@ -73,24 +73,24 @@ class Documents:
         """The reply to a request.
 
         Raises:
-            DocumentFault: it was refused or failed.
+            DocumentError: it was refused or failed.
         """
         methods = METHODS if target.namespace is not None else ROOT_METHODS
         if method == "OPTIONS":
             return Reply(204, {}, allow=",".join(methods))
         if method not in methods:
-            raise DocumentFault(
+            raise DocumentError(
                 405,
                 f"'{method}' not allowed at '{target.path}'. "
                 f"Allowed methods are: {', '.join(methods)}",
             )
         timeout_s = checked_parameters(method, target, pairs)
         if "dryRun" in pairs and (target.user_id is None or method == "GET"):
-            raise DocumentFault(400, f"May not specify 'dryRun' at '{target.path}'")
+            raise DocumentError(400, f"May not specify 'dryRun' at '{target.path}'")
         if pairs.get("dryRun", "").lower() == "true":
             return _done(target)  # nothing of the operation is looked at
         if target.type is not None and target.type != self.manifest.schema:
-            raise DocumentFault(400, f"Document type {target.type} does not exist")
+            raise DocumentError(400, f"Document type {target.type} does not exist")
         if target.user_id is None:
             if method == "GET":
                 return await self._visit(target, pairs, timeout_s)
@@ -102,7 +102,7 @@ class Documents:
             async with asyncio.timeout(timeout_s):
                 await self._commits.submit(operation)
         except TimeoutError as error:
-            raise DocumentFault(504, f"Timeout after {timeout_s * 1000:.0f}ms") from error
+            raise DocumentError(504, f"Timeout after {timeout_s * 1000:.0f}ms") from error
         return _done(target)
 
     async def _get(self, target: Target, pairs: Mapping[str, str]) -> Reply:
@@ -119,7 +119,7 @@ class Documents:
             return parse_remove(target.id, self.manifest, condition=condition)
         create = pairs.get("create", "false").lower()
         if create not in ("true", "false"):
-            raise DocumentFault(400, f"Expected true or false for 'create', got '{create}'")
+            raise DocumentError(400, f"Expected true or false for 'create', got '{create}'")
         parse = parse_put if method == "POST" else parse_update
 
         def parsed() -> Operation:
@@ -149,8 +149,8 @@ class Documents:
         """Remove or update every document of a selection; a part of them where time is over."""
         if method == "POST":
             if "destinationCluster" not in pairs:
-                raise DocumentFault(400, f"Must specify 'destinationCluster' at '{target.path}'")
-            raise DocumentFault(
+                raise DocumentError(400, f"Must specify 'destinationCluster' at '{target.path}'")
+            raise DocumentError(
                 400, "Copying is not supported by the embedded engine: it has one content cluster"
             )
         visit, chunk_s = parse_sweep(target, pairs, self.manifest)
@@ -182,12 +182,12 @@ class Documents:
         )
         return lambda id_: replace(update, id=id_, create=False)
 
-    async def _submitted(self, operation: Operation) -> DocumentFault | None:
+    async def _submitted(self, operation: Operation) -> DocumentError | None:
         """Run one of many operations; its fault, where it is not that of a race."""
         while True:
             try:
                 await self._commits.submit(operation)
-            except DocumentFault as fault:
+            except DocumentError as fault:
                 if fault.status == 429:
                     await asyncio.sleep(OVERLOAD_S)
                     continue
@@ -212,10 +212,10 @@ _DECODER = json.JSONDecoder(parse_constant=_not_json)
 
 def _json(body: bytes) -> Any:
     if not body.strip():
-        raise DocumentFault(400, "expected start of root object, got null")
+        raise DocumentError(400, "expected start of root object, got null")
     try:
         return _DECODER.decode(json_text(body))
     except ValueError as error:
-        raise DocumentFault(400, f"failed parsing document: {error}") from error
+        raise DocumentError(400, f"failed parsing document: {error}") from error
     except RecursionError as error:
-        raise DocumentFault(400, "failed parsing document: it is nested too deeply") from error
+        raise DocumentError(400, "failed parsing document: it is nested too deeply") from error

@@ -72,7 +72,7 @@ def json_parameters(body: bytes) -> dict[str, str]:
     JSON text, as do numbers and booleans.
 
     Raises:
-        QueryFault: code 3, the body is not a JSON object.
+        QueryError: code 3, the body is not a JSON object.
     """
     if not body.strip():
         raise illegal_query("Expected start of object, got 'null'")

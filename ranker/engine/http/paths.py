@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ranker.contract.encode import sanitize_text
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.query.request import CLUSTER, seconds
 
 __all__ = ["PREFIX", "Target", "checked_parameters", "integer_of", "target_of"]
@@ -74,7 +74,7 @@ def target_of(path: str) -> Target:
     """The target of a raw, still encoded path.
 
     Raises:
-        DocumentFault: 404 there is nothing at that path, or 400 the id cannot be.
+        DocumentError: 404 there is nothing at that path, or 400 the id cannot be.
     """
     parts = path.removeprefix(PREFIX).split("/")
     if parts == [""]:
@@ -82,7 +82,7 @@ def target_of(path: str) -> Target:
     try:
         texts = [_decoded(part) for part in parts]
     except UnicodeDecodeError as error:
-        raise DocumentFault(400, f"the path is not UTF-8: {error}") from error
+        raise DocumentError(400, f"the path is not UTF-8: {error}") from error
     kind = texts[2] if len(texts) > 2 else ""
     if kind == "docid":
         location, rest = "", texts[3:]
@@ -91,7 +91,7 @@ def target_of(path: str) -> Target:
             integer_of(texts[3], bits=63)
         location, rest = f"{kind[0]}={texts[3]}", texts[4:]
     else:
-        raise DocumentFault(404, f"Nothing at '{path}'. Available paths are:{_PATHS}")
+        raise DocumentError(404, f"Nothing at '{path}'. Available paths are:{_PATHS}")
     target = Target(path, texts[0], texts[1], location, "/".join(rest) or None)
     return _checked(target)
 
@@ -103,32 +103,32 @@ def checked_parameters(method: str, target: Target, pairs: Mapping[str, str]) ->
         The timeout in seconds.
 
     Raises:
-        DocumentFault: 400, one has a value that cannot be.
+        DocumentError: 400, one has a value that cannot be.
     """
     read = _READ_BY_MANY if target.user_id is None else _READ[method]
     for name in read:
         if pairs.get(name) == "":
-            raise DocumentFault(400, f"Expected non-empty value for request property '{name}'")
+            raise DocumentError(400, f"Expected non-empty value for request property '{name}'")
     cluster = pairs.get("cluster", CLUSTER)
     if "cluster" in read and cluster != CLUSTER:
-        raise DocumentFault(
+        raise DocumentError(
             400, f"Your Vespa deployment has no content cluster '{cluster}', only '{CLUSTER}'"
         )
     integer_of(pairs.get("tracelevel", "0"))
     try:
         return seconds(pairs.get("timeout", "180"))
     except ValueError as error:
-        raise DocumentFault(400, f"Failed parsing '{pairs['timeout']}': {error}") from error
+        raise DocumentError(400, f"Failed parsing '{pairs['timeout']}': {error}") from error
 
 
 def integer_of(text: str, *, bits: int = 31) -> int:
     """A parameter's value as a signed integer with so many bits before the sign's.
 
     Raises:
-        DocumentFault: 400, it is none.
+        DocumentError: 400, it is none.
     """
     if not re.fullmatch(r"[+-]?\d+", text) or not -(1 << bits) <= int(text) < 1 << bits:
-        raise DocumentFault(400, f"Failed parsing '{text}': For input string: \"{text}\"")
+        raise DocumentError(400, f"Failed parsing '{text}': For input string: \"{text}\"")
     return int(text)
 
 
@@ -142,15 +142,15 @@ def _checked(target: Target) -> Target:
     # A colon in namespace or type moves what follows into the place of the key-value pair.
     pair = target.id.split(":", 4)[3]
     if pair != target.location.partition(":")[0]:
-        raise DocumentFault(400, f"Illegal key-value pair '{pair}'")
+        raise DocumentError(400, f"Illegal key-value pair '{pair}'")
     clean = sanitize_text(target.id)
     if clean != target.id:
         bad = next(old for old, new in zip(target.id, clean, strict=True) if old != new)
-        raise DocumentFault(
+        raise DocumentError(
             400, f"Unparseable id '{target.id}': Contains illegal code point 0x{ord(bad):X}"
         )
     if len(target.id) > LONGEST_ID:
-        raise DocumentFault(
+        raise DocumentError(
             400, f"Document id length {len(target.id)} is longer than max length of {LONGEST_ID}"
         )
     return target

@@ -8,12 +8,12 @@ from typing import Any
 
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import StoredDocument
-from ranker.engine.errors import QueryFault
+from ranker.engine.errors import QueryError
 from ranker.engine.query.request import CLUSTER
 from ranker.engine.rank.groups import Group
 from ranker.engine.rank.search import Answer, Found
 
-__all__ = ["answer_json", "dumps", "faults_json"]
+__all__ = ["answer_json", "dumps", "errors_json"]
 
 
 def answer_json(answer: Answer, *, schema: str, elapsed_s: float) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def answer_json(answer: Answer, *, schema: str, elapsed_s: float) -> dict[str, A
     return {**body, "root": root}
 
 
-def faults_json(faults: Sequence[QueryFault]) -> dict[str, Any]:
+def errors_json(faults: Sequence[QueryError]) -> dict[str, Any]:
     """The body of a search that was refused or failed."""
     errors = [
         {

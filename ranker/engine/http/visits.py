@@ -9,7 +9,7 @@ from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
 from ranker.engine.documents.stored_document import FIELDS, StoredDocument, rendered_fields
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.http.paths import Target, integer_of
 from ranker.engine.query.request import seconds
 from ranker.engine.storage.store import Reader
@@ -105,47 +105,47 @@ def parse_sweep(
         The visit, and its time in seconds.
 
     Raises:
-        DocumentFault: 400, a parameter is missing, has no place here, or cannot be so.
+        DocumentError: 400, a parameter is missing, has no place here, or cannot be so.
     """
     for name in ("concurrency", "fieldSet", "route", "wantedDocumentCount"):
         if name in pairs:
-            raise DocumentFault(400, f"May not specify '{name}' at '{target.path}'")
+            raise DocumentError(400, f"May not specify '{name}' at '{target.path}'")
     for name in ("selection", "cluster"):
         if name not in pairs:
-            raise DocumentFault(400, f"Must specify '{name}' at '{target.path}'")
+            raise DocumentError(400, f"Must specify '{name}' at '{target.path}'")
     visit = parse_visit(target, {**pairs, "fieldSet": "[id]"}, manifest)
     text = pairs.get("timeChunk", TIME_CHUNK)
     try:
         return replace(visit, wanted=MOST_DOCUMENTS), seconds(text)
     except ValueError as error:
-        raise DocumentFault(400, f"Failed parsing '{text}': {error}") from error
+        raise DocumentError(400, f"Failed parsing '{text}': {error}") from error
 
 
 def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) -> Visit:
     """The visit of a request.
 
     Raises:
-        DocumentFault: 400, a parameter has a value that cannot be.
+        DocumentError: 400, a parameter has a value that cannot be.
     """
     for name in _UNSUPPORTED:
         if pairs.get(name, "false") not in ("false", "0"):
-            raise DocumentFault(400, f"'{name}' is not supported by the embedded engine")
+            raise DocumentError(400, f"'{name}' is not supported by the embedded engine")
     if target.namespace is None and "cluster" not in pairs:
-        raise DocumentFault(
+        raise DocumentError(
             400,
             "Must set 'cluster' parameter to a valid content cluster id when visiting at a root "
             "/document/v1/ level",
         )
     if ("slices" in pairs) != ("sliceId" in pairs):
-        raise DocumentFault(400, "None or both of 'slices' and 'sliceId' must be set")
+        raise DocumentError(400, "None or both of 'slices' and 'sliceId' must be set")
     slices = _positive(pairs, "slices", 1)
     slice_id = _number(pairs, "sliceId", 0)
     if not 0 <= slice_id < slices:
-        raise DocumentFault(400, f"sliceId must be in [0, {slices}), but was {slice_id}")
+        raise DocumentError(400, f"sliceId must be in [0, {slices}), but was {slice_id}")
     _positive(pairs, "concurrency", 1)
     space = pairs.get("bucketSpace", "default")
     if space not in ("default", "global"):
-        raise DocumentFault(400, f"Unknown bucket space '{space}', expected default or global")
+        raise DocumentError(400, f"Unknown bucket space '{space}', expected default or global")
     selection = pairs.get("selection")
     return Visit(
         target=target,
@@ -163,7 +163,7 @@ def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
     """How documents are rendered under a `fieldSet`.
 
     Raises:
-        DocumentFault: 400, it is none.
+        DocumentError: 400, it is none.
     """
     spec = manifest.spec
     names = (field_set or "[document]").removeprefix(f"{manifest.schema}:")
@@ -174,7 +174,7 @@ def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
     wanted = names.split(",")
     for name in wanted:
         if name not in FIELDS:
-            raise DocumentFault(
+            raise DocumentError(
                 400, f"No such field '{name}' in field set '{field_set}' of {manifest.schema}"
             )
     return lambda entry: {k: v for k, v in rendered_fields(entry, spec).items() if k in wanted}
@@ -189,7 +189,7 @@ def _row(token: str | None) -> int:
         return 0
     prefix, _, row = token.rpartition("-")
     if prefix != vespa_names.NAMESPACE or not row.isdecimal():
-        raise DocumentFault(400, f"Failed parsing continuation token '{token}'")
+        raise DocumentError(400, f"Failed parsing continuation token '{token}'")
     return int(row)
 
 
@@ -200,5 +200,5 @@ def _number(pairs: Mapping[str, str], name: str, default: int) -> int:
 def _positive(pairs: Mapping[str, str], name: str, default: int) -> int:
     value = _number(pairs, name, default)
     if value < 1:
-        raise DocumentFault(400, f"{name} must be positive, but was {value}")
+        raise DocumentError(400, f"{name} must be positive, but was {value}")
     return value

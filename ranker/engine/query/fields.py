@@ -3,7 +3,7 @@
 import re
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryFault, bad_yql
+from ranker.engine.errors import QueryError, bad_yql
 from ranker.engine.query.tree import And, Node, Nothing, Phrase, Range, Strings
 from ranker.lexical.terms import terms
 
@@ -31,7 +31,7 @@ def kind_of(field: str) -> str:
     """`text`, `string` or `number`.
 
     Raises:
-        QueryFault: code 4, there is no such field, or it cannot be searched; 17, it is a tensor.
+        QueryError: code 4, there is no such field, or it cannot be searched; 17, it is a tensor.
     """
     if field in KINDS:
         return KINDS[field]
@@ -40,7 +40,7 @@ def kind_of(field: str) -> str:
             f"Cannot search for terms in '{field}': it is in the summary only; search 'contents'"
         )
     if field == vespa_names.DOC_TOKEN_IDS:
-        raise QueryFault(17, f"Cannot search for terms in '{field}': It is a tensor field")
+        raise QueryError(17, f"Cannot search for terms in '{field}': It is a tensor field")
     raise bad_yql(f"Field '{field}' does not exist.")
 
 

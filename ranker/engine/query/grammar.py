@@ -102,7 +102,7 @@ def parse(text: str) -> Any:
     """Lark's tree of a YQL statement, which must not be changed.
 
     Raises:
-        QueryFault: code 4, it is not YQL.
+        QueryError: code 4, it is not YQL.
     """
     return _remembered(text) if len(text) <= REMEMBERED else _parsed(text)
 

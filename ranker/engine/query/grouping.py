@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryFault, bad_yql, illegal_query
+from ranker.engine.errors import QueryError, bad_yql, illegal_query
 from ranker.errors import require
 
 __all__ = ["Grouping", "parse_grouping"]
@@ -52,7 +52,7 @@ def parse_grouping(text: str, parameters: Mapping[str, str]) -> Grouping:
     """The grouping of the text after YQL's `|`.
 
     Raises:
-        QueryFault: code 4, it is another one; 3 or 17, it cannot be.
+        QueryError: code 4, it is another one; 3 or 17, it cannot be.
     """
     lark = require("lark", extra="engine")
     try:
@@ -62,7 +62,7 @@ def parse_grouping(text: str, parameters: Mapping[str, str]) -> Grouping:
     pattern, filtered = map(str, condition.children)
     for name in (str(field), filtered):
         if name != vespa_names.ID:
-            raise QueryFault(
+            raise QueryError(
                 17,
                 f"Invalid request: Grouping request references attribute '{name}' which cannot be "
                 f"grouped by in the embedded engine; '{vespa_names.ID}' can",
@@ -89,7 +89,7 @@ def _values(pattern: str) -> frozenset[str]:
     return frozenset(re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in texts)
 
 
-def _refusal() -> QueryFault:
+def _refusal() -> QueryError:
     field = vespa_names.ID
     return bad_yql(
         "Grouping is not supported by the embedded engine, but for "

@@ -65,7 +65,7 @@ def parameter(tree: Any, parameters: Mapping[str, str]) -> str:
     """The parameter that `@name` names.
 
     Raises:
-        QueryFault: code 4, the request has none of that name.
+        QueryError: code 4, the request has none of that name.
     """
     name = str(tree.children[0])
     if name not in parameters:
@@ -82,7 +82,7 @@ def as_string(tree: Any, parameters: Mapping[str, str], expected: str) -> str:
         expected: the operators that may be here, for the words of an error.
 
     Raises:
-        QueryFault: code 4, it is something else.
+        QueryError: code 4, it is something else.
     """
     if tree.data == "varref":
         return parameter(tree, parameters)
@@ -129,7 +129,7 @@ def number_of(text: str) -> float:
     """A finite number; a whole one is exact, and a Java long.
 
     Raises:
-        QueryFault: code 4, it is none.
+        QueryError: code 4, it is none.
     """
     if not is_number(text):
         raise bad_yql(f'For input string: "{text}"')
@@ -140,7 +140,7 @@ def bound_of(tree: Any) -> float:
     """A bound of `range`, which may be infinite.
 
     Raises:
-        QueryFault: code 4, it is no number.
+        QueryError: code 4, it is no number.
     """
     if tree.data == "negate":
         return -bound_of(tree.children[0])
@@ -163,7 +163,7 @@ def list_items(tree: Any, kind: str, parameters: Mapping[str, str]) -> list[str]
         parameters: those of the request.
 
     Raises:
-        QueryFault: code 4, it is of another type than the field.
+        QueryError: code 4, it is of another type than the field.
     """
     if tree.data == "varref":
         return [_item(item, kind) for item in _split(parameter(tree, parameters))]
@@ -203,7 +203,7 @@ def notes_of(annotation: Any) -> dict[str, Any]:
     """The settings of an annotation.
 
     Raises:
-        QueryFault: code 4, one is of another type than Vespa wants.
+        QueryError: code 4, one is of another type than Vespa wants.
     """
     notes = {}
     for pair in annotation.children:
@@ -234,7 +234,7 @@ def check_notes(notes: Notes, *own: str) -> None:
         own: names that mean something here.
 
     Raises:
-        QueryFault: code 4, names one.
+        QueryError: code 4, names one.
     """
     for name in notes:
         if name not in WITHOUT_EFFECT and name not in own:

@@ -100,7 +100,7 @@ def check_properties(parameters: Mapping[str, str]) -> None:
         parameters: under their full names (`parameters.merged`).
 
     Raises:
-        QueryFault: code 3, there is no such property or its value is of another type; code 4, it
+        QueryError: code 3, there is no such property or its value is of another type; code 4, it
             is not supported here.
     """
     for name, value in parameters.items():
@@ -127,7 +127,7 @@ def integer(parameters: Mapping[str, str], name: str, default: int, *, least: in
     """A parameter's value as Java's 32-bit integer; an empty one is the default.
 
     Raises:
-        QueryFault: code 3, it is none, or below `least`.
+        QueryError: code 3, it is none, or below `least`.
     """
     text = parameters.get(name, "")
     if not text:

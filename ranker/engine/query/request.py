@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ranker.artifacts.manifest import Manifest, Profile
 from ranker.contract import vespa_names
 from ranker.engine.documents.tensors import TensorError, query_cells, type_name
-from ranker.engine.errors import QueryFault, bad_in_cluster, bad_query, illegal_query
+from ranker.engine.errors import QueryError, bad_in_cluster, bad_query, illegal_query
 from ranker.engine.query.fields import kind_of
 from ranker.engine.query.properties import check_properties, flag, integer
 from ranker.engine.query.userquery import TYPES
@@ -79,7 +79,7 @@ def parse_request(parameters: Mapping[str, str], manifest: Manifest) -> Request:
     """The request of flat parameters (`parameters.merged`).
 
     Raises:
-        QueryFault: code 3 or 4, with Vespa's words where Vespa refuses too.
+        QueryError: code 3 or 4, with Vespa's words where Vespa refuses too.
     """
     check_properties(parameters)
     _check_presentation(parameters)
@@ -88,11 +88,11 @@ def parse_request(parameters: Mapping[str, str], manifest: Manifest) -> Request:
     inputs = _inputs(parameters, manifest)
     statement = _statement(parameters, manifest)
     if statement.tree is None:
-        raise QueryFault(3, "No query", in_cluster=True)
+        raise QueryError(3, "No query", in_cluster=True)
     hits, offset = _own_page(statement, page)
     profile = _profile(parameters, manifest)
     if profile.phase == "global" and statement.order:
-        raise QueryFault(3, "Sorting is not supported with global phase", in_cluster=True)
+        raise QueryError(3, "Sorting is not supported with global phase", in_cluster=True)
     return Request(
         statement=statement,
         profile=profile,
@@ -153,7 +153,7 @@ def _own_page(statement: Statement, page: tuple[int, int]) -> tuple[int, int]:
 
 def _within(name: str, value: int, most: int, message: str) -> int:
     if value < 0:
-        raise QueryFault(17, f"Illegal YQL query: '{name}' must be a positive number, not {value}")
+        raise QueryError(17, f"Illegal YQL query: '{name}' must be a positive number, not {value}")
     if value > most:
         raise bad_query("Requested " + message.format(value, most))
     return value
@@ -242,7 +242,7 @@ def _check_model(parameters: Mapping[str, str], manifest: Manifest) -> None:
         )
     path = parameters.get("model.searchPath", "")
     if not _SEARCH_PATH.fullmatch(path):
-        raise QueryFault(3, f"Invalid search path '{path}'", in_cluster=True)
+        raise QueryError(3, f"Invalid search path '{path}'", in_cluster=True)
 
 
 def _check_presentation(parameters: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryFault, bad_in_cluster, bad_query, bad_yql
+from ranker.engine.errors import QueryError, bad_in_cluster, bad_query, bad_yql
 from ranker.engine.query.fields import SEARCHABLE, SORTABLE, field_words, kind_of
 from ranker.engine.query.grammar import parse
 from ranker.engine.query.grouping import Grouping, parse_grouping
@@ -104,7 +104,7 @@ def parse_yql(text: str, context: Context) -> Statement:
     """The statement of a YQL text.
 
     Raises:
-        QueryFault: code 4, it is not YQL or asks for what is not supported.
+        QueryError: code 4, it is not YQL or asks for what is not supported.
     """
     parsed = parse(text)
     return _Build(context).statement({child.data: child for child in parsed.children})
@@ -114,7 +114,7 @@ def user_query(context: Context) -> Node | None:
     """The tree of the request's `query` parameter.
 
     Raises:
-        QueryFault: it names a field that cannot be searched.
+        QueryError: it names a field that cannot be searched.
     """
     return parse_user_query(
         context.query, context.type, default=context.default, fields=SEARCHABLE, words=field_words
@@ -370,7 +370,7 @@ def _field(tree: Any) -> str:
     """The field that stands left of an operator; Vespa takes its name in quotes too.
 
     Raises:
-        QueryFault: code 4, it is something else.
+        QueryError: code 4, it is something else.
     """
     if tree.data == "read_field":
         return _path(tree.children[0])
@@ -405,7 +405,7 @@ def _clause(parts: dict[str, Any], name: str) -> int | None:
 
 def _seconds(milliseconds: int) -> float:
     if not 0 <= milliseconds < 10**9:
-        raise QueryFault(
+        raise QueryError(
             17,
             "Illegal YQL query: 'timeout' must be positive and smaller than 1000000000 ms but was "
             f"{milliseconds}",

@@ -37,7 +37,7 @@ def members(
     """The documents that match and have one of the grouping's values, best first.
 
     Raises:
-        QueryFault: code 12, the time is over.
+        QueryError: code 12, the time is over.
     """
     # The attribute is matched in any case, as in a query; the groups are of exact values.
     folded = frozenset(value.lower() for value in grouping.values)

@@ -64,7 +64,7 @@ def first_phase(
         timer: of the query.
 
     Raises:
-        QueryFault: code 12, the time is over.
+        QueryError: code 12, the time is over.
     """
     weights = _Weights(tree, snapshot)
     limit = needed + max(50, needed // 2)

@@ -39,7 +39,7 @@ def rerank(
         timer: of the query.
 
     Raises:
-        QueryFault: code 12, the time is over.
+        QueryError: code 12, the time is over.
     """
     if profile.phase == "first":
         found = [Ranked(m, profile.bm25_weight * m.contents) for m in matched]

@@ -97,7 +97,7 @@ class Search:
             start: when the request came in (`time.perf_counter`), now by default.
 
         Raises:
-            QueryFault: it cannot be answered, or not in time.
+            QueryError: it cannot be answered, or not in time.
         """
         request = parse_request(parameters, self.manifest)
         timer = Timer(request.timeout_s, start=start)

@@ -40,7 +40,7 @@ class Timer:
             in_cluster: whether the search has begun.
 
         Raises:
-            QueryFault: code 12.
+            QueryError: code 12.
         """
         elapsed_s = self.elapsed_s
         if elapsed_s >= self._timeout_s:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ranker.engine.documents.operations import Operation
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.engine.storage.store import Batch, Store
 
 __all__ = ["Commits"]
@@ -51,10 +51,10 @@ class Commits:
         """Run an operation; it is on disk when this returns.
 
         Raises:
-            DocumentFault: what the operation ended with, or 429 where too many wait already.
+            DocumentError: what the operation ended with, or 429 where too many wait already.
         """
         if len(self._waiting) >= MOST_WAITING:
-            raise DocumentFault(
+            raise DocumentError(
                 429,
                 f"Rejecting execution due to overload: {MOST_WAITING} requests already enqueued",
             )
@@ -94,13 +94,13 @@ class Commits:
 
     async def _commit(self, tickets: list[_Ticket]) -> None:
         loop = asyncio.get_running_loop()
-        outcomes: list[DocumentFault | None]
+        outcomes: list[DocumentError | None]
         try:
             self._store.execute([operation for operation, _ in tickets])
             outcomes = await loop.run_in_executor(self._thread, self._finish)
         except Exception as error:  # nobody may wait for ever for an answer
             logger.exception("a batch of %d operations failed", len(tickets))
-            fault = DocumentFault(500, f"the document was not stored: {error!r}")
+            fault = DocumentError(500, f"the document was not stored: {error!r}")
             outcomes = [fault] * len(tickets)
         for (_, done), outcome in zip(tickets, outcomes, strict=True):
             if done.cancelled():
@@ -110,7 +110,7 @@ class Commits:
             else:
                 done.set_exception(outcome)
 
-    def _finish(self) -> list[DocumentFault | None]:
+    def _finish(self) -> list[DocumentError | None]:
         batch = self._store.commit()
         self._follow(batch)
         return batch.outcomes

@@ -18,7 +18,7 @@ from typing import Any
 
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import StoredDocument
-from ranker.engine.errors import QueryFault
+from ranker.engine.errors import QueryError
 from ranker.engine.query.tree import (
     And,
     AndNot,
@@ -135,7 +135,7 @@ class Index:
         """The index with everything in it that was acknowledged so far.
 
         Raises:
-            QueryFault: code 19 or 18, the index cannot be written; the documents are safe.
+            QueryError: code 19 or 18, the index cannot be written; the documents are safe.
         """
         with self._writing:
             try:
@@ -148,7 +148,7 @@ class Index:
             except (ValueError, OSError) as error:  # tantivy raises ValueError for all its errors
                 self._writer = None
                 code = 19 if _is_full(error) else 18
-                raise QueryFault(code, f"the index could not be written: {error}") from error
+                raise QueryError(code, f"the index could not be written: {error}") from error
             return Snapshot(self._applied, self._index.searcher(), self._schema)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Index:
         self._thread.join()
         try:
             self.snapshot()
-        except QueryFault as fault:  # the index catches up at the next start
+        except QueryError as fault:  # the index catches up at the next start
             logger.warning("at the end: %s", fault.message)
         self._writer = None
 

@@ -15,7 +15,7 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest
 from ranker.engine.documents.operations import Operation
 from ranker.engine.documents.stored_document import StoredDocument
-from ranker.engine.errors import DocumentFault
+from ranker.engine.errors import DocumentError
 from ranker.errors import ArtifactError
 
 __all__ = ["Batch", "Change", "RankedRow", "Reader", "Store", "Totals"]
@@ -104,7 +104,7 @@ class Batch:
         totals: after the transaction.
     """
 
-    outcomes: list[DocumentFault | None]
+    outcomes: list[DocumentError | None]
     changes: list[Change]
     totals: Totals
 
@@ -229,7 +229,7 @@ class Store:
                     totals, change = self._apply(operation, totals)
                     batch.changes.extend([change] if change else [])
                     batch.outcomes.append(None)
-                except DocumentFault as fault:
+                except DocumentError as fault:
                     batch.outcomes.append(fault)
             if batch.changes:
                 self._note(totals)
@@ -442,11 +442,11 @@ def _row_of(totals: Totals) -> tuple[int, ...]:
     )
 
 
-def _storage_fault(error: sqlite3.Error) -> DocumentFault:
+def _storage_fault(error: sqlite3.Error) -> DocumentError:
     """A full disk is 507, as in Vespa; SQLite reports a file limit as an I/O error."""
     logger.error("documents could not be stored: %s", error)
     full = "full" in str(error) or "disk I/O" in str(error)
-    return DocumentFault(
+    return DocumentError(
         507 if full else 500,
         f"the document was not stored: {error}; make room where the engine keeps its data",
     )
