@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "DocumentError",
@@ -11,6 +12,7 @@ __all__ = [
     "bad_yql",
     "http_status",
     "illegal_query",
+    "json_type",
     "timed_out",
 ]
 
@@ -87,3 +89,19 @@ def timed_out(seconds: float, *, in_cluster: bool = True) -> QueryError:
 def http_status(faults: Sequence[QueryError]) -> int:
     """The status of an answer: the first error decides."""
     return STATUSES.get(faults[0].code, 500) if faults else 200
+
+
+def json_type(value: Any) -> str:
+    """Return the name of a JSON value's type, for messages that say what was received."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "an object"

@@ -13,8 +13,7 @@ from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
 from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_value, make_entry
 from ranker.engine.documents.updates import Change, parse_changes
-from ranker.engine.errors import DocumentError
-from ranker.engine.http.bodies import json_token
+from ranker.engine.errors import DocumentError, json_type
 
 __all__ = ["Operation", "Put", "Remove", "Update", "parse_put", "parse_remove", "parse_update"]
 
@@ -160,11 +159,11 @@ def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remo
 
 def _fields(body: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict):
-        raise DocumentError(400, f"expected start of root object, got {json_token(body)}")
+        raise DocumentError(400, f"expected start of root object, got {json_type(body)}")
     if "fields" not in body:
         raise DocumentError(400, 'document is missing the required "fields" field')
     if not isinstance(body["fields"], dict):
-        got = json_token(body["fields"])
+        got = json_type(body["fields"])
         raise DocumentError(400, f"expected start of JSON object, but got {got}")
     return body["fields"]
 
@@ -175,11 +174,11 @@ def _test(
     """Condition and create flag, of the URL or of the body."""
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):
-        raise DocumentError(400, f"expected string value for condition, got {json_token(text)}")
+        raise DocumentError(400, f"expected string value for condition, got {json_type(text)}")
     flag = body.get("create", False)
     if not isinstance(flag, bool):
         raise DocumentError(
-            400, f"failed parsing document: Current token ({json_token(flag)}) not of boolean type"
+            400, f"failed parsing document: Current token ({json_type(flag)}) not of boolean type"
         )
     return (parse_condition(text, manifest.schema) if text else None), create or flag
 

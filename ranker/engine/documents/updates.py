@@ -15,8 +15,7 @@ from ranker.artifacts.manifest import Manifest
 from ranker.contract.spec import TokenSpec
 from ranker.engine.documents.stored_document import FIELDS, field_value, token_cells
 from ranker.engine.documents.tensors import document_cells, type_name
-from ranker.engine.errors import DocumentError
-from ranker.engine.http.bodies import json_token
+from ranker.engine.errors import DocumentError, json_type
 
 __all__ = ["Arithmetic", "Assign", "Change", "Modify", "parse_changes"]
 
@@ -116,7 +115,7 @@ def parse_changes(name: str, change: Any, manifest: Manifest) -> Iterator[Change
     if name not in FIELDS:
         raise _error(name, _no_field(name, manifest))
     if not isinstance(change, dict):
-        raise DocumentError(400, f"Expected start of JSON object, got {json_token(change)}")
+        raise DocumentError(400, f"Expected start of JSON object, got {json_type(change)}")
     try:
         for arithmetic, group in itertools.groupby(change.items(), lambda item: item[0] in VERBS):
             if arithmetic:
@@ -141,7 +140,7 @@ def _change(name: str, verb: str, value: Any, spec: TokenSpec) -> Change:
         raise _no_elements(name, verb, value, spec)
     if verb == "match":
         if not isinstance(value, dict):
-            raise ValueError(f"Expected object for match update, got {json_token(value)}")
+            raise ValueError(f"Expected object for match update, got {json_type(value)}")
         raise ValueError(f"Container type {_datatype(name, spec)} not supported for match update.")
     raise ValueError(f"Operation '{verb}' not implemented.")
 
@@ -188,7 +187,7 @@ def _long(number: float) -> int:
 
 def _modify(name: str, value: Any, spec: TokenSpec) -> Modify:
     if not isinstance(value, dict):
-        raise ValueError(f"Expected start of JSON object, got {json_token(value)}")
+        raise ValueError(f"Expected start of JSON object, got {json_type(value)}")
     update = f"odify update for field '{name}'"
     for key in value:
         if key == "blocks":
@@ -216,12 +215,12 @@ def _cells(value: Any, spec: TokenSpec) -> Iterator[tuple[int, float]]:
         value = [{"address": {"d0": key}, "value": cell} for key, cell in value.items()]
     if not isinstance(value, list):
         raise ValueError(
-            f"Expected 'cells' to contain an array or an object, but got {json_token(value)}"
+            f"Expected 'cells' to contain an array or an object, but got {json_type(value)}"
         )
     seen: set[int] = set()
     for cell in value:
         if not isinstance(cell, dict):
-            raise ValueError(f"Expected start of JSON object, got {json_token(cell)}")
+            raise ValueError(f"Expected start of JSON object, got {json_type(cell)}")
         at = _position(_part(cell, "address", "an"), spec)
         if at in seen:
             raise ValueError(f"Multiple entries with same key: cell address ({at})")
@@ -259,14 +258,14 @@ def _no_elements(name: str, verb: str, value: Any, spec: TokenSpec) -> Exception
     """The refusal of `add` and `remove`, which need a field with elements or labels."""
     if FIELDS[name] == "tensor":
         if not isinstance(value, dict):
-            return ValueError(f"Expected start of JSON object, got {json_token(value)}")
+            return ValueError(f"Expected start of JSON object, got {json_type(value)}")
         return ValueError(
             f"{'An' if verb == 'add' else 'A'} {verb} update can only be applied to tensors with "
             f"at least one sparse dimension. Field '{name}' has unsupported tensor type "
             f"'{_type(name, spec)}'"
         )
     if not isinstance(value, dict | list):
-        return DocumentError(500, f"Expected start of composite, got {json_token(value)}")
+        return DocumentError(500, f"Expected start of composite, got {json_type(value)}")
     return DocumentError(
         500,
         "Trying to add or remove from a field of a type the reader does not know how to handle: "

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["BadBody", "TooLarge", "json_text", "json_token", "read_body"]
+__all__ = ["BadBody", "TooLarge", "json_text", "read_body"]
 
 LARGEST_BODY = 100 * 2**20
 """Bytes of a request, as in Vespa's container."""
@@ -49,24 +49,6 @@ def json_text(body: bytes) -> str:
         UnicodeDecodeError: it is in none of them.
     """
     return body.decode(json.detect_encoding(body))
-
-
-def json_token(value: Any) -> str:
-    """Jackson's name of the token that a JSON value begins with, which Vespa's messages tell."""
-    match value:
-        case None:
-            return "VALUE_NULL"
-        case bool():
-            return f"VALUE_{str(value).upper()}"
-        case int():
-            return "VALUE_NUMBER_INT"
-        case float():
-            return "VALUE_NUMBER_FLOAT"
-        case str():
-            return "VALUE_STRING"
-        case list():
-            return "START_ARRAY"
-    return "START_OBJECT"
 
 
 async def _whole(receive: Receive) -> bytes:

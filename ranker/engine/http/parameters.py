@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ranker.engine.errors import illegal_query
-from ranker.engine.http.bodies import json_text, json_token
+from ranker.engine.errors import illegal_query, json_type
+from ranker.engine.http.bodies import json_text
 
 __all__ = ["canonical", "json_parameters", "merged"]
 
@@ -83,7 +83,7 @@ def json_parameters(body: bytes) -> dict[str, str]:
     except RecursionError as error:
         raise illegal_query("Json parse error.: it is nested too deeply") from error
     if not isinstance(value, dict):
-        raise illegal_query(f"Expected start of object, got '{json_token(value)}'")
+        raise illegal_query(f"Expected start of object, got '{json_type(value)}'")
     found: dict[str, str] = {}
     _flatten("", value, found)
     return found
