@@ -18,7 +18,8 @@ import Stemmer
 
 from ranker.dataset import load
 from ranker.dataset.collection import Dataset
-from ranker.lexical.terms import _ACCENT, _ASCII_TOKEN, _TOKEN, K1, B, contents, terms
+from ranker.lexical.bm25 import K1, B, contents
+from ranker.lexical.terms import _ACCENT, _ASCII_TOKEN, _TOKEN, terms
 from ranker.metrics.measures import ndcg_at_10
 
 SNOWBALL = Stemmer.Stemmer("english")

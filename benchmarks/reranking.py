@@ -19,7 +19,7 @@ from ranker.artifacts.bundle import Bundle
 from ranker.contract.encode import document_text
 from ranker.dataset import load
 from ranker.export.score import Scorer
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 
 
 def main() -> None:

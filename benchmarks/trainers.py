@@ -12,7 +12,7 @@ import torch
 
 from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Group
+from ranker.dataset.groups import TrainingGroup
 from ranker.metrics.measures import Run
 from ranker.model.base import Base, load_weights
 from ranker.model.forward import forward_of
@@ -29,7 +29,7 @@ WARM_UP = 2
 
 
 def our_steps(
-    base: Base, encoder: Encoder, groups: list[Group], arguments: TrainArguments
+    base: Base, encoder: Encoder, groups: list[TrainingGroup], arguments: TrainArguments
 ) -> list[float]:
     """Seconds of each step of ranker after the warm-up."""
     model = load_weights(base.source, dropout=arguments.dropout)
@@ -63,7 +63,7 @@ def our_steps(
 
 
 def their_steps(
-    base: Base, encoder: Encoder, groups: list[Group], arguments: TrainArguments
+    base: Base, encoder: Encoder, groups: list[TrainingGroup], arguments: TrainArguments
 ) -> list[float]:
     """Seconds of each step of sentence-transformers after the warm-up."""
     import datasets
@@ -80,7 +80,7 @@ def their_steps(
     rows = {
         "query": [group.query for group in groups],
         "documents": [[document_text(d, encoder.spec) for d in g.documents] for g in groups],
-        "labels": [[float(grade) for grade in group.relevance] for group in groups],
+        "labels": [[float(grade) for grade in group.grades] for group in groups],
     }
     with tempfile.TemporaryDirectory() as folder:
         settings = _their_settings(arguments, folder, size=arguments.groups, save_strategy="no")

@@ -42,10 +42,10 @@ import trainers
 from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, load, split_queries
 from ranker.dataset.folds import fold_of_queries
-from ranker.dataset.groups import Group, Negatives, judged_groups
+from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups
 from ranker.dataset.splits import with_queries
 from ranker.files import write_json
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.metrics.blend import blend_run, learn_weight
 from ranker.metrics.measures import Run, per_query
 from ranker.metrics.significance import compare_all, intervals
@@ -295,12 +295,12 @@ def memory(given: argparse.Namespace) -> None:
             print(f"peak {peak:.2f} GiB")
 
 
-def _made_up(count: int) -> Iterator[list[Group]]:
+def _made_up(count: int) -> Iterator[list[TrainingGroup]]:
     """Groups of 6 out of a million documents of 20 words."""
     draw = random.Random(0)
     for start in range(0, count, TOGETHER):
         yield [
-            Group(
+            TrainingGroup(
                 f"question {number} about {draw.randrange(1000)}",
                 tuple(_document(draw.randrange(1_000_000)) for _ in range(6)),
                 (1, 0, 0, 0, 0, 0),

@@ -28,4 +28,4 @@ class Qrel:
 
     query_id: str
     doc_id: str
-    relevance: int
+    grade: int

@@ -240,11 +240,11 @@ def evaluate(
     """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons."""
     given = dict(locals())
     from ranker.client.search import Client
-    from ranker.dataset import load, splits
+    from ranker.dataset import load, split_names
     from ranker.evaluate import evaluate as run
     from ranker.metrics import measures
 
-    if split is None and "test" in splits(data, format=format):
+    if split is None and "test" in split_names(data, format=format):
         split = "test"
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
     tell_skipped(dataset)

@@ -198,7 +198,7 @@ def _is_first() -> bool:
 
 def _trained(given: dict[str, Any]) -> Any:
     """Train on DATA with the options given."""
-    from ranker.dataset import load, splits
+    from ranker.dataset import load, split_names
     from ranker.train import TrainArguments, provenance
     from ranker.train import train as run
 
@@ -207,7 +207,7 @@ def _trained(given: dict[str, Any]) -> Any:
     named = {name: given[name] for name in TrainArguments.__dataclass_fields__}
     arguments = TrainArguments(**named | _absolute(named))
     read = {name: given[name] for name in ("format", "split", "skip_bad")}
-    if read["split"] is None and "train" in splits(given["data"], format=read["format"]):
+    if read["split"] is None and "train" in split_names(given["data"], format=read["format"]):
         read["split"] = "train"
     dataset = load(given["data"], **read)
     if _is_first():

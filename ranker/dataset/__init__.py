@@ -6,7 +6,7 @@ and reason, or are counted and listed.
 """
 
 from ranker.dataset.collection import Dataset, require_trainable
-from ranker.dataset.loading import FORMATS, load, read_corpus, splits
+from ranker.dataset.loading import FORMATS, load, read_corpus, split_names
 from ranker.dataset.splits import split_queries
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "load",
     "read_corpus",
     "require_trainable",
+    "split_names",
     "split_queries",
-    "splits",
 ]

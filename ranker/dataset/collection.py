@@ -91,13 +91,13 @@ class DatasetBuilder:
             raise BadRow(
                 "unknown document", f"document {shown(qrel.doc_id)} is judged but not in the corpus"
             )
-        grade = self.qrels.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
-        if grade != qrel.relevance:
+        before = self.qrels.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.grade)
+        if before != qrel.grade:
             query, document = self.queries[qrel.query_id], self.documents[qrel.doc_id]
             raise BadRow(
                 "contradiction",
                 f"query {shown(query.text)} and document {shown(document.title or document.text)} "
-                f"({qrel.doc_id}) are graded {qrel.relevance} here and {grade} before",
+                f"({qrel.doc_id}) are graded {qrel.grade} here and {before} before",
             )
 
     def add_judgement(self, row: Judgement) -> None:
@@ -112,7 +112,7 @@ class DatasetBuilder:
             raise other_content(document.doc_id)
         self.add_query(row.query)
         self.documents[document.doc_id] = document
-        self.add_qrel(Qrel(row.query.query_id, document.doc_id, row.relevance))
+        self.add_qrel(Qrel(row.query.query_id, document.doc_id, row.grade))
         if row.teacher_score is not None:
             scores = self.teacher_scores.setdefault(row.query.query_id, {})
             before = scores.setdefault(document.doc_id, row.teacher_score)

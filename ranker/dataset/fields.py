@@ -21,7 +21,7 @@ __all__ = [
     "Row",
     "document_of",
     "either",
-    "grade",
+    "grade_of",
     "identifier",
     "judgement_of",
     "other_content",
@@ -50,7 +50,7 @@ class Judgement(NamedTuple):
 
     query: Query
     document: Document
-    relevance: int
+    grade: int
     teacher_score: float | None = None
 
 
@@ -92,13 +92,13 @@ def judgement_of(row: Row) -> Judgement:
     """
     query_text = _query_text(row[_key(row, ("query",))])
     title, text = _text(row.get("title"), "title"), _text(row.get("text"), "text")
-    relevance = grade(row[_key(row, ("label",))])
+    grade = grade_of(row[_key(row, ("label",))])
     if not sanitize_text(f"{title}{text}").strip():
         raise BadRow("empty document", "title and text are both empty")
     return Judgement(
         Query(_given_id(row, "query_id") or _content_id("q", query_text), query_text),
         Document(_given_id(row, "doc_id") or _content_id("d", title, text), title, text),
-        relevance,
+        grade,
         _teacher_score(row.get("teacher_score")),
     )
 
@@ -138,7 +138,7 @@ def identifier(value: Any, name: str) -> str:
     return value
 
 
-def grade(value: Any) -> int:
+def grade_of(value: Any) -> int:
     """A label as a grade: a whole number from 0, also written 1.0.
 
     Raises:

@@ -1,7 +1,7 @@
 """Groups to train on: a query, a document that answers it, and documents that do not.
 
-Judged groups come from qrels; warm-up groups from the corpus alone (title to body, a sentence to
-the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
+Judged groups come from qrels; pretraining groups from the corpus alone (title to body, a sentence
+to the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
 
 Unjudged documents that BM25 ranks high may be answers that nobody judged.  The guard against such
 false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
@@ -17,25 +17,25 @@ from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.metrics.measures import Run
 from ranker.records import Document
 
 __all__ = [
-    "Group",
+    "TrainingGroup",
     "Negatives",
     "count_negatives",
     "judged_groups",
     "scored_groups",
-    "warmup_groups",
+    "pretrain_groups",
 ]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A query with documents to rank; `relevance` has one grade for each of `documents`.
+class TrainingGroup:
+    """A query with documents to rank; `grades` has one grade for each of `documents`.
 
     `sources` says where each document came from: positive, judged, hard or random;
     `teacher_scores` has a teacher's score for each, where there is a teacher; `left_out` counts
@@ -44,7 +44,7 @@ class Group:
 
     query: str
     documents: tuple[Document, ...]
-    relevance: tuple[int, ...]
+    grades: tuple[int, ...]
     sources: tuple[str, ...]
     teacher_scores: tuple[float, ...] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -59,9 +59,9 @@ class Negatives:
         random: how many of them are drawn from the whole corpus.
         depth: hard negatives are drawn from the best `depth` documents of BM25.
         skip_top: so many of the best of them are no negatives unless they are judged.
-        margin: unjudged documents whose BM25 score is above this many times that of the positive
-            are no negatives; where the positive shares no word with the query, that is every
-            document that does.  None for no such limit.
+        max_score_ratio: unjudged documents whose BM25 score is above this many times that of the
+            positive are no negatives; where the positive shares no word with the query, that is
+            every document that does.  None for no such limit.
         logit_margin: where the model's logits are there, unjudged documents whose logit is above
             that of the positive minus this are none either.  None for no such limit.
     """
@@ -70,7 +70,7 @@ class Negatives:
     random: int = 0
     depth: int = 60
     skip_top: int = 0
-    margin: float | None = None
+    max_score_ratio: float | None = None
     logit_margin: float | None = None
 
 
@@ -92,9 +92,9 @@ class _Asked:
         """The rule by which the guard keeps an unjudged document away, if it does."""
         if doc_id in self.skipped:
             return "skip_top"
-        limit = negatives.margin
+        limit = negatives.max_score_ratio
         if limit is not None and self.score(doc_id) > limit * self.score(positive):
-            return "margin"
+            return "max_score_ratio"
         limit = negatives.logit_margin
         if limit is not None and doc_id in self.logits:
             if self.logits[doc_id] > self.logits[positive] - limit:
@@ -108,10 +108,10 @@ def judged_groups(
     *,
     negatives: Negatives,
     seed: int,
-    relevant: int = 1,
+    min_grade: int = 1,
     logits: Run | None = None,
-) -> Iterator[Group]:
-    """One group for every document of grade `relevant` or higher, with newly drawn negatives.
+) -> Iterator[TrainingGroup]:
+    """One group for every document of grade `min_grade` or higher, with newly drawn negatives.
 
     Documents judged lower come first (at most half of the negatives, with their own grade),
     then unjudged documents that BM25 ranks high and the guard lets through, then random ones.
@@ -122,7 +122,7 @@ def judged_groups(
         index: BM25 over the corpus.
         negatives: how they are chosen.
         seed: of what is drawn.
-        relevant: lowest grade of a positive.
+        min_grade: lowest grade of a positive.
         logits: the model's, of BM25's best `depth` documents and of the judged ones; then hard
             negatives are drawn from the half of them that the model ranks higher.
 
@@ -130,7 +130,7 @@ def judged_groups(
         DataError: no query has a document of that grade.
     """
     draw = random.Random(seed)
-    score_of = _scorer(index) if negatives.margin is not None else None
+    score_of = _scorer(index) if negatives.max_score_ratio is not None else None
     empty = True
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
@@ -143,22 +143,24 @@ def judged_groups(
         score = score_of(text) if score_of else lambda _: 0.0
         asked = _Asked(text, judged, hits, skipped, score, row)
         for doc_id, grade in judged.items():
-            if grade >= relevant:
+            if grade >= min_grade:
                 empty = False
                 yield _judged_group(
                     dataset.documents, index.doc_ids, asked, doc_id, negatives, draw
                 )
     if empty:
         raise DataError(
-            f"{dataset.name}: no query has a document of grade {relevant} or higher, "
+            f"{dataset.name}: no query has a document of grade {min_grade} or higher, "
             "nothing to learn from"
         )
 
 
-def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1) -> Iterator[Group]:
+def scored_groups(
+    dataset: Dataset, *, count: int, seed: int, min_grade: int = 1
+) -> Iterator[TrainingGroup]:
     """Groups of documents that the data has a teacher's score for, so without unjudged ones.
 
-    One for every document of grade `relevant` or higher, with at most `count` drawn from those of
+    One for every document of grade `min_grade` or higher, with at most `count` drawn from those of
     its query that are judged lower; a document without such others is passed over.
 
     Raises:
@@ -170,11 +172,11 @@ def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1)
         scores = dataset.teacher_scores[query_id]
         for doc_id, grade in judged.items():
             lower = sorted(other for other in judged if judged[other] < grade)
-            if grade < relevant or not lower:
+            if grade < min_grade or not lower:
                 continue
             ids = [doc_id, *draw.sample(lower, min(len(lower), count))]
             empty = False
-            yield Group(
+            yield TrainingGroup(
                 dataset.queries[query_id].text,
                 tuple(dataset.documents[id_] for id_ in ids),
                 tuple(judged[id_] for id_ in ids),
@@ -183,20 +185,20 @@ def scored_groups(dataset: Dataset, *, count: int, seed: int, relevant: int = 1)
             )
     if empty:
         raise DataError(
-            f"{dataset.name}: no query has a document of grade {relevant} or higher and another "
+            f"{dataset.name}: no query has a document of grade {min_grade} or higher and another "
             "judged lower, so the column teacher_score compares nothing; --teacher also scores "
             "unjudged documents"
         )
 
 
-def warmup_groups(
+def pretrain_groups(
     documents: Mapping[str, Document],
     index: BM25Index,
     *,
     count: int,
     negatives: Negatives,
     seed: int,
-) -> Iterator[Group]:
+) -> Iterator[TrainingGroup]:
     """`count` groups from the corpus alone: half ask with a title, half with a sentence.
 
     Documents too short to be taken apart are passed over.
@@ -214,17 +216,17 @@ def warmup_groups(
             parts = _take_apart(document, draw)
             if parts is not None:
                 made += 1
-                yield _warmup_group(documents, index, document, parts, negatives, draw)
+                yield _pretrain_group(documents, index, document, parts, negatives, draw)
             if made == count:
                 break
         if made == before:
             raise DataError(
-                f"warm-up on the corpus: none of the {len(documents)} documents has a title and "
-                "a text, or two sentences of at least 4 words; train without --warmup"
+                f"pretraining on the corpus: none of the {len(documents)} documents has a title "
+                "and a text, or two sentences of at least 4 words; train without --pretrain"
             )
 
 
-def count_negatives(groups: Sequence[Group]) -> dict[str, int]:
+def count_negatives(groups: Sequence[TrainingGroup]) -> dict[str, int]:
     """How many documents of each source the groups hold, and how many the guard left out."""
     counts: dict[str, int] = {}
     for group in groups:
@@ -254,7 +256,7 @@ def _judged_group(
     positive: str,
     negatives: Negatives,
     draw: random.Random,
-) -> Group:
+) -> TrainingGroup:
     judged = asked.judged
     grade = judged[positive]
     lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
@@ -275,7 +277,7 @@ def _judged_group(
         draw=draw,
     )
     chosen += others
-    return Group(
+    return TrainingGroup(
         asked.text,
         (document, *(documents[doc_id] for doc_id in chosen)),
         (grade, *(judged.get(doc_id, 0) for doc_id in chosen)),
@@ -324,14 +326,14 @@ def _content(document: Document) -> tuple[str, str]:
     return document.text, "" if document.text else document.title
 
 
-def _warmup_group(
+def _pretrain_group(
     documents: Mapping[str, Document],
     index: BM25Index,
     document: Document,
     parts: tuple[str, Document],
     negatives: Negatives,
     draw: random.Random,
-) -> Group:
+) -> TrainingGroup:
     query, rest = parts
     hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
     chosen, kinds = _unjudged(
@@ -347,7 +349,7 @@ def _warmup_group(
     others = [documents[doc_id] for doc_id in chosen]
     if not rest.title:  # the title asks, so no document of the group shows its own
         others = [Document(other.doc_id, "", other.text or other.title) for other in others]
-    return Group(query, (rest, *others), (1, *[0] * len(others)), ("positive", *kinds))
+    return TrainingGroup(query, (rest, *others), (1, *[0] * len(others)), ("positive", *kinds))
 
 
 def _take_apart(document: Document, draw: random.Random) -> tuple[str, Document] | None:

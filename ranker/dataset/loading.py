@@ -15,7 +15,7 @@ from ranker.dataset.problems import Problems, streamed
 from ranker.errors import DataError, MissingExtra, UsageError
 from ranker.records import Document
 
-__all__ = ["FORMATS", "judged_source", "load", "read_corpus", "splits"]
+__all__ = ["FORMATS", "judged_source", "load", "read_corpus", "split_names"]
 
 FORMATS = ("beir", "csv", "ir_datasets", "jsonl", "parquet", "trec", "tsv")
 _FOLDERS: dict[str, type[BeirFolder] | type[TrecFolder]] = {"beir": BeirFolder, "trec": TrecFolder}
@@ -36,7 +36,7 @@ def load(
             `query,title,label` (and, where there are any, `text,query_id,doc_id` and a teacher's
             `teacher_score`), or an id of `ir_datasets`.
         format: one of FORMATS; None to tell by path and content.
-        split: one of `splits(data)`; None for all together.
+        split: one of `split_names(data)`; None for all together.
         skip_bad: leave bad rows out, log, count and list them, instead of an error.
 
     Raises:
@@ -92,7 +92,7 @@ def read_corpus(
     return streamed(corpus.documents, skip_bad=skip_bad, empty=empty)
 
 
-def splits(data: str | Path, *, format: str | None = None) -> tuple[str, ...]:
+def split_names(data: str | Path, *, format: str | None = None) -> tuple[str, ...]:
     """The names of the splits; none where the form has no splits.
 
     Raises:

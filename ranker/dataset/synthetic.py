@@ -20,7 +20,7 @@ from ranker.dataset.problems import Place, Problems, parsed
 from ranker.dataset.splits import near_copies
 from ranker.errors import DataError
 from ranker.files import sha256
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.records import Document, Query
 
 __all__ = ["SyntheticQueries", "check_synthetic", "load_synthetic", "synthetic_sha256"]

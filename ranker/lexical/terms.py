@@ -1,37 +1,27 @@
-"""Text to terms, and BM25 over a corpus in memory, with Vespa's rule and Vespa's formula.
-
-Useful for first-phase candidates in training and for hard negatives.  The embedded engine keeps
-its own index on disk and shares `terms` and `bm25_weight` with this one.
+"""Text to index terms, by Vespa's own rule.
 
 The terms are those of Vespa's default linguistics for English (`OpenNlpTokenizer`, stemming
-`best`), compared with Vespa's own code in `tests/lexical/test_lexical.py`.  What still differs:
-    - characters that Unicode got after version 13 (2020) are terms here; a Vespa that runs on
+`best`), compared with Vespa's own code in `tests/lexical/test_lexical.py`.  Known differences:
+    - characters that Unicode added after version 13 (2020) are terms here; a Vespa that runs on
       Java 17 takes them for separators.  All others were compared one by one;
-    - a capital sigma beside digits or another script may become the other small sigma;
-    - a blank inside a term, which some Arabic presentation forms have, is written `_`.
+    - a capital sigma next to digits or another script may become the other small sigma;
+    - a space inside a term, which some Arabic presentation forms have, is written `_`.
 """
 
 import functools
-import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
 import regex
 
-from ranker.errors import DataError, require
-from ranker.records import Document
+from ranker.errors import require
 
-__all__ = ["B", "K1", "BM25Index", "bm25_weight", "contents", "idf", "terms"]
-
-K1 = 1.2
-B = 0.75
+__all__ = ["terms"]
 
 _TOKEN = regex.compile(r"[\p{L}\p{Mn}\p{Mc}\p{Nl}\p{Nd}\p{No}]+|\p{So}")
 _ASCII_TOKEN = re.compile(r"[A-Za-z0-9]+")
-"""The same rule for ASCII, where no sign is of category So; twice as fast."""
+"""The same rule for ASCII, where no character is of category So; twice as fast."""
 
 _ACCENT = regex.compile(r"\p{InCombiningDiacriticalMarks}")
 
@@ -46,10 +36,11 @@ _MOST_KNOWN = 200_000
 
 
 def terms(text: str) -> list[str]:
-    """Index terms of a text, in order.
+    """Return the index terms of a text, in order.
 
-    Vespa's tokenizer (`vespa-facts` §6): runs of letters, marks and digits, and single symbols;
-    each in NFKC, lower case, without accents, and stemmed by KStem where it is plain letters.
+    A term is a run of letters, marks and digits, or a single symbol, in NFKC, in lower case,
+    without accents, and stemmed by KStem where it is plain letters: the rule of Vespa's tokenizer
+    (https://docs.vespa.ai/en/linguistics.html).
 
     Raises:
         MissingExtra: the stemmer is not installed.
@@ -61,66 +52,8 @@ def terms(text: str) -> list[str]:
     return [term for term in map(_known.__getitem__, words) if term]
 
 
-def contents(document: Document) -> str:
-    """The text of the schema's `contents` field: title, a blank, text."""
-    return f"{document.title} {document.text}"
-
-
-def idf(documents: int, frequency: int) -> float:
-    """Inverse document frequency as in Vespa's `bm25_utils.cpp`: ln(1 + (N - n + .5)/(n + .5))."""
-    return math.log(1 + (documents - frequency + 0.5) / (frequency + 0.5))
-
-
-def bm25_weight(occurrences: float, length: float, average_length: float) -> float:
-    """The part of BM25 that idf is multiplied with, as in Vespa's `bm25_feature.cpp`."""
-    norm = K1 * (1 - B + B * length / average_length)
-    return occurrences * (K1 + 1) / (occurrences + norm)
-
-
-class BM25Index:
-    """BM25 over the `contents` of a fixed corpus, in memory.
-
-    Scores are Vespa's `bm25(contents)` of the same terms, up to float32 rounding.
-
-    Raises:
-        DataError: the corpus is empty or holds no word.
-    """
-
-    def __init__(self, documents: Iterable[Document]) -> None:
-        self.doc_ids: list[str] = []
-        rows: list[list[str]] = []
-        for document in documents:
-            self.doc_ids.append(document.doc_id)
-            rows.append(terms(contents(document)))
-        if not any(rows):
-            raise DataError(f"cannot index a corpus of {len(rows)} documents without a single word")
-        import bm25s  # here: it brings scipy, half a second that the engine has no use for
-
-        self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
-        self._index.index(rows, show_progress=False)
-
-    def scores(self, query: str) -> npt.NDArray[np.float32]:
-        """BM25 of every document [documents]; 0 where no term of the query occurs."""
-        known = [term for term in terms(query) if term in self._index.vocab_dict]
-        if not known:
-            return np.zeros(len(self.doc_ids), dtype=np.float32)
-        # bm25s leaves out the constant factor (k1 + 1) of Vespa's formula.
-        return np.asarray(self._index.get_scores(known) * np.float32(K1 + 1), dtype=np.float32)
-
-    def search(self, query: str, k: int) -> list[tuple[str, float]]:
-        """The `k` best documents with a score above 0, best first; ties in corpus order."""
-        scores = self.scores(query)
-        count = min(k, int(np.count_nonzero(scores)))
-        if not count:
-            return []
-        floor = np.partition(scores, -count)[-count]
-        candidates = np.flatnonzero(scores >= max(floor, np.finfo(np.float32).tiny))
-        best = candidates[np.argsort(-scores[candidates], kind="stable")][:count]
-        return [(self.doc_ids[row], float(scores[row])) for row in best]
-
-
 def _term(word: str) -> str:
-    """The index term of a word; empty where nothing but accents is in it."""
+    """Return the index term of a word, empty if the word holds nothing but accents."""
     lower = unicodedata.normalize("NFKC", word).lower()
     bare: str = _ACCENT.sub("", unicodedata.normalize("NFD", lower))
     if not _STEMMED.fullmatch(bare):
@@ -137,7 +70,7 @@ def _kstem(word: str) -> str:
 
 
 class _Known(dict[str, str]):
-    """Word to term, made when it is first asked for: a text's words are mostly known ones."""
+    """Terms by word, each computed on first use: most words of a text were seen before."""
 
     def __missing__(self, word: str) -> str:
         if len(self) >= _MOST_KNOWN:
@@ -151,7 +84,7 @@ _known = _Known()
 
 @functools.cache
 def _library() -> Callable[[str], str]:
-    """KStem as the Lemur toolkit has it in C++; Vespa's is Java code after the same original."""
+    """Return the Lemur toolkit's KStem in C++; Vespa's Java code follows the same original."""
     stem: Callable[[str], str] = require("krovetzstemmer", extra="engine").Stemmer().stem
     return stem
 
@@ -180,6 +113,7 @@ _OTHER_STEMS = dict(
     wharves:wharve wolves:wolve yourselves:yourselve
     """.split()
 )
-"""Words that Vespa stems in another way than the library, whose dictionary has some words more:
-all that were found among 1.2 million, which are those of English word lists and of the judged
-collections, and Vespa's head words with every ending (8.700.24)."""
+"""Words that Vespa (8.700.24) stems differently from the library, whose dictionary is larger.
+
+All that were found among 1.2 million words: those of English word lists and of the judged
+collections, and the head words of Vespa's dictionary with every ending."""

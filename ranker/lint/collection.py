@@ -126,7 +126,7 @@ def collection_of(
             own = splits.setdefault(name, {})
             for _, qrel in source.qrels(name, ignored):
                 if qrel.query_id in queries and qrel.doc_id in dataset.documents:
-                    own.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+                    own.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.grade
     return Collection(
         name=dataset.name,
         documents=dataset.documents,

@@ -10,7 +10,7 @@ import numpy as np
 
 from ranker.contract.encode import Encoder
 from ranker.errors import DataError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.lint.collection import Collection
 from ranker.lint.finding import Example, Kind, Skipped, clip
 from ranker.metrics.significance import intervals

@@ -55,7 +55,7 @@ class _Ledger(DatasetBuilder):
             self.add_qrel(qrel)
 
     def take_judgement(self, row: Judgement) -> None:
-        with self._new(Qrel(row.query.query_id, row.document.doc_id, row.relevance)):
+        with self._new(Qrel(row.query.query_id, row.document.doc_id, row.grade)):
             self.add_judgement(row)
 
     @contextlib.contextmanager
@@ -65,7 +65,7 @@ class _Ledger(DatasetBuilder):
         yield
         if known:
             pair = _pair(self.queries[qrel.query_id], self.documents[qrel.doc_id])
-            raise BadRow(REPEATED, f"{pair} were graded {qrel.relevance} before, too")
+            raise BadRow(REPEATED, f"{pair} were graded {qrel.grade} before, too")
 
 
 class _Reader:

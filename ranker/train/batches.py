@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ranker.contract.encode import pair_inputs
 from ranker.contract.spec import TokenSpec
-from ranker.dataset.groups import Group, count_negatives
+from ranker.dataset.groups import TrainingGroup, count_negatives
 from ranker.errors import require
 from ranker.model.base import tensors
 from ranker.train.token_store import EncodedGroup, GroupRows
@@ -21,7 +21,7 @@ __all__ = ["Batches", "inputs_of", "plan"]
 POOL = 16
 """Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
 
-GroupsOf = Callable[[int], Iterable[Sequence[Group]]]
+GroupsOf = Callable[[int], Iterable[Sequence[TrainingGroup]]]
 """The groups of an epoch, from 0, in chunks; called once an epoch: for the first
 at once, for the others when their first step is due."""
 
@@ -150,7 +150,9 @@ def inputs_of(batch: Sequence[EncodedGroup], spec: TokenSpec, *, chunk: int) -> 
     }
 
 
-def _counted(chunks: Iterable[Sequence[Group]], counts: Counter[str]) -> Iterator[Sequence[Group]]:
+def _counted(
+    chunks: Iterable[Sequence[TrainingGroup]], counts: Counter[str]
+) -> Iterator[Sequence[TrainingGroup]]:
     for groups in chunks:
         counts.update(count_negatives(groups))
         yield groups

@@ -7,7 +7,7 @@ from typing import Any
 from ranker.contract.encode import Encoder
 from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.metrics.measures import ndcg_at_10
 from ranker.model.base import predict
 

@@ -14,11 +14,17 @@ from typing import Any
 
 from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Group, Negatives, judged_groups, scored_groups, warmup_groups
+from ranker.dataset.groups import (
+    Negatives,
+    TrainingGroup,
+    judged_groups,
+    pretrain_groups,
+    scored_groups,
+)
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import require
 from ranker.files import write_json
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.metrics.measures import Run
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
@@ -84,7 +90,7 @@ class Stages:
             random=arguments.random_negatives,
             depth=arguments.depth,
             skip_top=arguments.skip_top,
-            margin=arguments.margin,
+            max_score_ratio=arguments.margin,
             logit_margin=arguments.logit_margin,
         )
 
@@ -121,9 +127,9 @@ class Stages:
         """Learn from the corpus alone; no judgement is used."""
         arguments = self.arguments
 
-        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+        def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             return _chunks(
-                warmup_groups(
+                pretrain_groups(
                     self.documents,
                     self.index,
                     count=arguments.warmup_steps * arguments.groups,
@@ -171,7 +177,7 @@ class Stages:
         )
         judged = replace(queries.judged, qrels={id_: queries.judged.qrels[id_] for id_ in drawn})
 
-        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+        def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             groups = judged_groups(
                 judged, self.index, negatives=self.negatives, seed=arguments.seed
             )
@@ -216,12 +222,12 @@ class Stages:
             grade >= arguments.relevant for row in judged.qrels.values() for grade in row.values()
         )
 
-        def groups_of(epoch: int) -> Iterable[Sequence[Group]]:
+        def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             seed = arguments.seed + 1 + epoch
             if arguments.loss in TAUGHT and self.teacher is None:
                 return _chunks(
                     scored_groups(
-                        judged, count=arguments.negatives, seed=seed, relevant=arguments.relevant
+                        judged, count=arguments.negatives, seed=seed, min_grade=arguments.relevant
                     )
                 )
             groups = judged_groups(
@@ -229,7 +235,7 @@ class Stages:
                 self.index,
                 negatives=self.negatives,
                 seed=seed,
-                relevant=arguments.relevant,
+                min_grade=arguments.relevant,
                 logits=self._window(window, forward, epoch, stage, work),
             )
             if arguments.loss == "bce":
@@ -309,8 +315,8 @@ class Stages:
         return self.arguments.loss if taught or self.arguments.loss not in TAUGHT else UNTAUGHT
 
     def _with_teacher(
-        self, groups: Iterable[Group], stage: str, count: int
-    ) -> Iterator[Sequence[Group]]:
+        self, groups: Iterable[TrainingGroup], stage: str, count: int
+    ) -> Iterator[Sequence[TrainingGroup]]:
         """The groups in chunks, with the scores of the run's teacher, if it has one."""
         if self.teacher is None:
             yield from _chunks(groups)
@@ -386,11 +392,11 @@ def _finish(work: Path, result: StageResult) -> None:
         shutil.rmtree(save)
 
 
-def _binary(group: Group, relevant: int) -> Group:
+def _binary(group: TrainingGroup, relevant: int) -> TrainingGroup:
     """The group with 1 and 0 for grades: BCE asks whether a document answers, not how well."""
-    return replace(group, relevance=tuple(int(grade >= relevant) for grade in group.relevance))
+    return replace(group, grades=tuple(int(grade >= relevant) for grade in group.grades))
 
 
-def _chunks(groups: Iterable[Group]) -> Iterator[list[Group]]:
+def _chunks(groups: Iterable[TrainingGroup]) -> Iterator[list[TrainingGroup]]:
     every = iter(groups)
     return iter(lambda: list(itertools.islice(every, TOGETHER)), [])

@@ -20,7 +20,7 @@ import numpy as np
 from ranker.contract.encode import Encoder, document_text
 from ranker.contract.spec import TokenSpec
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Group
+from ranker.dataset.groups import TrainingGroup
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
 from ranker.model.base import load_weights, open_base, predict
@@ -143,8 +143,8 @@ class Teacher:
 
 
 def with_scores(
-    groups: Sequence[Group], teacher: Teacher, *, tell: Tell = lambda *_: None
-) -> list[Group]:
+    groups: Sequence[TrainingGroup], teacher: Teacher, *, tell: Tell = lambda *_: None
+) -> list[TrainingGroup]:
     """The groups with the teacher's score of every document."""
     pairs = [(group.query, document) for group in groups for document in group.documents]
     scores = iter(processes.by_first(lambda: teacher.scores(pairs, tell=tell)))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.contract.encode import Encoder, document_text
-from ranker.dataset.groups import Group
+from ranker.dataset.groups import TrainingGroup
 from ranker.errors import TrainError
 from ranker.files import write_failure
 
@@ -120,7 +120,7 @@ class GroupRows:
         self._documents_of = array("i")
         self._targets = array("f")
 
-    def fill(self, chunks: Iterable[Sequence[Group]]) -> None:
+    def fill(self, chunks: Iterable[Sequence[TrainingGroup]]) -> None:
         """Forget the groups and take these; the texts of a chunk are tokenized together."""
         self._clear()
         for groups in chunks:
@@ -133,7 +133,7 @@ class GroupRows:
             self._documents_of.extend(self._documents.add(documents))
             for group in groups:
                 scores = group.teacher_scores
-                self._targets.extend(group.relevance if scores is None else scores)
+                self._targets.extend(group.grades if scores is None else scores)
                 self._ends.append(self._ends[-1] + len(group.documents))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.dataset import Dataset, load, read_corpus, require_trainable, splits
+from ranker.dataset import Dataset, load, read_corpus, require_trainable, split_names
 from ranker.errors import DataError
 from ranker.records import Document, Query
 
@@ -107,7 +107,7 @@ def test_a_beir_folder_is_read_back_as_written(doc_ids, query_ids, words, grades
 def test_splits_are_read_alone_or_together(tmp_path):
     train, dev = {"q1": {"d1": 2}}, {"q2": {"d2": 1}, "q1": {"d2": 0, "d1": 2}}
     write_beir(tmp_path / "toy", train=train, dev=dev)
-    assert splits(tmp_path / "toy") == ("dev", "train")
+    assert split_names(tmp_path / "toy") == ("dev", "train")
     one = load(tmp_path / "toy", split="train")
     assert (one.name, one.split, one.qrels, list(one.queries)) == ("toy", "train", train, ["q1"])
     assert len(one.documents) == 3
@@ -203,7 +203,7 @@ def test_trec_files_in_their_usual_dresses(tmp_path, name, topics, corpus, text)
     (tmp_path / "qrels.toy.txt").write_text(TREC_QRELS)
     data = load(tmp_path)
     assert content(data) == expected(one_line())
-    assert splits(tmp_path) == ()
+    assert split_names(tmp_path) == ()
     assert list(read_corpus(tmp_path)) == list(data.documents.values())
 
 
@@ -214,7 +214,7 @@ def test_trec_qrels_files_are_splits_and_document_folders_are_read_in_order(tmp_
     (tmp_path / "topics.txt").write_text(SGML_TOPICS)
     (tmp_path / "qrels.train.txt").write_text("q1 0 d1 1\n")
     (tmp_path / "qrels.test.txt").write_text("q2 0 d2 1\n")
-    assert splits(tmp_path) == ("test", "train")
+    assert split_names(tmp_path) == ("test", "train")
     assert load(tmp_path, split="test").qrels == {"q2": {"d2": 1}}
     assert load(tmp_path).qrels == {"q1": {"d1": 1}, "q2": {"d2": 1}}
     assert list(load(tmp_path).documents) == ["d1", "d2"]
@@ -395,6 +395,6 @@ def test_the_judged_collections_have_the_counts_of_their_sources(
     assert (len(data.documents), len(data.queries)) == (documents, queries)
     counts = {
         split: sum(map(len, load(COLLECTIONS / name, split=split).qrels.values()))
-        for split in splits(COLLECTIONS / name)
+        for split in split_names(COLLECTIONS / name)
     }
     assert counts == judgements

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ranker.dataset import load, splits
+from ranker.dataset import load, split_names
 from ranker.errors import DataError, UsageError
 
 GOOD = "query,title,label\nheat,Plates,1\n"
@@ -302,7 +302,7 @@ def test_splits_that_are_not_there(beir):
     )
     (beir / "qrels" / "dev.tsv.gz").write_bytes(b"")
     with pytest.raises(DataError, match="two files with judgements for dev: .*dev.tsv and .*gz"):
-        splits(beir)
+        split_names(beir)
 
 
 def test_splits_that_contradict_each_other_cannot_be_merged(beir):

@@ -76,7 +76,7 @@ def test_without_the_library_the_extra_is_named():
         f"DataError beir/scifact/test: no such file or folder (were it an id of ir_datasets: "
         f"{advice})"
     )
-    assert says("../data") == "DataError ../data: no such file or folder"
+    assert says("../no-data") == "DataError ../no-data: no such file or folder"
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,15 @@ from dataclasses import replace
 import pytest
 
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Group, Negatives, count_negatives, judged_groups, warmup_groups
+from ranker.dataset.groups import (
+    Negatives,
+    TrainingGroup,
+    count_negatives,
+    judged_groups,
+    pretrain_groups,
+)
 from ranker.errors import DataError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.records import Document, Query
 
 WORDS = "red green blue fox dog cat house tree river stone quick slow lazy".split()
@@ -50,16 +56,16 @@ def test_one_group_for_every_positive() -> None:
         ("red thing q2", "d13"),
         ("red thing q2", "d3"),
     ]
-    assert all(len(group.documents) == 5 == len(group.relevance) for group in groups)
+    assert all(len(group.documents) == 5 == len(group.grades) for group in groups)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_judged_document_is_a_negative_above_its_grade(seed: int) -> None:
     for group in judged_groups(DATA, INDEX, negatives=Negatives(count=6, random=2), seed=seed):
         judged = DATA.qrels[group.query.split()[-1]]
-        for document, grade in zip(group.documents, group.relevance, strict=True):
+        for document, grade in zip(group.documents, group.grades, strict=True):
             assert grade == judged.get(document.doc_id, 0)
-        assert max(group.relevance[1:]) < group.relevance[0]
+        assert max(group.grades[1:]) < group.grades[0]
         ids = [document.doc_id for document in group.documents]
         assert len(set(ids)) == len(ids)
 
@@ -84,11 +90,11 @@ def test_where_there_are_no_texts_a_copy_has_the_same_title() -> None:
         assert [document.doc_id for document in group.documents[1:]] in (["d2", "d3"], ["d3", "d2"])
 
 
-def test_relevant_sets_the_lowest_grade_of_an_answer() -> None:
-    groups = list(judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, relevant=2))
+def test_min_grade_sets_the_lowest_grade_of_an_answer() -> None:
+    groups = list(judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, min_grade=2))
     assert [group.documents[0].doc_id for group in groups] == ["d0"]
     with pytest.raises(DataError, match="no query has a document of grade 4"):
-        list(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0, relevant=4))
+        list(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0, min_grade=4))
 
 
 def test_hard_negatives_come_from_the_top_of_bm25() -> None:
@@ -101,7 +107,7 @@ def test_hard_negatives_come_from_the_top_of_bm25() -> None:
             assert hard and set(hard) <= top
 
 
-def unjudged(groups: list[Group], query_id: str) -> set[str]:
+def unjudged(groups: list[TrainingGroup], query_id: str) -> set[str]:
     """Documents of a query's groups that nobody judged."""
     return {
         document.doc_id
@@ -145,7 +151,7 @@ def test_a_copy_of_another_answer_is_no_negative(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed: int) -> None:
+def test_max_score_ratio_keeps_away_what_bm25_likes_better_than_the_answer(seed: int) -> None:
     """q2 asks for red: its answer d3 (fox) shares `thing` only, so no red thing may be below."""
     red = {f"d{n}" for n in range(39) if n % 13 == 0} - set(APART.qrels["q2"])
     assert red == {"d0", "d26"}
@@ -154,21 +160,22 @@ def test_margin_keeps_documents_away_that_bm25_likes_better_than_the_answer(seed
         judged_groups(APART, APART_INDEX, negatives=Negatives(count=30, random=20), seed=seed)
     )
     assert red & unjudged(free, "q2")
-    guard = Negatives(count=30, random=20, margin=1.0)
+    guard = Negatives(count=30, random=20, max_score_ratio=1.0)
     for group in judged_groups(APART, APART_INDEX, negatives=guard, seed=seed):
         limit = scores.get(group.documents[0].doc_id, 0.0)
         for document, source in zip(group.documents, group.sources, strict=True):
             assert source in {"positive", "judged"} or scores[document.doc_id] <= limit
         if group.documents[0].doc_id == "d3":
-            assert group.left_out == {"margin": 2}
+            assert group.left_out == {"max_score_ratio": 2}
 
 
 def test_what_the_guard_left_out_is_counted() -> None:
-    guard = Negatives(count=4, skip_top=2, margin=1.0)
+    guard = Negatives(count=4, skip_top=2, max_score_ratio=1.0)
     groups = list(judged_groups(DATA, INDEX, negatives=guard, seed=0))
     counts = count_negatives(groups)
     assert counts["left out by skip_top"] == sum(group.left_out["skip_top"] for group in groups) > 0
-    assert counts["left out by margin"] == sum(group.left_out["margin"] for group in groups) > 0
+    by_ratio = sum(group.left_out["max_score_ratio"] for group in groups)
+    assert counts["left out by max_score_ratio"] == by_ratio > 0
     assert not any(
         name.startswith("left out")
         for name in count_negatives(list(judged_groups(DATA, INDEX, negatives=Negatives(), seed=0)))
@@ -178,8 +185,10 @@ def test_what_the_guard_left_out_is_counted() -> None:
 def test_an_answer_without_a_word_of_the_query_leaves_random_negatives() -> None:
     data = collection({"q1": {"d1": 1}})
     data.queries["q1"] = Query("q1", "red")
-    (group,) = judged_groups(data, INDEX, negatives=Negatives(count=4, margin=2.0), seed=0)
-    assert group.sources == ("positive", *["random"] * 4) and group.left_out == {"margin": 3}
+    (group,) = judged_groups(data, INDEX, negatives=Negatives(count=4, max_score_ratio=2.0), seed=0)
+    assert group.sources == ("positive", *["random"] * 4) and group.left_out == {
+        "max_score_ratio": 3
+    }
     assert not {"d0", "d13", "d26"} & {document.doc_id for document in group.documents}
 
 
@@ -190,14 +199,14 @@ def test_the_seed_decides() -> None:
     assert once(5) == once(5) and once(5) != once(6)
 
 
-def test_warmup_takes_the_query_out_of_its_document() -> None:
+def test_pretraining_takes_the_query_out_of_its_document() -> None:
     negatives = Negatives(count=3, random=1)
-    groups = list(warmup_groups(DATA.documents, INDEX, count=60, negatives=negatives, seed=0))
+    groups = list(pretrain_groups(DATA.documents, INDEX, count=60, negatives=negatives, seed=0))
     assert len(groups) == 60
     by_title = 0
     for group in groups:
         answer = group.documents[0]
-        assert group.relevance == (1, 0, 0, 0)
+        assert group.grades == (1, 0, 0, 0)
         if answer.title:
             assert group.query not in answer.text
         else:
@@ -210,5 +219,5 @@ def test_warmup_takes_the_query_out_of_its_document() -> None:
 
 def test_a_corpus_that_cannot_be_taken_apart_is_refused() -> None:
     documents = {"a": Document("a", "", "one two")}
-    with pytest.raises(DataError, match="train without --warmup"):
-        list(warmup_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0))
+    with pytest.raises(DataError, match="train without --pretrain"):
+        list(pretrain_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0))

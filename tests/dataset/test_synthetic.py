@@ -10,7 +10,7 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.dataset import Dataset, load
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import DataError, UsageError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.records import Document
 from ranker.report.facts import training_view
 from ranker.train import TrainArguments, repeat, train

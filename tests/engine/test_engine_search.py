@@ -20,7 +20,7 @@ from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Index
 from ranker.engine.storage.store import Reader, Store
 from ranker.export.score import Scorer
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import Package
 from ranker.records import Document
 

@@ -12,7 +12,8 @@ from engine_support import free_port, make_app
 from ranker.client.search import App, query_body
 from ranker.contract.encode import sanitize_text
 from ranker.errors import DataError, MissingTool, UsageError
-from ranker.lexical.terms import BM25Index, bm25_weight, idf, terms
+from ranker.lexical.bm25 import BM25Index, bm25_weight, idf
+from ranker.lexical.terms import terms
 from ranker.records import Document
 from ranker.verify import VespaProcess, working_copy
 

@@ -7,7 +7,7 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest, default_profiles
 from ranker.dataset import Dataset
 from ranker.dataset.collection import content_sha256
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import DEFAULT_SPEC
 from ranker.records import Document, Query
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ranker.contract.encode import Encoder
-from ranker.dataset.groups import Group
+from ranker.dataset.groups import TrainingGroup
 from ranker.train.batches import Batches
 from ranker.train.token_store import GroupRows
 
 
 @contextlib.contextmanager
 def batches_of(
-    groups: Sequence[Group], encoder: Encoder, folder: Path, **others: Any
+    groups: Sequence[TrainingGroup], encoder: Encoder, folder: Path, **others: Any
 ) -> Iterator[Batches]:
     """An epoch of two groups a step, 12 pairs together, where the test says nothing else."""
     settings = {"size": 2, "seed": 0, "epochs": 1, "chunk": 12} | others

@@ -14,7 +14,7 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.dataset import Dataset, load
 from ranker.dataset.groups import Negatives, judged_groups, scored_groups
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights
 from ranker.records import Document
 from ranker.report.facts import training_view

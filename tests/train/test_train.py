@@ -19,7 +19,7 @@ from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, split_queries
 from ranker.dataset.groups import Negatives, judged_groups
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES, binary_cross_entropy

@@ -20,9 +20,9 @@ from train_support import batches_of
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Negatives, judged_groups, warmup_groups
+from ranker.dataset.groups import Negatives, judged_groups, pretrain_groups
 from ranker.errors import TrainError, UsageError
-from ranker.lexical.terms import BM25Index
+from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora, merge_lora
@@ -75,7 +75,7 @@ def test_rows_give_back_what_the_encoder_says(
             texts = [document_text(document, encoder.spec) for document in group.documents]
             assert encoded.query_ids == encoder.query_ids(group.query)
             assert encoded.documents_ids == encoder.texts_ids(texts)
-            assert list(encoded.target) == list(group.relevance)
+            assert list(encoded.target) == list(group.grades)
             longest = max(map(len, encoded.documents_ids))
             assert rows.lengths()[n] == len(encoded.query_ids) + longest
         rows.fill([groups[:2]])
@@ -104,7 +104,7 @@ def test_a_text_is_tokenized_once_whatever_the_vocabulary(size: int, tmp_path: P
 MANY = """
 import contextlib, resource, sys, tempfile
 from pathlib import Path
-from ranker.dataset.groups import Group
+from ranker.dataset.groups import TrainingGroup
 from ranker.encode import Encoder
 from ranker.model import open_base
 from ranker.records import Document
@@ -117,7 +117,8 @@ encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_j
 def chunks(count):
     for start in range(0, count, 1000):
         yield [
-            Group(f"query {n}", tuple(Document(str(d), "", f"w{d} " * 90) for d in range(n, n + 6)),
+            TrainingGroup(f"query {n}",
+                  tuple(Document(str(d), "", f"w{d} " * 90) for d in range(n, n + 6)),
                   (1, 0, 0, 0, 0, 0), ("positive", *["hard"] * 5))
             for n in range(start, start + 1000)
         ]
@@ -169,11 +170,11 @@ def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
-def test_warmup_groups_are_made_as_they_are_taken(data: Dataset) -> None:
+def test_pretrain_groups_are_made_as_they_are_taken(data: Dataset) -> None:
     index = BM25Index(data.documents.values())
 
     def first(count: int) -> list:
-        groups = warmup_groups(data.documents, index, count=count, negatives=Negatives(), seed=1)
+        groups = pretrain_groups(data.documents, index, count=count, negatives=Negatives(), seed=1)
         return list(itertools.islice(groups, 3))
 
     assert first(10**12) == first(3)

@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ranker.dataset.fields import QUERY_TEXTS, TEXTS, Row, document_of, grade, identifier, query_of
+from ranker.dataset.fields import (
+    QUERY_TEXTS,
+    TEXTS,
+    Row,
+    document_of,
+    grade_of,
+    identifier,
+    query_of,
+)
 from ranker.dataset.formats.source import Parts
 from ranker.dataset.problems import Place, Problems, parsed
 from ranker.errors import DataError, require
@@ -86,5 +94,5 @@ def _qrel_of(record: Any) -> Qrel:
     return Qrel(
         identifier(record.query_id, "query_id"),
         identifier(record.doc_id, "doc_id"),
-        grade(record.relevance),
+        grade_of(record.relevance),
     )

@@ -10,7 +10,7 @@ from ranker.dataset.fields import (
     QUERY_TEXTS,
     TEXTS,
     document_of,
-    grade,
+    grade_of,
     identifier,
     judgement_of,
     other_content,
@@ -163,7 +163,7 @@ def _qrel_of(cells: list[str]) -> Qrel:
         expected = "expected query, document, grade or query, 0, document, grade"
         raise BadRow("wrong number of columns", f"{expected}; got {shown(' '.join(cells))}")
     query_id, doc_id = identifier(cells[0], "query id"), identifier(cells[-2], "document id")
-    return Qrel(query_id, doc_id, grade(cells[-1]))
+    return Qrel(query_id, doc_id, grade_of(cells[-1]))
 
 
 def _some(

@@ -14,7 +14,7 @@ from ranker.engine.query.tree import Node, Phrase, View, leaves, match, text_fie
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
 from ranker.engine.storage.store import RankedRow, Reader
-from ranker.lexical.terms import bm25_weight, idf
+from ranker.lexical.bm25 import bm25_weight, idf
 
 __all__ = ["FirstPhase", "Matched", "first_phase", "sorted_rows"]
 

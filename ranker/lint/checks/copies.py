@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ranker.lexical.bm25 import contents
 from ranker.lexical.near_duplicates import Copies, copies
-from ranker.lexical.terms import contents
 from ranker.lint.checks.queries import split_pairs
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, headline, part, plural

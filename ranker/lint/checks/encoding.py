@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import regex
 
-from ranker.lexical.terms import contents
+from ranker.lexical.bm25 import contents
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, part, percent, sample
 
