@@ -22,6 +22,7 @@ ROWS = [
     {"client"},
     {"deploy", "feed", "engine"},
     {"evaluate", "report", "lint", "verify"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,19 +70,70 @@ def test_imports_point_up(path: Path) -> None:
     assert not wrong, f"{here} (row {ROW_OF[here]}) imports {wrong} from below it"
 
 
-def test_parts_of_one_row_do_not_import_each_other_in_a_circle() -> None:
+def name_of(path: Path) -> str:
+    """The dotted name of a module; that of its folder for an `__init__`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    """The modules of ranker that a module imports by name, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= full & known or {node.module} & known
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names} & known
+    return names - {"ranker"}
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """A path from a node to itself, or nothing."""
+    done: set[str] = set()
+    for start in edges:
+        path, stack = [start], [iter(edges[start] - done)]
+        while stack and start not in done:
+            following = next(stack[-1], None)
+            if following is None:
+                stack.pop()
+                done.add(path.pop())
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            elif following not in done:
+                path.append(following)
+                stack.append(iter(edges.get(following, set()) - done))
+    return []
+
+
+def test_circle_finds_one() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    known = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+    edges = {name: imported_modules(path, set(known)) for name, path in known.items()}
+    assert sum(map(len, edges.values())) > 300
+    assert circle(edges) == []
+
+
+def test_folders_do_not_import_each_other_in_a_circle() -> None:
     edges: dict[str, set[str]] = {}
     for path in MODULES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        edges.setdefault(part_of(path), set()).update(imported(tree) - {part_of(path)})
-    for name in edges:
-        reached, stack = set(), list(edges[name])
-        while stack:
-            part = stack.pop()
-            if part not in reached:
-                reached.add(part)
-                stack += edges.get(part, ())
-        assert name not in reached, f"{name} imports itself by way of {reached}"
+        found = imported(ast.parse(path.read_text(encoding="utf-8")))
+        edges.setdefault(part_of(path), set()).update(found - {part_of(path)})
+    assert circle(edges) == []
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    sizes = {
+        folder: len([p for p in folder.glob("*.py") if not p.name.startswith("__")])
+        for folder in {path.parent for path in PACKAGE.rglob("*.py")}
+    }
+    assert len(sizes) >= 20
+    assert {f.name: size for f, size in sizes.items() if size > 13} == {}
+    assert sizes[PACKAGE] <= 4, "beside __init__ and __main__"
 
 
 @pytest.mark.parametrize("module", ["ranker", "ranker.client.search", "ranker.feed", "ranker.cli"])

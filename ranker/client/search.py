@@ -182,18 +182,28 @@ class Client:
 
     Args:
         url: where the search API is, as `http://localhost:8080`.
-        app: the application that is deployed there.
+        app: the application that is deployed there, or its package's folder; an embedded engine
+            hands out its own where this is None.
         cert: PEM file with a client certificate, for Vespa Cloud.
         key: PEM file with its key.
 
     Raises:
         UsageError: not a URL, or a certificate that cannot be used.
+        ArtifactError: the folder is not an application package, or a file in it was changed.
+        EndpointError: there is no `app`, and no embedded engine answers.
     """
 
     def __init__(
-        self, url: str, app: App, *, cert: Path | None = None, key: Path | None = None
+        self,
+        url: str,
+        app: App | Path | str | None = None,
+        *,
+        cert: Path | None = None,
+        key: Path | None = None,
     ) -> None:
-        self.app = app
+        if app is None:
+            app = App.of_engine(url)
+        self.app = app if isinstance(app, App) else App.open(app)
         self.url = url.rstrip("/")
         self._http = Http(Endpoint.of(url, cert=cert, key=key))
 

@@ -6,12 +6,13 @@ and reason, or are counted and listed.
 """
 
 from ranker.dataset.collection import Dataset, require_trainable
-from ranker.dataset.loading import FORMATS, load, read_corpus, split_names
+from ranker.dataset.loading import FORMATS, default_split, load, read_corpus, split_names
 from ranker.dataset.splits import split_queries
 
 __all__ = [
     "FORMATS",
     "Dataset",
+    "default_split",
     "load",
     "read_corpus",
     "require_trainable",

@@ -15,7 +15,7 @@ from ranker.dataset.problems import Problems, streamed
 from ranker.errors import DataError, MissingExtra, UsageError
 from ranker.records import Document
 
-__all__ = ["FORMATS", "judged_source", "load", "read_corpus", "split_names"]
+__all__ = ["FORMATS", "default_split", "judged_source", "load", "read_corpus", "split_names"]
 
 FORMATS = ("beir", "csv", "ir_datasets", "jsonl", "parquet", "trec", "tsv")
 _FOLDERS: dict[str, type[BeirFolder] | type[TrecFolder]] = {"beir": BeirFolder, "trec": TrecFolder}
@@ -100,6 +100,15 @@ def split_names(data: str | Path, *, format: str | None = None) -> tuple[str, ..
         UsageError: an unknown format.
     """
     return _source(data, format, judged=True).splits()
+
+
+def default_split(data: str | Path, preferred: str, *, format: str | None = None) -> str | None:
+    """Return the split to read where none is named: the preferred one, or None for all of them.
+
+    Raises:
+        DataError: there is no judged data.
+    """
+    return preferred if preferred in split_names(data, format=format) else None
 
 
 def _source(data: str | Path, format: str | None, *, judged: bool) -> Source:

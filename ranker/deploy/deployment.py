@@ -34,6 +34,12 @@ class Deployment:
     log: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False, compare=False)
 
+    def stop(self) -> None:
+        """Stop the embedded engine, if this process started it; other targets keep running."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

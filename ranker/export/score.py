@@ -41,7 +41,7 @@ def open_session(model: Path, *, threads: int) -> Any:
 
 
 class Scorer:
-    """Logits of one query against many documents.
+    """Logits of query-document pairs.
 
     Batches are made of documents of like length and spread over single-threaded calls, one a
     core: measured faster than one call on all cores (see ARCHITECTURE.md).  Thread safe.
@@ -72,14 +72,22 @@ class Scorer:
     def logits(
         self, query_ids: Sequence[int], documents_ids: Sequence[Sequence[int]]
     ) -> npt.NDArray[np.float32]:
-        """Logits [documents], in the order given; higher is more relevant."""
-        order = sorted(range(len(documents_ids)), key=lambda row: len(documents_ids[row]))
+        """Return the logits [documents] of one query, in the order given."""
+        return self.pairs([query_ids] * len(documents_ids), documents_ids)
+
+    def pairs(
+        self, queries_ids: Sequence[Sequence[int]], documents_ids: Sequence[Sequence[int]]
+    ) -> npt.NDArray[np.float32]:
+        """Return the logits [pairs] of queries and documents, row by row; higher is better."""
+        lengths = [len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)]
+        order = sorted(range(len(lengths)), key=lambda row: lengths[row])
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         logits = np.zeros(len(order), dtype=np.float32)
 
         def score(rows: list[int]) -> None:
+            queries = [queries_ids[row] for row in rows]
             documents = [documents_ids[row] for row in rows]
-            logits[rows] = self.run(pair_inputs(self.spec, [query_ids] * len(rows), documents))
+            logits[rows] = self.run(pair_inputs(self.spec, queries, documents))
 
         # The longest first: the last batch to finish is then a short one.
         list(self._pool.map(score, reversed(batches)))

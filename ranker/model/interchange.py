@@ -35,6 +35,7 @@ __all__ = [
     "TOLERANCE",
     "is_cross_encoder",
     "open_cross_encoder",
+    "open_model",
     "open_origin",
     "save_model",
 ]
@@ -69,6 +70,21 @@ def is_cross_encoder(source: Path) -> bool:
         ours = any((source / name).exists() for name in (Checkpoint.MARKER, "spec.json"))
         return (source / "config.json").is_file() and not ours
     return bool(HUB_ID.fullmatch(source.as_posix()))
+
+
+def open_model(source: str | Path) -> Checkpoint:
+    """Open a checkpoint of `ranker train`, or an existing cross-encoder as one.
+
+    Args:
+        source: a folder, or a Hugging Face id.
+
+    Raises:
+        ArtifactError: it is neither, or a file was changed.
+        ExportError: as `open_cross_encoder`.
+    """
+    if is_cross_encoder(Path(source)):
+        return open_cross_encoder(source)
+    return Checkpoint.open(Path(source))
 
 
 def open_cross_encoder(
