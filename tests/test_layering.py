@@ -30,6 +30,7 @@ ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HEAVY = {
     "torch", "transformers", "accelerate", "vespa", "onnx", "onnxruntime", "tantivy", "lark",
     "granian", "starlette", "ir_measures", "ir_datasets", "matplotlib", "pandas", "pyarrow",
+    "scipy",
 }  # fmt: skip
 
 

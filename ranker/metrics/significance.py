@@ -1,14 +1,13 @@
-"""How sure a difference is: paired bootstrap, paired randomisation test, Holm's correction.
+"""How certain a difference is: paired bootstrap, paired randomization test, Holm's correction.
 
 The unit is the query.  The interval is the percentile bootstrap over queries (Efron 1979; for
-search, Sakai, SIGIR 2006), the test flips the sign of each query's difference (Fisher's
-randomisation test, recommended for search by Smucker, Allan and Carterette, CIKM 2007), and
-several tests are corrected as in Holm, 1979.
+search, Sakai, SIGIR 2006).  The test flips the signs of the queries' differences (Fisher's
+randomization test, recommended for search by Smucker, Allan and Carterette, CIKM 2007).  Several
+tests are corrected as in Holm, 1979.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranker.errors import UsageError
+from ranker.errors import UsageError, require
 
 __all__ = [
     "LEVEL",
@@ -35,11 +34,9 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 SIGNIFICANT = 0.05
 POWER = 0.8
-"""Chance to see a difference that is there, for which `queries_needed` plans."""
+"""Probability of detecting a true difference for which `queries_needed` plans."""
 TIE = 1e-9
 """Differences up to this are ties: they come from the order of a sum, not from the ranking."""
-_EXACT = 13
-"""Up to so many queries with a difference, all 2**13 signs are tried instead of drawn."""
 _CELLS = 4_000_000
 """Most numbers held at once while resampling, 32 MB."""
 
@@ -51,11 +48,11 @@ class Comparison:
     """A paired comparison over the same queries; differences are second minus first.
 
     Attributes:
-        queries: how many.
+        queries: number of queries.
         mean_difference: mean over the queries.
         interval: 95 % confidence interval of that mean.
-        p: two-sided p-value of the paired randomisation test, not corrected.
-        wins, ties, losses: queries on which the second is better, equal, worse.
+        p: two-sided p-value of the paired randomization test, not corrected.
+        wins, ties, losses: number of queries on which the second is better, equal, worse.
     """
 
     queries: int
@@ -78,12 +75,14 @@ def compare(
 
     Args:
         values_a: a measure by query id, the baseline.
-        values_b: the same measure of the other one.
-        resamples: draws of the bootstrap and of the test.
+        values_b: the same measure of the run that is compared with it.
+        resamples: resamples of the bootstrap and of the test; the test is exact where there are
+            no more patterns of signs than that.
         seed: of both.
 
     Raises:
         UsageError: the two do not hold the same queries, or none.
+        MissingExtra: scipy is not installed.
     """
     if not values_a or values_a.keys() != values_b.keys():
         raise UsageError(
@@ -97,7 +96,7 @@ def compare(
         queries=len(differences),
         mean_difference=float(differences.mean()),
         interval=(float(low), float(high)),
-        p=_randomisation_p(differences, resamples=resamples, seed=seed),
+        p=_randomization_p(differences, resamples=resamples, seed=seed),
         wins=int((differences > 0).sum()),
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
@@ -111,15 +110,15 @@ def compare_all(
 
     Args:
         values: a measure by query id, by name of the run.
-        pairs: names of the baseline and of the one compared with it.
-        measure: its name, for the rows.
+        pairs: names of the baseline and of the run compared with it.
+        measure: the measure's name, for the rows.
 
     Returns:
         A row for each pair: `baseline`, `profile`, `measure`, the fields of `Comparison`, and
         `p_holm`.
     """
-    found = [compare(values[baseline], values[name]) for baseline, name in pairs]
-    corrected = holm([comparison.p for comparison in found])
+    results = [compare(values[baseline], values[name]) for baseline, name in pairs]
+    corrected = holm([comparison.p for comparison in results])
     return [
         {
             "baseline": baseline,
@@ -129,23 +128,23 @@ def compare_all(
             "interval": list(comparison.interval),
             "p_holm": p_holm,
         }
-        for (baseline, name), comparison, p_holm in zip(pairs, found, corrected, strict=True)
+        for (baseline, name), comparison, p_holm in zip(pairs, results, corrected, strict=True)
     ]
 
 
 def is_better(row: Mapping[str, Any]) -> bool:
-    """Whether a row of `compare_all` says better: by its interval and by its corrected test."""
+    """Tell if a row of `compare_all` is better, by its interval and by its corrected test."""
     return bool(row["interval"][0] > 0 and row["p_holm"] < SIGNIFICANT)
 
 
 def queries_needed(
     values_a: Mapping[str, float], values_b: Mapping[str, float], *, tests: int = 1
 ) -> int | None:
-    """About how many queries it takes to see the difference found, if it is the true one.
+    """Estimate how many queries it takes to detect the observed difference, if it is the true one.
 
     The usual plan for a paired test by the normal approximation: with a power of 80 %, two-sided
     at 5 %, divided by the number of tests (Sakai, Information Retrieval 2016); and never fewer
-    than it takes for all of them winning to be no chance.
+    than the test needs to be significant when all of them are wins.
 
     Returns:
         None where b is not better than a, so that no number of queries would show it.
@@ -162,31 +161,36 @@ def queries_needed(
 
 
 def intervals(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """95 % percentile bootstrap intervals of means over queries.
+    """Compute 95 % percentile bootstrap intervals of means over queries.
 
     Args:
         values: [series, queries]; every series is resampled with the same queries.
-        resamples: how often.
-        seed: of the draws.
+        resamples: number of resamples.
+        seed: of the resamples.
 
     Returns:
         [series, 2], lower and upper end.
+
+    Raises:
+        MissingExtra: scipy is not installed.
     """
-    queries = values.shape[1]
-    generator = np.random.default_rng(seed)
-    share = np.full(queries, 1 / queries)
-    # A resample of the queries is how often each of them was drawn.
-    means = [
-        generator.multinomial(queries, share, size=rows) @ values.T / queries
-        for rows in _chunks(resamples, queries)
-    ]
-    tail = (1 - LEVEL) / 2
-    ends: Floats = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0).T
-    return ends
+    if values.shape[1] == 1:  # scipy refuses to resample a single query
+        return np.repeat(values, 2, axis=1)
+    ends = require("scipy.stats", extra="evaluate").bootstrap(
+        (values,),
+        np.mean,
+        axis=1,
+        method="percentile",
+        confidence_level=LEVEL,
+        n_resamples=resamples,
+        batch=max(1, _CELLS // values.size),
+        rng=seed,
+    )
+    return np.stack(ends.confidence_interval, axis=1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for all the tests made, in the given order."""
+    """Correct p-values for all the tests made; the order is kept."""
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
@@ -195,27 +199,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _randomisation_p(differences: Floats, *, resamples: int, seed: int) -> float:
-    """Share of sign patterns whose mean difference is at least as far from 0 as the real one."""
+def _randomization_p(differences: Floats, *, resamples: int, seed: int) -> float:
+    """Compute the share of sign patterns whose mean is at least as far from 0 as the real one.
+
+    Where patterns are sampled, the real one is counted among them, so p is never 0 (Phipson and
+    Smyth 2010).
+    """
     moved = differences[differences != 0]  # a tie has no sign to flip
-    if not moved.size:
+    if moved.size < 2:  # of a single difference both signs are as far from 0
         return 1.0
-    threshold = abs(float(moved.sum())) * (1 - 1e-12)
-    if moved.size <= _EXACT:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=moved.size)))
-        return float((np.abs(signs @ moved) >= threshold).mean())
-    generator = np.random.default_rng(seed)
-    extreme = 0
-    for rows in _chunks(resamples, moved.size):
-        signs = generator.integers(0, 2, size=(rows, moved.size)) * 2.0 - 1.0
-        extreme += int((np.abs(signs @ moved) >= threshold).sum())
-    # The real pattern is one of those possible, so p is never 0 (Phipson and Smyth 2010).
-    return (extreme + 1) / (resamples + 1)
-
-
-def _chunks(rows: int, columns: int) -> Iterator[int]:
-    """Numbers of rows that add up to `rows`, each small enough to be held at once."""
-    most = max(1, _CELLS // columns)
-    while rows > 0:
-        yield min(rows, most)
-        rows -= most
+    result = require("scipy.stats", extra="evaluate").permutation_test(
+        (moved,),
+        lambda signed, axis: np.abs(signed.sum(axis=axis)),
+        permutation_type="samples",
+        alternative="greater",  # of the distance from 0, so two-sided
+        n_resamples=resamples,
+        batch=max(1, _CELLS // moved.size),
+        rng=seed,
+    )
+    return float(result.pvalue)
