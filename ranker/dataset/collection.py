@@ -1,8 +1,9 @@
-"""The judged collection as a value, and the ledger that puts it together row by row."""
+"""The judged collection as a value, and the builder that puts it together row by row."""
 
+import functools
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from ranker.dataset.problems import BadRow, Problems, shown
 from ranker.errors import DataError
 from ranker.records import Document, Qrel, Query
 
-__all__ = ["Dataset", "DatasetBuilder", "content_sha256", "require_trainable", "same_collection"]
+__all__ = ["Dataset", "DatasetBuilder", "require_trainable", "same_collection"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,36 +22,50 @@ class Dataset:
     """Documents, queries and graded judgements.
 
     Attributes:
-        name: of the folder, the file or the `ir_datasets` id.
+        name: name of the folder or file, or the `ir_datasets` id.
         documents: the whole corpus, by document id.
         queries: the judged queries, by query id; the same ids as in `qrels`.
-        qrels: grade by query id and document id, from 0; every id is a known one.
+        qrels: grade by query id and document id, from 0; every id is known.
         split: the split that was asked for; None for all of them.
-        sha256: of documents, queries and qrels, whatever their form and order on disk.
         skipped: the first twenty bad rows that were left out, and a last line that counts the
             rest.
-        skipped_total: how many bad rows were left out.
-        teacher_scores: a teacher's score by query id and document id, where a file had them.
+        skipped_total: number of bad rows that were left out.
+        teacher_scores: a teacher's score by query id and document id, where the file has them.
     """
 
     name: str
     documents: dict[str, Document]
     queries: dict[str, Query]
     qrels: dict[str, dict[str, int]]
-    split: str | None
-    sha256: str
+    split: str | None = None
     skipped: tuple[str, ...] = ()
     skipped_total: int = 0
     teacher_scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of documents, queries and qrels, regardless of their format and order.
 
-def same_collection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two reports speak of one collection, by `name` or `sha256`."""
-    return any(one[key] == other.get(key) for key in ("name", "sha256"))
+        Computed on first use: it reads the whole corpus, and most splits never need it.
+        """
+        digest = hashlib.sha256()
+        for _, document in sorted(self.documents.items()):
+            digest.update(_bytes("d", document.doc_id, document.title, document.text))
+        for _, query in sorted(self.queries.items()):
+            digest.update(_bytes("q", query.query_id, query.text))
+        for query_id, grades in sorted(self.qrels.items()):
+            for doc_id, grade in sorted(grades.items()):
+                digest.update(_bytes("r", query_id, doc_id, str(grade)))
+        return digest.hexdigest()
+
+
+def same_collection(report: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return True if two reports are about one collection, by `name` or `sha256`."""
+    return any(report[key] == other.get(key) for key in ("name", "sha256"))
 
 
 class DatasetBuilder:
-    """Takes records in, refuses those that contradict earlier ones, gives a Dataset."""
+    """Collects records, rejects those that contradict earlier ones, and builds a Dataset."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Document] = {}
@@ -59,20 +74,20 @@ class DatasetBuilder:
         self.teacher_scores: dict[str, dict[str, float]] = {}
 
     def add_document(self, document: Document) -> None:
-        """Take a document of a corpus.
+        """Add a document of a corpus.
 
         Raises:
-            BadRow: its id came before.
+            BadRow: its id was added before.
         """
         if document.doc_id in self.documents:
             raise BadRow("duplicate id", f"document id {shown(document.doc_id)} came before")
         self.documents[document.doc_id] = document
 
     def add_query(self, query: Query) -> None:
-        """Take a query, once or several times.
+        """Add a query, once or several times.
 
         Raises:
-            BadRow: its id came before with another text.
+            BadRow: its id was added before with another text.
         """
         if self.queries.setdefault(query.query_id, query) != query:
             raise BadRow(
@@ -80,10 +95,10 @@ class DatasetBuilder:
             )
 
     def add_qrel(self, qrel: Qrel) -> None:
-        """Take a judgement between a query and a document taken before, once or several times.
+        """Add a judgement of a known query and document, once or several times.
 
         Raises:
-            BadRow: one of them is unknown, or the pair has another grade already.
+            BadRow: one of them is unknown, or the pair already has another grade.
         """
         if qrel.query_id not in self.queries:
             raise BadRow("unknown query", f"query {shown(qrel.query_id)} is judged but has no text")
@@ -101,11 +116,10 @@ class DatasetBuilder:
             )
 
     def add_judgement(self, row: Judgement) -> None:
-        """Take a judged row; its query and its document may have come before, with equal content.
+        """Add a judged row; its query and document may be known, with equal content.
 
         Raises:
-            BadRow: an id came before with another content, or the pair with another grade or
-                score.
+            BadRow: an id is known with other content, or the pair with another grade or score.
         """
         document = row.document
         if self.documents.get(document.doc_id, document) != document:
@@ -124,7 +138,7 @@ class DatasetBuilder:
                 )
 
     def dataset(self, *, name: str, split: str | None, problems: Problems) -> Dataset:
-        """What was taken, without the queries that nobody judged.
+        """Build the dataset, without unjudged queries.
 
         Raises:
             DataError: there is no document or no judgement.
@@ -133,7 +147,7 @@ class DatasetBuilder:
         if not self.documents:
             raise DataError(f"{name}: the corpus is empty{left_out}")
         if not self.qrels:
-            raise DataError(f"{name}: not a single judgement{left_out}")
+            raise DataError(f"{name}: there is no judgement{left_out}")
         queries = {id_: query for id_, query in self.queries.items() if id_ in self.qrels}
         qrels = {id_: self.qrels[id_] for id_ in queries}
         if unjudged := len(self.queries) - len(queries):
@@ -145,30 +159,14 @@ class DatasetBuilder:
             queries=queries,
             qrels=qrels,
             split=split,
-            sha256=content_sha256(self.documents, queries, qrels),
             skipped=problems.listed(),
             skipped_total=problems.total,
             teacher_scores=self.teacher_scores,
         )
 
 
-def content_sha256(
-    documents: dict[str, Document], queries: dict[str, Query], qrels: dict[str, dict[str, int]]
-) -> str:
-    """Hex SHA-256 of a collection's content, independent of order."""
-    digest = hashlib.sha256()
-    for _, document in sorted(documents.items()):
-        digest.update(_bytes("d", document.doc_id, document.title, document.text))
-    for _, query in sorted(queries.items()):
-        digest.update(_bytes("q", query.query_id, query.text))
-    for query_id, grades in sorted(qrels.items()):
-        for doc_id, grade in sorted(grades.items()):
-            digest.update(_bytes("r", query_id, doc_id, str(grade)))
-    return digest.hexdigest()
-
-
 def require_trainable(dataset: Dataset) -> None:
-    """Check that there is something to learn: a relevant document, and one below it.
+    """Check that there is something to learn: a relevant document, and one ranked below it.
 
     A document that is not judged for a query counts as below.
 
@@ -183,7 +181,7 @@ def require_trainable(dataset: Dataset) -> None:
             "expected grades above 0 for relevant documents"
         )
     if not any(
-        _count(dataset.qrels[query_id].values(), grade) < len(dataset.documents)
+        list(dataset.qrels[query_id].values()).count(grade) < len(dataset.documents)
         for query_id, grade in best.items()
         if grade
     ):
@@ -191,10 +189,6 @@ def require_trainable(dataset: Dataset) -> None:
             f"{dataset.name}: cannot train: all {len(dataset.documents)} documents are equally "
             "relevant to every query; expected others to rank below"
         )
-
-
-def _count(grades: Iterable[int], wanted: int) -> int:
-    return sum(grade == wanted for grade in grades)
 
 
 def _bytes(*parts: str) -> bytes:

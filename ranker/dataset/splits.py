@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-from ranker.dataset.collection import Dataset, content_sha256
+from ranker.dataset.collection import Dataset
 from ranker.errors import DataError, UsageError
 
 __all__ = ["families", "stable_hash", "near_copies", "split_queries", "with_queries"]
@@ -147,5 +147,4 @@ def with_queries(dataset: Dataset, query_ids: Collection[str], *, side: str) -> 
         queries=queries,
         qrels=qrels,
         split=f"{dataset.split} {side}" if dataset.split else side,
-        sha256=content_sha256(dataset.documents, queries, qrels),
     )

@@ -110,7 +110,7 @@ def load_synthetic(
         )
     queries = {f"synthetic-{n}": Query(f"synthetic-{n}", text) for n, text in enumerate(found, 1)}
     qrels = {id_: dict.fromkeys(sorted(found[queries[id_].text]), 1) for id_ in queries}
-    dataset = Dataset("synthetic queries", documents, queries, qrels, split=None, sha256="")
+    dataset = Dataset("synthetic queries", documents, queries, qrels)
     kept = sum(map(len, qrels.values()))
     digest = synthetic_sha256(path)
     return SyntheticQueries(dataset, path.name, digest, rank, len(written), kept, dropped)

@@ -30,7 +30,6 @@ def collection(qrels: Mapping[str, Mapping[str, int]]) -> Dataset:
         queries=queries,
         qrels={query_id: dict(row) for query_id, row in qrels.items()},
         split=None,
-        sha256="0",
     )
 
 

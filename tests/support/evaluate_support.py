@@ -6,7 +6,6 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest, default_profiles
 from ranker.dataset import Dataset
-from ranker.dataset.collection import content_sha256
 from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import DEFAULT_SPEC
 from ranker.records import Document, Query
@@ -41,8 +40,7 @@ def dataset(**changes: Any) -> Dataset:
         "split": "test",
         **changes,
     }
-    content = (values["documents"], values["queries"], values["qrels"])
-    return Dataset(**values, sha256=content_sha256(*content))
+    return Dataset(**values)
 
 
 def manifest() -> Manifest:

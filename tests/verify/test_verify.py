@@ -297,7 +297,7 @@ def test_judged_pairs_come_first_and_random_ones_fill_up() -> None:
     documents = {name: Document(name, "", name) for name in "abcdef"}
     queries = {"q": Query("q", "question"), "r": Query("r", "request")}
     qrels = {"q": {"a": 1, "b": 0}, "r": {"c": 1}}
-    dataset = Dataset("d", documents, queries, qrels, None, "")
+    dataset = Dataset("d", documents, queries, qrels)
     pairs = judged_pairs(dataset, 40)
     judged = {("question", "a"), ("question", "b"), ("request", "c")}
     assert {(pair.query, pair.document.doc_id) for pair in pairs[:3]} == judged

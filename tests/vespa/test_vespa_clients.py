@@ -428,7 +428,7 @@ def judged():
         queries[f"q{n}"] = Query(f"q{n}", " ".join(words))
         qrels[f"q{n}"] = {d.doc_id: pick.randint(0, 3) for d in pick.sample(DOCUMENTS, 25)}
     kept = {d.doc_id: d for d in DOCUMENTS}
-    return Dataset("judged", kept, queries, qrels, split=None, sha256="0" * 64)
+    return Dataset("judged", kept, queries, qrels, split=None)
 
 
 @pytest.fixture(scope="module")
