@@ -7,8 +7,9 @@ from typing import Any, Literal
 from ranker.contract import vespa_names
 from ranker.contract.encode import document_text
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import FLOAT, STORAGES, Storage, TensorType
 from ranker.contract.vespa_names import BLEND, BM25, CROSS, CROSS_GLOBAL, RERANK_COUNT
-from ranker.errors import ArtifactError, UsageError
+from ranker.errors import ArtifactError, SpecError, UsageError
 from ranker.records import Document
 
 __all__ = ["Manifest", "Phase", "Profile", "default_profiles"]
@@ -63,6 +64,10 @@ class Manifest:
         token_field: field with the document's token ids.
         fingerprint_field: field with the fingerprint under which they were made.
         ids_summary: summary class without texts, for evaluation, or None where there is none.
+        storage: the form in which the token ids are stored.
+
+    Raises:
+        SpecError: the storage does not hold every id of the vocabulary.
     """
 
     application: str
@@ -80,6 +85,20 @@ class Manifest:
     token_field: str = vespa_names.DOC_TOKEN_IDS
     fingerprint_field: str = vespa_names.TOKEN_FINGERPRINT
     ids_summary: str | None = vespa_names.IDS_SUMMARY
+    storage: Storage = FLOAT
+
+    def __post_init__(self) -> None:
+        largest = self.spec.vocabulary_size - 1
+        if largest > self.storage.largest_id:
+            raise SpecError(
+                f"the storage {self.storage.name} holds ids up to {self.storage.largest_id}, the "
+                f"vocabulary has ids up to {largest}; package it with --storage {FLOAT.name}"
+            )
+
+    @property
+    def token_type(self) -> TensorType:
+        """The type of the field with a document's token ids."""
+        return self.storage.tensor_type(self.spec.document_tokens)
 
     def profile(self, name: str) -> Profile:
         """The profile of that name.
@@ -121,6 +140,7 @@ class Manifest:
             "match_fields": list(self.match_fields),
             "spec": self.spec.to_dict(),
             "profiles": [asdict(profile) for profile in self.profiles],
+            "storage": self.storage.name,
             "fingerprint": self.spec.fingerprint,
         }
 
@@ -141,6 +161,10 @@ class Manifest:
             for name in ("text_fields", "match_fields"):
                 if name in rest:
                     rest[name] = tuple(rest[name])
+            if "storage" in rest:
+                if rest["storage"] not in STORAGES:
+                    raise ValueError(f"storage must be one of {', '.join(STORAGES)}")
+                rest["storage"] = STORAGES[rest["storage"]]
             return cls(**rest)
         except KeyError as error:
             raise ArtifactError(

@@ -9,17 +9,11 @@ import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from ranker.errors import SpecError, SpecMismatch
 
-__all__ = ["Storage", "TokenSpec"]
-
-Storage = Literal["float"]
-"""How token ids lie in Vespa: one float32 cell each, 388 bytes a document of 95 cells."""
-
-LARGEST_ID = {"float": 2**24}
-"""Largest id that each storage holds exactly: float32 has a mantissa of 24 bits."""
+__all__ = ["TokenSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +28,6 @@ class TokenSpec:
         segments: whether the model tells query from document by token_type_ids 0 and 1.
         vocabulary_size: ids run from 0 to this, exclusive.
         max_positions: longest sequence that the model takes.
-        storage: form of the ids in Vespa's memory.
         text_fields: fields of a document that are joined by one blank, then tokenized.
         tokenizer_sha256: hash of the tokenizer's content, without padding and truncation.
     """
@@ -48,7 +41,6 @@ class TokenSpec:
     segments: bool
     vocabulary_size: int
     max_positions: int
-    storage: Storage = "float"
     text_fields: tuple[str, ...] = ("title", "text")
     tokenizer_sha256: str
 
@@ -137,13 +129,6 @@ def _problems(spec: TokenSpec) -> list[str]:
             f"{spec.query_slots} + {spec.document_slots} = {spec.length} slots, "
             f"but the model takes at most {spec.max_positions} positions; choose fewer "
             "query_slots or document_slots"
-        )
-    if spec.storage not in LARGEST_ID:
-        problems.append(f"storage must be one of {sorted(LARGEST_ID)}, got {spec.storage!r}")
-    elif spec.vocabulary_size > LARGEST_ID[spec.storage] + 1:
-        problems.append(
-            f"storage {spec.storage!r} holds ids up to {LARGEST_ID[spec.storage]}, "
-            f"the vocabulary has {spec.vocabulary_size}"
         )
     for name in ("cls_id", "sep_id", "pad_id"):
         if not 0 <= getattr(spec, name) < spec.vocabulary_size:

@@ -16,7 +16,9 @@ from ranker.artifacts.installation import RECORDS, Installation, content_hash, r
 from ranker.artifacts.manifest import Manifest, Phase, Profile, default_profiles
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder
+from ranker.contract.fields import FIELDS, Field
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import FLOAT, Storage, TensorType
 from ranker.errors import ArtifactError, UsageError, require
 from ranker.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
 from ranker.package import profiles
@@ -181,12 +183,18 @@ def _open_installed(record: Path, *, model: bool = True) -> Package:
     return Package(app, found.manifest, tokenizer, app / found.model, own=False)
 
 
-def render(spec: TokenSpec, *, blend_weight: float, application: str = "ranker") -> dict[str, str]:
+def render(
+    spec: TokenSpec,
+    *,
+    blend_weight: float,
+    application: str = "ranker",
+    storage: Storage = FLOAT,
+) -> dict[str, str]:
     """The application as text: path in the package to content."""
     blend = {profile.name: profile for profile in default_profiles(blend_weight)}[vespa_names.BLEND]
-    folder, layout = f"schemas/{vespa_names.SCHEMA}", _layout(spec)
+    folder, layout = f"schemas/{vespa_names.SCHEMA}", _layout(spec, storage)
     bm25, cross, cross_global = vespa_names.BM25, vespa_names.CROSS, vespa_names.CROSS_GLOBAL
-    pyvespa = _pyvespa_package(spec, application)
+    pyvespa = _pyvespa_package(layout, application)
     return {
         "services.xml": _services(),
         f"schemas/{vespa_names.SCHEMA}.sd": _tidy(pyvespa.schema.schema_to_text),
@@ -207,20 +215,29 @@ def render(spec: TokenSpec, *, blend_weight: float, application: str = "ranker")
     }
 
 
-def write(bundle: Bundle, out: Path, *, application: str = "ranker") -> Package:
+def write(
+    bundle: Bundle, out: Path, *, application: str = "ranker", storage: Storage = FLOAT
+) -> Package:
     """Write the application package of a bundle.
 
     Raises:
+        SpecError: the storage does not hold every id of the vocabulary.
         ArtifactError: `out` holds something else.
         MissingExtra: pyvespa is not installed.
     """
+    manifest = _manifest(bundle, application, storage)
     with new_folder(out, replace_marker=Package.MARKER) as folder:
-        texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
+        texts = render(
+            bundle.spec,
+            blend_weight=bundle.blend_weight,
+            application=application,
+            storage=storage,
+        )
         _write_texts(texts, folder)
         (folder / "files").mkdir()
         link_or_copy(bundle.model, folder / MODEL_FILE)
         write_text(folder / "files" / "tokenizer.json", bundle.tokenizer_json)
-        write_json(folder / Package.MARKER, _manifest(bundle, application).to_dict())
+        write_json(folder / Package.MARKER, manifest.to_dict())
         write_hashes(folder)
     return Package.open(out)
 
@@ -242,17 +259,21 @@ def differences(folder: Path, texts: dict[str, str]) -> list[str]:
     return found
 
 
-def differences_from(bundle: Bundle, folder: Path, *, application: str) -> list[str]:
+def differences_from(
+    bundle: Bundle, folder: Path, *, application: str, storage: Storage = FLOAT
+) -> list[str]:
     """How a package differs from what `write` would make of the bundle, one line each.
 
     Raises:
         ArtifactError: `folder` is no application package, or a file of it was changed.
     """
-    texts = render(bundle.spec, blend_weight=bundle.blend_weight, application=application)
+    texts = render(
+        bundle.spec, blend_weight=bundle.blend_weight, application=application, storage=storage
+    )
     found = differences(folder, {**texts, "files/tokenizer.json": bundle.tokenizer_json})
     if not found:
         there = Package.open(folder).manifest.to_dict()
-        wanted = _manifest(bundle, application).to_dict()
+        wanted = _manifest(bundle, application, storage).to_dict()
         found = [
             f"{folder / Package.MARKER}: {name} is {there.get(name)!r}, not {value!r}"
             for name, value in wanted.items()
@@ -261,7 +282,7 @@ def differences_from(bundle: Bundle, folder: Path, *, application: str) -> list[
     return found
 
 
-def _manifest(bundle: Bundle, application: str) -> Manifest:
+def _manifest(bundle: Bundle, application: str, storage: Storage) -> Manifest:
     return Manifest(
         application=application,
         namespace=vespa_names.NAMESPACE,
@@ -272,6 +293,7 @@ def _manifest(bundle: Bundle, application: str) -> Manifest:
         timeout_s=vespa_names.TIMEOUT_S,
         model_sha256=sha256(bundle.model),
         ranker_version=__version__,
+        storage=storage,
     )
 
 
@@ -282,7 +304,7 @@ def _write_texts(texts: dict[str, str], folder: Path) -> None:
         write_text(path, text)
 
 
-def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
+def _pyvespa_package(layout: profiles.Layout, application: str) -> Any:
     vespa = require("vespa.package", extra="vespa")
     if not _NAME.fullmatch(application):
         raise UsageError(
@@ -291,7 +313,7 @@ def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
         )
     return vespa.ApplicationPackage(
         name=application,
-        schema=[_schema(vespa, spec)],
+        schema=[_schema(vespa, layout.token_type)],
         query_profile=vespa.QueryProfile(
             fields=[
                 vespa.QueryField(name="timeout", value=f"{vespa_names.TIMEOUT_S:g}"),
@@ -303,16 +325,17 @@ def _pyvespa_package(spec: TokenSpec, application: str) -> Any:
             # in Vespa ("Could not set 'ranking.features.query(token_fingerprint)' ... is null").
             fields=[
                 vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
-                for name, kind in _layout(spec).inputs.items()
+                for name, kind in layout.inputs.items()
                 if kind.startswith("tensor")
             ]
         ),
     )
 
 
-def _layout(spec: TokenSpec) -> profiles.Layout:
+def _layout(spec: TokenSpec, storage: Storage) -> profiles.Layout:
     return profiles.Layout(
         spec=spec,
+        storage=storage,
         model=vespa_names.MODEL,
         model_file=MODEL_FILE,
         match_fields=(vespa_names.CONTENTS,),
@@ -323,30 +346,17 @@ def _layout(spec: TokenSpec) -> profiles.Layout:
     )
 
 
-def _schema(vespa: Any, spec: TokenSpec) -> Any:
-    tokens = f"tensor<float>(d0[{spec.document_tokens}])"
-    joined = f'(input {vespa_names.TITLE} || "") . " " . (input {vespa_names.TEXT} || "") | index'
-    # Vespa would guess the language of each text, and stem one with `Café NAÏVE` in it as French.
-    english = '"en" | set_language'
-    bm25 = "enable-bm25"
+def _schema(vespa: Any, tokens: TensorType) -> Any:
     fields = [
-        vespa.Field(vespa_names.ID, "string", indexing=["attribute", "summary"]),
         vespa.Field(
-            vespa_names.TITLE,
-            "string",
-            indexing=(english, f"input {vespa_names.TITLE} | index | summary"),
-            index=bm25,
-        ),
-        vespa.Field(vespa_names.TEXT, "string", indexing=["summary"]),
-        vespa.Field(vespa_names.DOC_TOKEN_IDS, tokens, indexing=["attribute"], attribute=["paged"]),
-        vespa.Field(vespa_names.TOKEN_FINGERPRINT, "long", indexing=["attribute", "summary"]),
-        vespa.Field(
-            vespa_names.CONTENTS,
-            "string",
-            indexing=(english, joined),
-            index=bm25,
-            is_document_field=False,
-        ),
+            field.name,
+            field.type_name(tokens),
+            indexing=_indexing(field),
+            index="enable-bm25" if field.indexed else None,
+            attribute=["paged"] if field.kind == "tokens" else None,
+            is_document_field=field.kind != "contents",
+        )
+        for field in FIELDS
     ]
     ids = vespa.DocumentSummary(
         vespa_names.IDS_SUMMARY,
@@ -359,6 +369,18 @@ def _schema(vespa: Any, spec: TokenSpec) -> Any:
         fieldsets=[vespa.FieldSet("default", [vespa_names.CONTENTS])],
         document_summaries=[ids],
     )
+
+
+def _indexing(field: Field) -> list[str] | tuple[str, ...]:
+    """Return what Vespa does with a field: one statement as a list, several as a tuple."""
+    # Vespa would guess the language of each text, and stem one with `Café NAÏVE` in it as French.
+    english = '"en" | set_language'
+    if field.kind == "contents":
+        texts = [f'(input {text.name} || "")' for text in FIELDS if text.kind == "text"]
+        return english, ' . " " . '.join(texts) + " | index"
+    if field.indexed:
+        return english, f"input {field.name} | index | summary"
+    return ["attribute"] * field.attribute + ["summary"] * field.summary
 
 
 def _services() -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ranker.contract import vespa_names
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import FLOAT, Storage, TensorType
 
 __all__ = ["Layout", "bm25_profile", "blend_profile", "cross_global_profile", "cross_profile"]
 
@@ -18,6 +19,7 @@ class Layout:
 
     Attributes:
         spec: the token contract.
+        storage: the form of a document's token ids.
         model: name of the onnx-model; `cross_global` has one of its own, `MODEL_global`, because
             the names must be unique in a schema.
         model_file: its file in the application package.
@@ -29,6 +31,7 @@ class Layout:
     """
 
     spec: TokenSpec
+    storage: Storage
     model: str
     model_file: str
     match_fields: tuple[str, ...]
@@ -43,10 +46,15 @@ class Layout:
         return " + ".join(f"bm25({field})" for field in self.match_fields)
 
     @property
+    def token_type(self) -> TensorType:
+        """The type of the field with a document's token ids."""
+        return self.storage.tensor_type(self.spec.document_tokens)
+
+    @property
     def inputs(self) -> dict[str, str]:
         """What a query brings: name to type."""
         return {
-            vespa_names.QUERY_TOKEN_IDS: f"tensor<float>(d0[{self.spec.query_tokens}])",
+            vespa_names.QUERY_TOKEN_IDS: str(FLOAT.tensor_type(self.spec.query_tokens)),
             vespa_names.QUERY_TOKEN_FINGERPRINT: "double",
         }
 
@@ -58,14 +66,19 @@ class Layout:
         every other family the same tensors are written out (checked with Vespa's evaluator).
         """
         spec = self.spec
-        query, document = f"query({vespa_names.QUERY_TOKEN_IDS})", f"attribute({self.token_field})"
+        query, attribute = f"query({vespa_names.QUERY_TOKEN_IDS})", f"attribute({self.token_field})"
+        document, unpacked = attribute, self.storage.expression(attribute)
+        functions = {}
+        if unpacked != attribute:
+            # The token functions take a name, not an expression.
+            document = "document_ids"
+            functions[document] = unpacked
         if (spec.cls_id, spec.sep_id, spec.pad_id, spec.separators) != (101, 102, 0, 1):
-            return _explicit_functions(spec, query, document)
+            return functions | _explicit_functions(spec, query, document)
         calls = ("tokenInputIds", "tokenAttentionMask", "tokenTypeIds")
-        return {
-            name: f"{call}({spec.length}, {query}, {document})"
-            for name, call in zip(_model_inputs(spec), calls, strict=False)
-        }
+        for name, call in zip(_model_inputs(spec), calls, strict=False):
+            functions[name] = f"{call}({spec.length}, {query}, {document})"
+        return functions
 
 
 def bm25_profile(layout: Layout, name: str) -> str:

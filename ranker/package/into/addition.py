@@ -18,6 +18,8 @@ from ranker.artifacts.installation import (
 )
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
+from ranker.contract.fields import TOKEN_FIELDS
+from ranker.contract.storage import FLOAT, Storage
 from ranker.errors import ArtifactError, UsageError
 from ranker.files import sha256
 from ranker.package.into.application import Application
@@ -48,6 +50,7 @@ class _Model:
     text_fields: tuple[str, ...]
     inherits: str | None
     namespace: str
+    storage: Storage
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def install(
     name: str = NAME,
     inherits: str | None = None,
     namespace: str | None = None,
+    storage: Storage = FLOAT,
 ) -> Plan:
     """Put a model into an application, beside others that may be there.
 
@@ -82,6 +86,7 @@ def install(
         inherits: a rank profile of that schema whose first phase stays; by default the first
             phase is bm25 over the text fields.
         namespace: of the documents that `ranker feed` makes; the schema's name by default.
+        storage: the form in which token ids are stored.
 
     Raises:
         UsageError: there is no such schema, field or rank profile, or a name that cannot be.
@@ -101,6 +106,7 @@ def install(
         text_fields=tuple(text_fields),
         inherits=inherits,
         namespace=namespace or schema,
+        storage=storage,
     )
     site = ApplicationView.open(app, name)
     site.drop_files()
@@ -162,7 +168,11 @@ def _tokens(site: ApplicationView, model: _Model) -> _Tokens:
     for one in [*([site.old] if site.old else []), *site.others]:
         theirs = one.manifest
         names = (theirs.token_field, theirs.fingerprint_field)
-        same = theirs.spec == model.bundle.spec and theirs.text_fields == model.text_fields
+        same = (theirs.spec, theirs.storage, theirs.text_fields) == (
+            model.bundle.spec,
+            model.storage,
+            model.text_fields,
+        )
         if same and theirs.schema in above and _fit(fields, names, model):
             if one is not site.old and site.old and site.old.insertion != one.insertion:
                 site.drop_lines()
@@ -192,7 +202,8 @@ def _new_tokens(site: ApplicationView, model: _Model) -> _Tokens:
 
 def _fit(fields: dict[str, Field], names: tuple[str, str], model: _Model) -> bool:
     """Whether fields can hold the token ids and the fingerprint."""
-    kinds = (f"tensor<float>(d0[{model.bundle.spec.document_tokens}])", "long")
+    tokens = model.storage.tensor_type(model.bundle.spec.document_tokens)
+    kinds = [field.type_name(tokens) for field in TOKEN_FIELDS]
     found = [fields.get(name) for name in names]
     return all(
         field is not None and field.attribute and field.type == kind
@@ -209,7 +220,9 @@ def _declare(
 ) -> Insertion:
     """Put the fields into the document block, and look whether just that has happened."""
     tree, before = site.tree, application.fields(schema)
-    lines = token_fields(model.bundle.spec, model.text_fields, *names)
+    spec = model.bundle.spec
+    tokens = model.storage.tensor_type(spec.document_tokens)
+    lines = token_fields(spec, tokens, model.text_fields, names)
     by_hand = f"add these lines to its document block by hand, then run it again:\n{lines}"
     if (tree.root / schema.file).is_symlink():
         raise ArtifactError(f"{tree.root / schema.file} is a link and stays as it is; {by_hand}")
@@ -231,6 +244,7 @@ def _ranking(
     with_bm25 = tuple(name for name in match if application.bm25(schema, name))
     layout = Layout(
         spec=model.bundle.spec,
+        storage=model.storage,
         model=model.name,
         model_file=model_file(model.name),
         match_fields=match,
@@ -275,6 +289,7 @@ def _manifest(
         token_field=tokens.token_field,
         fingerprint_field=tokens.fingerprint_field,
         ids_summary=None,
+        storage=model.storage,
     )
 
 

@@ -1,7 +1,9 @@
 """Lines in a document block: put in so that every other byte stays, and taken out again."""
 
 from ranker.artifacts.installation import Insertion
+from ranker.contract.fields import TOKEN_FIELDS
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import TensorType
 from ranker.package.into.schema import Document
 
 __all__ = ["insert", "take_out", "token_fields"]
@@ -10,25 +12,28 @@ UNIT = "    "
 _ENDS = ("\n", "\r\n")
 
 
-def token_fields(spec: TokenSpec, text_fields: tuple[str, ...], token: str, number: str) -> str:
-    """The two fields as they stand in a document block, not indented.
+def token_fields(
+    spec: TokenSpec, tokens: TensorType, text_fields: tuple[str, ...], names: tuple[str, str]
+) -> str:
+    """Return the two fields as they stand in a document block, not indented.
 
     Args:
         spec: the contract.
+        tokens: the type of the field with the ids.
         text_fields: what the ids are of, for the comment.
-        token: name of the field with the ids.
-        number: name of the field with the fingerprint.
+        names: the names of the fields with the ids and with the fingerprint.
     """
-    return (
-        f"# `ranker package`: token ids of {', '.join(text_fields)}; contract {spec.fingerprint}.\n"
-        f"field {token} type tensor<float>(d0[{spec.document_tokens}]) {{\n"
-        f"{UNIT}indexing: attribute\n"
-        f"{UNIT}attribute: paged\n"
-        "}\n"
-        f"field {number} type long {{\n"
-        f"{UNIT}indexing: attribute\n"
-        "}\n"
-    )
+    lines = [
+        f"# `ranker package`: token ids of {', '.join(text_fields)}; contract {spec.fingerprint}."
+    ]
+    for field, name in zip(TOKEN_FIELDS, names, strict=True):
+        lines += [
+            f"field {name} type {field.type_name(tokens)} {{",
+            f"{UNIT}indexing: attribute",
+            *([f"{UNIT}attribute: paged"] if field.kind == "tokens" else []),
+            "}",
+        ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def insert(text: str, file: str, document: Document, lines: str) -> tuple[str, Insertion]:
