@@ -204,7 +204,7 @@ def test_models_with_different_contracts_have_fields_of_their_own(
     put(bundle, shop)
     plan = put(short, shop, name="small")
     assert plan.installation.manifest.token_field == "doc_token_ids_small"
-    assert plan.installation.manifest.fingerprint_field == "token_spec_small"
+    assert plan.installation.manifest.fingerprint_field == "token_fingerprint_small"
     here = Application(Tree(shop))
     fields = here.fields(here.schema("product"))
     assert fields["doc_token_ids"].type == "tensor<float>(d0[95])"
@@ -789,7 +789,7 @@ def test_a_document_brings_the_tokens_of_every_model(
     assert fields["doc_token_ids"]["values"] == bundle.encoder().document_ids(long)
     text = Document("1", "", long.text)
     assert fields["doc_token_ids_small"]["values"] == short.encoder().document_ids(text)
-    assert fields["token_spec_small"] == short.spec.fingerprint_number
+    assert fields["token_fingerprint_small"] == short.spec.fingerprint_number
     (of_collection,) = operations([long], App.open(shop / "ext/ranker/ranker.json"))
     assert of_collection["fields"]["doc_token_ids_small"] == fields["doc_token_ids_small"]
 
