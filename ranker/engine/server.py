@@ -45,6 +45,9 @@ def serve(
 ) -> None:
     """Serve an application until SIGTERM or SIGINT.
 
+    From then on the process ignores both signals, also after the return, so that a second one
+    neither interrupts the closing of the data folder nor changes the exit status.
+
     Args:
         app: the package's folder.  Without one, or with the one of the last start, what was
             deployed last into the data folder is served, or nothing until something is deployed.
@@ -70,9 +73,8 @@ def serve(
     sys.setswitchinterval(SWITCH_S)
     package = None if app is None else admit(app)
     running = _running(package, data, port, config_port, deploy)
-    with _own_signals(), _locked(data), running as asgi:
+    with _locked(data), running as asgi:
         asyncio.run(_serve(asgi, host, ports, on_start))
-        _ignore_signals()
 
 
 def check_port(host: str, port: int) -> None:
@@ -126,14 +128,18 @@ async def _serve(asgi: Any, host: str, ports: Sequence[int], on_start: Callable[
     servers = [_server(counted, host, port) for port in ports]
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
+    # Not `loop.add_signal_handler`: closing the loop would restore the default handlers, and a
+    # second signal would then kill the process before the data folder is closed.
     for number in _STOP:
-        loop.add_signal_handler(number, asked.set)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
     on_start()
     serving = [loop.create_task(server.serve()) for server in servers]
     logger.info("serving at %s", ", ".join(f"http://{host}:{port}" for port in ports))
     await asyncio.wait(
         [*serving, loop.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED
     )
+    for number in _STOP:
+        signal.signal(number, signal.SIG_IGN)
     for task, port in zip(serving, ports, strict=True):
         if task.done() and (error := task.exception()) is not None:
             raise EndpointError(f"cannot serve at {host}:{port}: {error}") from error
@@ -192,23 +198,6 @@ class _Counted:
         end = loop.time() + GRACE_S
         while self._active and loop.time() < end:
             await asyncio.sleep(0.02)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Leave the signals that stop the engine as they were found."""
-    before = {number: signal.getsignal(number) for number in _STOP}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    """A second request to stop would cut off the closing of the data folder."""
-    for number in _STOP:
-        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
