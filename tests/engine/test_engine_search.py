@@ -67,7 +67,7 @@ class Engine:
         return self.search.answer(merged({}, given.items()))
 
     def ids(self, *arguments, **keywords):
-        return [found.entry.doc_id for found in self.answer(*arguments, **keywords).found]
+        return [found.document.doc_id for found in self.answer(*arguments, **keywords).hits]
 
     def close(self):
         self.index.close()
@@ -123,19 +123,21 @@ def test_bm25_by_hand(five):
         "d": fox * weight(1, 1, 3.4),
     }
     answer = five.answer(query="fox dog", ranking="bm25")
-    assert {f.entry.doc_id: f.relevance for f in answer.found} == pytest.approx(expected, abs=1e-6)
-    assert [f.entry.doc_id for f in answer.found] == sorted(expected, key=lambda d: -expected[d])
+    assert {f.document.doc_id: f.relevance for f in answer.hits} == pytest.approx(
+        expected, abs=1e-6
+    )
+    assert [f.document.doc_id for f in answer.hits] == sorted(expected, key=lambda d: -expected[d])
     assert answer.total == 3 and answer.documents == 5
     # The terms search `contents`, so bm25(title) is 0, as in Vespa.
-    assert answer.found[0].match_features == {
+    assert answer.hits[0].match_features == {
         "bm25(contents)": pytest.approx(expected["b"], abs=1e-6),
         "bm25(title)": 0.0,
     }
 
 
 def test_repeated_terms_count_repeatedly(five):
-    once = five.answer(query="fox", ranking="bm25").found
-    twice = five.answer(query="fox fox", ranking="bm25").found
+    once = five.answer(query="fox", ranking="bm25").hits
+    twice = five.answer(query="fox fox", ranking="bm25").hits
     assert [f.relevance for f in twice] == pytest.approx([2 * f.relevance for f in once])
 
 
@@ -143,29 +145,29 @@ def test_a_title_query_scores_by_its_own_field(five):
     # titles: a 2 terms, c 1, d 1: 4 / 3 on average over those with a title.
     answer = five.answer(query="title:fox", ranking="bm25")
     fox = math.log(1 + (5 - 2 + 0.5) / 2.5)
-    titles = {f.entry.doc_id: f.match_features["bm25(title)"] for f in answer.found}
+    titles = {f.document.doc_id: f.match_features["bm25(title)"] for f in answer.hits}
     expected = {"a": fox * weight(1, 2, 4 / 3), "d": fox * weight(1, 1, 4 / 3)}
     assert titles == pytest.approx(expected, abs=1e-6)
-    assert [f.relevance for f in answer.found] == [0.0, 0.0]  # first phase: bm25(contents)
+    assert [f.relevance for f in answer.hits] == [0.0, 0.0]  # first phase: bm25(contents)
 
 
 def test_a_phrase_is_one_term(five):
     answer = five.answer(query='"red fox"', ranking="bm25")
     # Twice in `a`; its document frequency is that of its rarest word.
     idf = math.log(1 + (5 - 1 + 0.5) / 1.5)
-    assert [f.entry.doc_id for f in answer.found] == ["a"]
-    assert answer.found[0].relevance == pytest.approx(idf * weight(2, 7, 3.4), abs=1e-6)
+    assert [f.document.doc_id for f in answer.hits] == ["a"]
+    assert answer.hits[0].relevance == pytest.approx(idf * weight(2, 7, 3.4), abs=1e-6)
 
 
 def test_removed_documents_leave_the_statistics(empty):
     empty.put(FIVE)
-    before = empty.answer(query="fox", ranking="bm25").found
+    before = empty.answer(query="fox", ranking="bm25").hits
     empty.put([Document(f"x{n}", "fox fox", "fox " * 50) for n in range(40)])
     assert empty.answer(query="fox", ranking="bm25").total == 43
     empty.remove(*(f"x{n}" for n in range(40)))
-    after = empty.answer(query="fox", ranking="bm25").found
-    assert [(f.entry.doc_id, f.relevance) for f in after] == [
-        (f.entry.doc_id, pytest.approx(f.relevance, abs=1e-9)) for f in before
+    after = empty.answer(query="fox", ranking="bm25").hits
+    assert [(f.document.doc_id, f.relevance) for f in after] == [
+        (f.document.doc_id, pytest.approx(f.relevance, abs=1e-9)) for f in before
     ]
 
 
@@ -191,10 +193,10 @@ def test_the_order_is_that_of_bm25s(empty, seed):
         answer = empty.answer(query=query, type="tokenize", ranking="bm25", hits="50")
         expected = dict(truth.search(query, 600))
         assert answer.total == len(expected)
-        scores = [f.relevance for f in answer.found]
+        scores = [f.relevance for f in answer.hits]
         assert scores == pytest.approx(sorted(expected.values(), reverse=True)[:50], rel=1e-5)
-        for found in answer.found:
-            assert found.relevance == pytest.approx(expected[found.entry.doc_id], rel=1e-5)
+        for found in answer.hits:
+            assert found.relevance == pytest.approx(expected[found.document.doc_id], rel=1e-5)
 
 
 def test_pages_are_cut_from_one_order(empty):
@@ -212,8 +214,8 @@ def test_logits_are_those_of_the_model(five):
     query = five.encoder.query_ids("quick fox dog")
     for profile in ("cross", "cross_global"):
         answer = five.answer(query="fox dog", ranking=profile, tokens="quick fox dog")
-        for found in answer.found:
-            document = next(d for d in FIVE if d.doc_id == found.entry.doc_id)
+        for found in answer.hits:
+            document = next(d for d in FIVE if d.doc_id == found.document.doc_id)
             ids = five.encoder.document_ids(document)
             assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-5)
             assert found.match_features["attribute(token_fingerprint)"] == (
@@ -223,14 +225,14 @@ def test_logits_are_those_of_the_model(five):
 
 
 def test_the_blend_is_the_sum_that_the_manifest_says(five):
-    for found in five.answer(query="fox dog", ranking="blend", tokens="fox").found:
+    for found in five.answer(query="fox dog", ranking="blend", tokens="fox").hits:
         expected = found.match_features["bm25(contents)"] + 2.0 * found.logit
         assert found.relevance == pytest.approx(expected, abs=1e-9)
 
 
 def test_rerank_count_and_the_scores_below(five):
     first = {
-        f.entry.doc_id: f.relevance for f in five.answer(query="fox dog", ranking="bm25").found
+        f.document.doc_id: f.relevance for f in five.answer(query="fox dog", ranking="bm25").hits
     }
     order = list(first)
     for name, profile in (
@@ -240,13 +242,13 @@ def test_rerank_count_and_the_scores_below(five):
         ("ranking.globalPhase.rerankCount", "cross_global"),
     ):
         answer = five.answer(query="fox dog", ranking=profile, tokens="fox", **{name: "1"})
-        scores = {f.entry.doc_id: f.relevance for f in answer.found}
+        scores = {f.document.doc_id: f.relevance for f in answer.hits}
         top = tiny_logit(five.encoder.query_ids("fox"), five.encoder.document_ids(FIVE[1]))
         below = rescale([first[order[0]]], [top], [first[d] for d in order[1:]])
         expected = {order[0]: top, **dict(zip(order[1:], below, strict=True))}
         assert scores == pytest.approx(expected, abs=1e-5)
         answer = five.answer(query="fox dog", ranking=profile, tokens="fox", **{name: "0"})
-        assert {f.entry.doc_id: f.relevance for f in answer.found} == pytest.approx(first)
+        assert {f.document.doc_id: f.relevance for f in answer.hits} == pytest.approx(first)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +280,11 @@ def test_many_reranked_documents(empty):
     answer = empty.answer(
         query="fox", ranking="cross", tokens="fox red", hits="300", **{"ranking.rerankCount": "300"}
     )
-    scores = [f.relevance for f in answer.found]
+    scores = [f.relevance for f in answer.hits]
     assert len(scores) == 300 and scores == sorted(scores, reverse=True)
     query = empty.encoder.query_ids("fox red")
-    for found in answer.found:
-        document = Document("", "", found.entry.text)
+    for found in answer.hits:
+        document = Document("", "", found.document.text)
         ids = empty.encoder.document_ids(document)
         assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-4)
 
@@ -291,7 +293,7 @@ def test_documents_without_tokens_are_scored_as_empty_and_shown(empty):
     empty.put(FIVE[:1])
     empty.put(FIVE[1:2], without=("doc_token_ids", "token_fingerprint"))
     answer = empty.answer(query="fox", ranking="cross", tokens="fox")
-    found = {f.entry.doc_id: f for f in answer.found}
+    found = {f.document.doc_id: f for f in answer.hits}
     assert found["b"].relevance == 0.0
     assert found["b"].match_features["attribute(token_fingerprint)"] == 0.0
     assert "1 of 2 reranked documents have no doc_token_ids" in answer.notes[0]
@@ -419,13 +421,13 @@ def test_parameters_without_effect(five, parameters):
 
 def test_no_profile_ranks_by_bm25_and_says_so(five):
     answer = five.answer(query="fox")
-    assert answer.found[0].match_features is None
+    assert answer.hits[0].match_features is None
     assert answer.notes == ["no rank profile is named: ranked by bm25(contents)"]
 
 
 def test_a_query_without_yql(five):
     answer = five.search.answer(merged({}, [("query", "red fox"), ("ranking", "bm25")]))
-    assert [f.entry.doc_id for f in answer.found][0] == "a" and answer.total == 3
+    assert [f.document.doc_id for f in answer.hits][0] == "a" and answer.total == 3
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,7 @@ def test_a_query_without_yql(five):
 )
 def test_order_by(five, order, names):
     answer = five.answer(f"{ALL} {order}", ranking="bm25")
-    assert [f.entry.doc_id for f in answer.found] == names and answer.total == 5
+    assert [f.document.doc_id for f in answer.hits] == names and answer.total == 5
 
 
 def test_summaries(five):

@@ -8,7 +8,7 @@ from engine_support import make_app, put_fields
 from ranker.engine.documents.conditions import parse_condition
 from ranker.engine.documents.operations import Put, Remove, parse_put, parse_remove, parse_update
 from ranker.engine.documents.stored_document import (
-    make_entry,
+    StoredDocument,
     rendered_fields,
     terms_text,
     token_ids,
@@ -70,8 +70,8 @@ def test_what_is_put_is_read_back(store, reader, package):
     assert batch.totals == Totals(
         last_change=3, documents=3, titles=2, title_length=3, contents_length=10
     )
-    entry = reader.get(id_of("A1"))
-    assert rendered_fields(entry, package.spec) == {
+    document = reader.get(id_of("A1"))
+    assert rendered_fields(document, package.spec) == {
         **put_fields(DOCUMENTS[0], package.encoder()),
         "doc_token_ids": {
             "type": "tensor<float>(d0[95])",
@@ -80,7 +80,7 @@ def test_what_is_put_is_read_back(store, reader, package):
     }
     # An empty title counts as not set, as in Vespa.
     assert "title" not in rendered_fields(reader.get(id_of("b")), package.spec)
-    assert token_ids(entry.tokens, package.spec) == package.encoder().document_ids(DOCUMENTS[0])
+    assert token_ids(document.tokens, package.spec) == package.encoder().document_ids(DOCUMENTS[0])
 
 
 def test_terms_are_counted_exactly():
@@ -110,8 +110,13 @@ def test_operations_of_one_batch_see_each_other(store, reader, package):
         ]
     )
     assert [fault and fault.status for fault in batch.outcomes] == [None, None, None, 412]
-    entry = reader.get(id_of("A1"))
-    assert (entry.title, entry.text, entry.terms) == ("green", None, " green ")
+    document = reader.get(id_of("A1"))
+    assert (document.title, document.text, document.title_terms, document.text_terms) == (
+        "green",
+        None,
+        " green ",
+        "",
+    )
 
 
 def test_update_of_a_missing_document(store, reader, package):
@@ -201,8 +206,8 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
     ],
 )
 def test_conditions(text, holds):
-    entry = make_entry({"title": "red fox", "token_fingerprint": 7})
-    assert parse_condition(text, "doc")("id:ranker:doc::A1", entry) is holds
+    document = StoredDocument.from_values({"title": "red fox", "token_fingerprint": 7})
+    assert parse_condition(text, "doc")("id:ranker:doc::A1", document) is holds
 
 
 @pytest.mark.parametrize(
@@ -213,55 +218,57 @@ def test_conditions(text, holds):
     ],
 )
 def test_conditions_on_locations(id_, text):
-    holds = parse_condition(text, "doc")(id_, make_entry({}))
+    holds = parse_condition(text, "doc")(id_, StoredDocument.from_values({}))
     assert holds is ("not" not in text)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("doc.title ==", "Failed to parse condition"),
-        ("doc.title =~ 'x'", "Failed to parse condition"),
-        ("music.title == 'x'", "Document type 'music' not found"),
-        ("doc.nosuch == 'x'", "Field 'nosuch' not found in document type 'doc'"),
-        ("doc.doc_token_ids == 1", "Cannot compare 'doc.doc_token_ids'"),
-        ("now() > 5", "Failed to parse condition"),
+        ("doc.title ==", "not understood from"),
+        ("doc.title =~ 'x'", "not understood from \"~ 'x'\" on"),
+        ("music.title == 'x'", "no document type 'music'; expected doc"),
+        ("doc.nosuch == 'x'", "the document type doc has no field 'nosuch'"),
+        ("doc.doc_token_ids == 1", "cannot compare doc_token_ids, which is a tensor"),
+        ("now() > 5", "not understood from '() > 5' on"),
         ("id.gid == 'x'", "id.gid is not supported"),
-        ("doc.token_fingerprint == 9223372036854775808", "Not a valid signed 64-bit integer"),
+        (
+            "doc.token_fingerprint == 9223372036854775808",
+            "9223372036854775808 does not fit into 64 bits",
+        ),
         ("doc.title == 'a\\q'", "has no meaning in a string"),
         ("(" * 200 + "true" + ")" * 200, "nested deeper than 100 levels"),
         ("not " * 2000 + "true", "nested deeper than 100 levels"),
     ],
 )
 def test_conditions_that_are_not_understood(text, message):
-    with pytest.raises(DocumentError, match="400"):
-        parse_condition(text, "doc")
     with pytest.raises(DocumentError) as caught:
         parse_condition(text, "doc")
+    assert caught.value.status == 400
     assert message in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"nosuch": 1}, "Field 'nosuch' is not defined in document type 'doc'"),
-        ({"contents": "x"}, "Field 'contents' is not defined in document type 'doc'"),
-        ({"title": ["a"]}, "StringFieldValue but got an array"),
-        ({"title": {"assign": "a"}}, "StringFieldValue but got an object"),
-        ({"title": "a\x01b"}, "contains illegal code point 0x1"),
-        ({"title": "a\ud800b"}, "contains illegal code point 0xD800"),
-        ({"text": "a\ufdd0"}, "contains illegal code point 0xFDD0"),
+        ({"nosuch": 1}, "the document type doc has no field 'nosuch'"),
+        ({"contents": "x"}, "the document type doc has no field 'contents'"),
+        ({"title": ["a"]}, "field 'title' of type string: expected a string, got ['a']"),
+        ({"title": {"assign": "a"}}, "expected a string, got {'assign': 'a'}"),
+        ({"title": "a\x01b"}, "contains the illegal code point 0x1"),
+        ({"title": "a\ud800b"}, "contains the illegal code point 0xD800"),
+        ({"text": "a\ufdd0"}, "contains the illegal code point 0xFDD0"),
         (
             {"token_fingerprint": "x"},
-            "Could not parse field 'token_fingerprint' of type long: For input string: \"x\"",
+            "field 'token_fingerprint' of type long: expected a whole number of 64 bits, got 'x'",
         ),
-        ({"token_fingerprint": 1.5}, 'For input string: "1.5"'),
-        ({"token_fingerprint": True}, 'For input string: "true"'),
-        ({"token_fingerprint": 2**63}, "For input string"),
+        ({"token_fingerprint": 1.5}, "expected a whole number of 64 bits, got 1.5"),
+        ({"token_fingerprint": True}, "expected a whole number of 64 bits, got True"),
+        ({"token_fingerprint": 2**63}, "expected a whole number of 64 bits, got 92233720"),
         ({"token_fingerprint": 5}, "tokenized under the token contract 5, this application has"),
         ({"token_fingerprint": None}, "doc_token_ids without token_fingerprint"),
-        ({"doc_token_ids": [1] * 94}, "Expected 95 values, but got 94"),
-        ({"doc_token_ids": [1] * 96}, "Expected 95 values, but got 96"),
+        ({"doc_token_ids": [1] * 94}, "expected 95 values, got 94"),
+        ({"doc_token_ids": [1] * 96}, "expected 95 values, got 96"),
         ({"doc_token_ids": [1.5] + [0] * 94}, "1.5 is not a token id: expected whole numbers"),
         ({"doc_token_ids": [-1] + [0] * 94}, "-1 is not a token id"),
         ({"doc_token_ids": [10**9] + [0] * 94}, "is not a token id"),
@@ -280,20 +287,20 @@ def test_documents_that_are_refused(package, change, message):
 
 def test_numbers_and_booleans_become_text(package):
     body = {"fields": {"title": 5, "text": True}}
-    entry = parse_put(
+    document = parse_put(
         "id:ranker:doc::1", body, package.manifest, condition=None, create=False
-    ).entry
-    assert (entry.title, entry.text) == ("5", "true")
+    ).document
+    assert (document.title, document.text) == ("5", "true")
 
 
 def test_only_cells_above_zero_are_counted_as_tokens(package):
-    # Vespa's evaluator: d=[21,0,23,24] is cut to its first three cells (`vespa-facts` §1).
+    # Vespa's evaluator takes the first three cells of d=[21,0,23,24] (`TokenTransformer`).
     spec = package.spec
     cells = [21, 0, 23, 24] + [0] * 91
     body = {"fields": {"doc_token_ids": cells, "token_fingerprint": spec.fingerprint_number}}
-    entry = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).entry
-    assert token_ids(entry.tokens, spec) == [21, 0, 23]
-    assert rendered_fields(entry, spec)["doc_token_ids"]["values"] == cells
+    document = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).document
+    assert token_ids(document.tokens, spec) == [21, 0, 23]
+    assert rendered_fields(document, spec)["doc_token_ids"]["values"] == cells
 
 
 def test_a_data_folder_belongs_to_one_contract(package, tmp_path):

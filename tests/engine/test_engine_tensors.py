@@ -1,5 +1,5 @@
-"""Tensor texts and values.  What is accepted and refused was seen at Vespa's own front door
-(8.700.24) unless a comment says otherwise."""
+"""Texts and JSON values of tensors: accepted and refused as by Vespa's own front door (8.700.24),
+unless a comment says otherwise."""
 
 import struct
 
@@ -40,27 +40,30 @@ def test_query_forms(text, cells):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1,2,3,4]", "Expected 3 values, but got 4"),
-        ("[]", "does not contain any values"),
-        ('{"values":[]}', "does not contain any values"),
-        ("", "Expected 24 hex digits, but got 0"),
-        ("5", "Expected 24 hex digits, but got 1"),
-        ("abc", "not hexadecimal|Expected 24 hex digits"),
-        ("zzzzzz", "Expected a number, hex string, or a string starting by"),
-        ("[1,2", "Malformed tensor string"),
-        ("[1 2]", "Malformed tensor string"),
-        ("[1,null]", "Expected a number but got 'null'"),
-        ("[1,NaN]", "Expected a finite number"),
-        ("[1,true]", "Expected a number but got 'true'"),
-        ("{{d0:3}:1}", r"cell address \(3\) is not within the bounds of tensor<float>\(d0\[3\]\)"),
-        ("{{x:0}:1}", "does not contain dimension 'x'"),
-        ("{{d0:0}:1", "Malformed tensor string"),
-        ("{{d0:0}}", "Malformed tensor string"),
-        ("tensor(d0[3]):[1,2,3]", r"was passed type tensor<float>\(d0\[3\]\)"),
-        ("tensor<float>(d0[2]):[1,2]", "Got tensor with type string"),
-        ("tensor<float>(d0[3]):[1,2]", "Expected 3 values, but got 2"),
-        ('{"0":1,"1":2}', "'values' and 'cells'"),
-        ("{}", "'values' and 'cells'"),  # Vespa makes zeros of it, which this engine never wants
+        ("[1,2,3,4]", "expected 3 values, got 4"),
+        ("[]", "got an empty array"),
+        ('{"values":[]}', "got an empty array"),
+        ("", r"24 hex digits of tensor<float>\(d0\[3\]\), got ''"),
+        ("5", "24 hex digits of .*, got '5'"),
+        ("abc", "24 hex digits of .*, got 'abc'"),
+        ("zzzzzz", "expected a tensor, or 24 hex digits of .*, got 'zzzzzz'"),
+        ("[1,2", "not JSON: "),
+        ("[1 2]", "not JSON: "),
+        ("[1,null]", "expected a finite number, got None"),
+        ("[1,NaN]", "expected a finite number, got nan"),
+        ("[1,true]", "expected a finite number, got True"),
+        ("{{d0:3}:1}", r"label '3' of d0 is not a cell of tensor<float>\(d0\[3\]\)"),
+        ("{{x:0}:1}", "expected a cell like {d0:0}:1 at '{x:0}:1'"),
+        ("{{d0:0}:1", "expected a '}' at the end"),
+        ("{{d0:0}}", "expected a cell like {d0:0}:1 at '{d0:0}'"),
+        ("tensor(d0[3]):[1,2,3]", r"expected the type tensor<float>\(d0\[3\]\), got tensor\(d0"),
+        ("tensor<float>(d0[2]):[1,2]", r"expected the type .*, got tensor<float>\(d0\[2\]\)"),
+        ("tensor<float>(d0[3]):[1,2]", "expected 3 values, got 2"),
+        ('{"0":1,"1":2}', "expected 'values' or 'cells', got {"),
+        (
+            "{}",
+            "expected 'values' or 'cells', got {",
+        ),  # Vespa makes zeros of it, which this engine never wants
     ],
 )
 def test_query_refusals(text, message):
@@ -90,24 +93,30 @@ def test_document_forms(value, cells):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([1, 2], "Expected 3 values, but got 2"),  # 8.700 fills it with zeros, newer ones refuse
-        ([1, 2, 3, 4], "Expected 3 values, but got 4"),
-        ({"values": []}, "The 'values' array does not contain any values"),
-        ([], "The 'values' array does not contain any values"),
-        ({"values": "00"}, r"Unexpected hex length: Expected 24 hex digits for tensor<float>"),
-        ("", "Unexpected hex length"),
-        (["x", 1, 2], "Expected a number but got 'x'"),
-        ([None, 1, 2], "Expected a number but got 'null'"),
-        ([True, 1, 2], "Expected a number but got 'true'"),
-        (5, "Expected a tensor"),
-        ({"blocks": []}, "The 'blocks' field can only be used with mixed tensors"),
-        ({"bogus": [1]}, "'values' and 'cells'"),
-        ({"cells": [{"value": 1}]}, "to contain an 'address' field"),
-        ({"cells": [{"address": {"d0": "0"}}]}, "to contain a 'value' field"),
-        ({"cells": [{"address": {"d0": "3"}, "value": 1}]}, r"cell address \(3\) is not within"),
-        ({"cells": [{"address": {"d0": "x"}, "value": 1}]}, r"cell address \(x\) is not within"),
-        ({"cells": [{"address": {"x": "0"}, "value": 1}]}, "does not contain dimension 'x'"),
-        ({"cells": 5}, "'cells' to be an array or an object"),
+        ([1, 2], "expected 3 values, got 2"),  # 8.700 fills it with zeros, newer ones refuse
+        ([1, 2, 3, 4], "expected 3 values, got 4"),
+        ({"values": []}, "got an empty array"),
+        ([], "got an empty array"),
+        ({"values": "00"}, "24 hex digits of tensor<float>.*, got '00'"),
+        ("", "24 hex digits of tensor<float>.*, got ''"),
+        (["x", 1, 2], "expected a finite number, got 'x'"),
+        ([None, 1, 2], "expected a finite number, got None"),
+        ([True, 1, 2], "expected a finite number, got True"),
+        (5, "expected a tensor, got 5"),
+        ({"blocks": []}, "expected 'values' or 'cells', got {'blocks'"),
+        ({"bogus": [1]}, "expected 'values' or 'cells', got {"),
+        ({"cells": [{"value": 1}]}, "expected a cell with 'address' and 'value', got {'value': 1}"),
+        (
+            {"cells": [{"address": {"d0": "0"}}]},
+            "expected a cell with 'address' and 'value', got {'address'",
+        ),
+        ({"cells": [{"address": {"d0": "3"}, "value": 1}]}, "label '3' of d0 is not a cell of"),
+        ({"cells": [{"address": {"d0": "x"}, "value": 1}]}, "label 'x' of d0 is not a cell of"),
+        (
+            {"cells": [{"address": {"x": "0"}, "value": 1}]},
+            "expected an address with the dimension d0, got {'x'",
+        ),
+        ({"cells": 5}, "expected cells as an array or an object, got 5"),
     ],
 )
 def test_document_refusals(value, message):

@@ -4,38 +4,45 @@ The part of Vespa's selection language that compares this schema's fields and th
 with `and`, `or`, `not` and parentheses; also the `selection` of a visit.  Anything else is refused.
 
 A comparison is true, false or invalid, as on Vespa's content nodes (`document/select/value.cpp`):
-an order with a field that is not set is invalid, and so is any comparison of a text with a number.
+ordering a field that is not set is invalid, and so is any comparison of a text with a number.
 A document is selected where the whole is true; `not` of invalid is invalid.
 """
 
+import fnmatch
 import functools
 import operator
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import FIELDS, StoredDocument
 from ranker.engine.errors import DocumentError
 from ranker.errors import require
 
+if TYPE_CHECKING:
+    from lark import Lark, Tree
+
 __all__ = ["Condition", "parse_condition"]
 
 Condition = Callable[[str, StoredDocument], bool]
-"""Whether a document (its id, its entry) is selected."""
+"""Says of a document id and its document if the document is selected."""
 
 Truth = bool | None
 """True, False, or None for invalid."""
 
+Value = Any
+"""What a condition compares: a text, a number, None where not set, or `_INVALID`."""
+
 DEEPEST = 100
-"""Levels of parentheses and `not`, which are levels of calls here."""
+"""Most levels of parentheses and `not`, each of which is a nested call here."""
 
 GRAMMAR = r"""
 ?start: either
 ?either: both ("or"i both)*            -> either
 ?both: negation ("and"i negation)*     -> both
 ?negation: "not"i negation             -> negation
-         | "(" either ")"              -> inner
+         | "(" either ")"              -> parenthesis
          | "true"i                     -> always
          | "false"i                    -> never
          | operand OPERATOR operand    -> comparison
@@ -64,110 +71,105 @@ _INVALID = object()
 
 @functools.lru_cache(maxsize=256)
 def parse_condition(text: str, document_type: str) -> Condition:
-    """The condition of a text.
+    """Compile the text of a condition.
 
     Raises:
         DocumentError: 400, the text is not in the part of the language that is known here.
     """
     lark = require("lark", extra="engine")
     try:
-        truth = _Build(document_type).build(_parser().parse(text), 0)
-    except lark.exceptions.LarkError as error:
-        raise _refusal(text, document_type, str(error).splitlines()[0]) from error
+        truth = _Compiler(document_type).truth(_parser().parse(text), 0)
+    except lark.exceptions.UnexpectedInput as error:
+        rest = text[error.pos_in_stream :]
+        raise _error(text, document_type, f"not understood from {rest!r:.40} on") from error
     except ValueError as error:
-        raise _refusal(text, document_type, str(error)) from error
-    return lambda id_, entry: truth(id_, entry) is True
+        raise _error(text, document_type, str(error)) from error
+    return lambda id_, document: truth(id_, document) is True
 
 
 @functools.cache
-def _parser() -> Any:
-    return require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")
+def _parser() -> "Lark":
+    parser: Lark = require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")
+    return parser
 
 
-def _refusal(text: str, document_type: str, reason: str) -> DocumentError:
+def _error(text: str, document_type: str, reason: str) -> DocumentError:
     return DocumentError(
         400,
-        f"Failed to parse condition '{text}': {reason}; the embedded engine knows "
-        f"{document_type}.FIELD == != < <= > >= = VALUE, id, id.namespace, id.type, id.specific, "
-        "id.user, id.group, lowercase(), and, or, not and parentheses",
+        f"condition {text!r:.200}: {reason}; the embedded engine knows {document_type}.FIELD, id, "
+        "id.namespace, id.type, id.specific, id.user, id.group, lowercase(), the comparisons == != "
+        "< <= > >= =, and, or, not and parentheses",
     )
 
 
-class _Build:
-    """Syntax tree to function."""
+class _Compiler:
+    """Makes functions of syntax trees."""
 
     def __init__(self, document_type: str) -> None:
         self.document_type = document_type
 
-    def build(self, tree: Any, depth: int) -> Callable[[str, StoredDocument], Truth]:
-        """The truth of a node.
+    def truth(self, tree: "Tree[Any]", depth: int) -> Callable[[str, StoredDocument], Truth]:
+        """Compile a node that is true, false or invalid.
 
         Raises:
-            ValueError: a literal cannot be, or the nesting is too deep.
-            DocumentError: there is no such field or document type.
+            ValueError: a literal is out of range, a name is unknown, or the nesting is too deep.
         """
         if depth > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST} levels")
         match tree.data:
             case "either" | "both":
-                parts = [self.build(child, depth + 1) for child in tree.children]
+                parts = [self.truth(child, depth + 1) for child in tree.children]
                 combine = _any if tree.data == "either" else _all
-                return lambda id_, entry: combine([part(id_, entry) for part in parts])
-            case "inner":
-                return self.build(tree.children[0], depth + 1)
+                return lambda id_, document: combine([part(id_, document) for part in parts])
+            case "parenthesis":
+                return self.truth(tree.children[0], depth + 1)
             case "negation":
-                inner = self.build(tree.children[0], depth + 1)
-                return lambda id_, entry: _not(inner(id_, entry))
+                part = self.truth(tree.children[0], depth + 1)
+                return lambda id_, document: _not(part(id_, document))
             case "comparison":
-                return self._comparison(*tree.children)
+                left, sign, right = tree.children
+                first, second = self.value(left), self.value(right)
+                compare = _OPERATORS[str(sign)]
+                return lambda id_, document: compare(first(id_, document), second(id_, document))
             case "is_set":
                 value = self._field(*map(str, tree.children))
-                return lambda id_, entry: value(id_, entry) is not None
+                return lambda id_, document: value(id_, document) is not None
             case "of_type":
                 self._check_type(str(tree.children[0]))
         verdict = tree.data != "never"
-        return lambda id_, entry: verdict
+        return lambda id_, document: verdict
 
-    def _comparison(
-        self, left: Any, sign: Any, right: Any
-    ) -> Callable[[str, StoredDocument], Truth]:
-        first, second = self._operand(left), self._operand(right)
-        compare = _OPERATORS[str(sign)]
-        return lambda id_, entry: compare(first(id_, entry), second(id_, entry))
-
-    def _operand(self, tree: Any) -> Callable[[str, StoredDocument], Any]:
+    def value(self, tree: "Tree[Any]") -> Callable[[str, StoredDocument], Value]:
+        """Compile an operand of a comparison."""
+        leaves = [str(child) for child in tree.children]
+        constant: Value = None
         match tree.data:
             case "document_id":
-                return lambda id_, entry: id_
+                return lambda id_, document: id_
             case "part_of_id":
-                return _part_of_id(str(tree.children[0]))
+                return _part_of_id(leaves[0].lower())
             case "field":
-                return self._field(*map(str, tree.children))
+                return self._field(*leaves)
             case "lower_field":
-                value = self._field(*map(str, tree.children))
-                return lambda id_, entry: _lower(value(id_, entry))
-        constant: Any = None
-        if tree.data == "number":
-            constant = _number(str(tree.children[0]))
-        elif tree.data == "string":
-            constant = _unquoted(str(tree.children[0]))
-        return lambda id_, entry: constant
+                field = self._field(*leaves)
+                return lambda id_, document: _lower(field(id_, document))
+            case "number":
+                constant = _number(leaves[0])
+            case "string":
+                constant = _unquoted(leaves[0])
+        return lambda id_, document: constant
 
-    def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Any]:
+    def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Value]:
         self._check_type(document_type)
         if name not in FIELDS:
-            raise DocumentError(
-                400, f"Field '{name}' not found in document type '{self.document_type}'"
-            )
+            raise ValueError(f"the document type {document_type} has no field {name!r}")
         if name == vespa_names.DOC_TOKEN_IDS:
-            raise DocumentError(
-                400, f"Cannot compare '{document_type}.{name}' in a condition: it is a tensor"
-            )
-        return lambda id_, entry: getattr(entry, name)
+            raise ValueError(f"cannot compare {name}, which is a tensor")
+        return lambda id_, document: getattr(document, name)
 
     def _check_type(self, document_type: str) -> None:
         if document_type != self.document_type:
-            raise DocumentError(400, f"Document type '{document_type}' not found")
+            raise ValueError(f"no document type {document_type!r}; expected {self.document_type}")
 
 
 def _any(parts: list[Truth]) -> Truth:
@@ -182,47 +184,30 @@ def _not(part: Truth) -> Truth:
     return None if part is None else not part
 
 
-def _comparable(a: Any, b: Any) -> bool:
-    """Whether both are texts or both are numbers."""
+def _comparable(a: Value, b: Value) -> bool:
+    """Say whether both are texts or both are numbers."""
     return any(isinstance(a, kind) and isinstance(b, kind) for kind in (str, int | float))
 
 
-def _equal(a: Any, b: Any) -> Truth:
+def _equal(a: Value, b: Value) -> Truth:
     if None in (a, b) and _INVALID not in (a, b):
         return a is b
     return a == b if _comparable(a, b) else None
 
 
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
+def _ordered(compare: Callable[[Value, Value], bool]) -> Callable[[Value, Value], Truth]:
     return lambda a, b: compare(a, b) if _comparable(a, b) else None
 
 
-def _like(a: Any, b: Any) -> Truth:
-    """`=`: `*` is any text and `?` any character of a string on the right; else it is `==`."""
+def _like(a: Value, b: Value) -> Truth:
+    """Compare with `=`: `*` is any text and `?` any character of a string on the right."""
     if not isinstance(b, str):
         return _equal(a, b)
-    return _fits(a, b) if isinstance(a, str) else None
+    # fnmatch does not backtrack out of a `*`, so a hostile pattern costs no exponential time.
+    return fnmatch.fnmatchcase(a, b.replace("[", "[[]")) if isinstance(a, str) else None
 
 
-def _fits(text: str, pattern: str) -> bool:
-    """Whether a text is as a pattern says, without the backtracking of a regular expression."""
-    at = place = 0
-    star, resume = -1, 0
-    while at < len(text):
-        if place < len(pattern) and pattern[place] == "*":
-            star, resume = place, at
-            place += 1
-        elif place < len(pattern) and pattern[place] in ("?", text[at]):
-            at, place = at + 1, place + 1
-        elif star >= 0:
-            resume += 1
-            at, place = resume, star + 1
-        else:
-            return False
-    return not pattern[place:].strip("*")
-
-
-_OPERATORS: dict[str, Callable[[Any, Any], Truth]] = {
+_OPERATORS: dict[str, Callable[[Value, Value], Truth]] = {
     "==": _equal,
     "!=": lambda a, b: _not(_equal(a, b)),
     "<": _ordered(operator.lt),
@@ -233,30 +218,30 @@ _OPERATORS: dict[str, Callable[[Any, Any], Truth]] = {
 }
 
 
-def _part_of_id(name: str) -> Callable[[str, StoredDocument], Any]:
-    """`id.namespace`, `id.user` and so on; the user and the group are invalid where there is none.
+def _part_of_id(name: str) -> Callable[[str, StoredDocument], Value]:
+    """Compile `id.namespace` and the like; a user or group that the id lacks is invalid.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: there is no such part.
     """
     places = {"scheme": 0, "namespace": 1, "type": 2, "specific": 4}
-    if name.lower() in places:
-        place = places[name.lower()]
-        return lambda id_, entry: id_.split(":", 4)[place]
-    if name.lower() not in ("user", "group"):
+    if name in places:
+        place = places[name]
+        return lambda id_, document: id_.split(":", 4)[place]
+    if name not in ("user", "group"):
         raise ValueError(f"id.{name} is not supported")
-    prefix = "n=" if name.lower() == "user" else "g="
+    key = "n" if name == "user" else "g"
 
-    def part(id_: str, entry: StoredDocument) -> Any:
-        location = id_.split(":", 4)[3]
-        if not location.startswith(prefix):
+    def part(id_: str, document: StoredDocument) -> Value:
+        found, _, value = id_.split(":", 4)[3].partition("=")
+        if found != key:
             return _INVALID
-        return int(location[2:]) if prefix == "n=" else location[2:]
+        return int(value) if key == "n" else value
 
     return part
 
 
-def _lower(value: Any) -> Any:
+def _lower(value: Value) -> Value:
     return value.lower() if isinstance(value, str) else _INVALID
 
 
@@ -266,26 +251,26 @@ def _number(text: str) -> int | float:
     if "." in text:
         return float(text)
     if not -(2**63) <= int(text) < 2**63:
-        raise ValueError(f"Not a valid signed 64-bit integer: {text}")
+        raise ValueError(f"{text} does not fit into 64 bits")
     return int(text)
 
 
 def _unquoted(text: str) -> str:
-    """The text of a string literal.
+    """Return the text of a string literal.
 
     Raises:
-        ValueError: a backslash before what it has no meaning for.
+        ValueError: a backslash stands before a character that it cannot escape.
     """
     quote = text[0]
 
     def character(escape: re.Match[str]) -> str:
-        sign = escape[1]
-        if len(sign) == 3:
-            return chr(int(sign[1:], 16))
-        if sign in ("\\", quote):
-            return sign
-        if sign not in _ESCAPED:
-            raise ValueError(f"\\{sign} has no meaning in a string")
-        return _ESCAPED[sign]
+        escaped = escape[1]
+        if len(escaped) == 3:
+            return chr(int(escaped[1:], 16))
+        if escaped in ("\\", quote):
+            return escaped
+        if escaped not in _ESCAPED:
+            raise ValueError(f"\\{escaped} has no meaning in a string")
+        return _ESCAPED[escaped]
 
     return _ESCAPE.sub(character, text[1:-1])

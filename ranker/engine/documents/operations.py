@@ -1,7 +1,7 @@
 """What can be done to one document: put, update, remove; each with a condition.
 
-An operation is a value with a pure `apply`; the store gives it the document as it is and writes
-what comes back, in one transaction with many others.
+An operation is a value with a pure `apply`: the store gives it the document as it is and writes
+the document that it returns, in one transaction with many others.
 """
 
 from collections.abc import Mapping
@@ -11,97 +11,103 @@ from typing import Any, Protocol
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import Condition, parse_condition
-from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_value, make_entry
-from ranker.engine.documents.updates import Change, parse_changes
-from ranker.engine.errors import DocumentError, json_type
+from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_type, field_value
+from ranker.engine.documents.updates import FieldUpdate, parse_field_updates
+from ranker.engine.errors import DocumentError
 
-__all__ = ["Operation", "Put", "Remove", "Update", "parse_put", "parse_remove", "parse_update"]
+__all__ = [
+    "DocumentOperation",
+    "Put",
+    "Remove",
+    "Update",
+    "parse_put",
+    "parse_remove",
+    "parse_update",
+]
 
 
-class Operation(Protocol):
-    """One change of one document."""
+class DocumentOperation(Protocol):
+    """One operation on one document."""
 
     @property
     def id(self) -> str:
-        """The document's id."""
+        """Vespa's whole id of the document."""
 
     @property
     def reads(self) -> bool:
-        """Whether `apply` looks at the stored document."""
+        """Say whether `apply` looks at the stored document."""
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """The document after the change, None for none.
+        """Return the document after the operation, None for none.
 
         Args:
             current: the stored document, None where there is none or `reads` is false.
 
         Raises:
-            DocumentError: the condition does not hold, or the change is not possible.
+            DocumentError: the condition does not hold, or the operation is not possible.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a whole document."""
+    """Writes a whole document."""
 
     id: str
-    entry: StoredDocument
+    document: StoredDocument
     condition: Condition | None = None
     create: bool = False
 
     @property
     def reads(self) -> bool:
-        """Only a condition looks at the stored document."""
+        """Say that only a condition looks at the stored document."""
         return self.condition is not None
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """The new document."""
+        """Return the new document."""
         _check(self.condition, self.id, current, create=self.create)
-        return self.entry
+        return self.document
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change fields of a document; one that is not there stays so, unless `create`."""
+    """Updates fields of a document; without `create`, an absent document stays absent."""
 
     id: str
-    changes: tuple[Change, ...]
+    field_updates: tuple[FieldUpdate, ...]
     condition: Condition | None = None
     create: bool = False
     reads: bool = field(default=True, init=False)
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """The document after the changes, which follow one another."""
+        """Return the document after the updates, which apply one after another."""
         _check(self.condition, self.id, current, create=self.create)
         if current is None and not self.create:
             return None
         values = current.values() if current else {}
-        for change in self.changes:
+        for update in self.field_updates:
             try:
-                values[change.field] = change.apply(values.get(change.field))
+                values[update.field] = update.apply(values.get(update.field))
             except ValueError as error:
-                raise DocumentError(
-                    400, f"In document '{self.id}': Error in '{change.field}': {error}"
-                ) from error
-        entry = make_entry(values)
-        _check_contract(entry, self.id)
-        return entry
+                raise _error(self.id, f"field {update.field!r}: {error}") from error
+        document = StoredDocument.from_values(values)
+        _check_contract(document, self.id)
+        return document
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a document, which may be absent already."""
+    """Removes a document, which may be absent already."""
 
     id: str
     condition: Condition | None = None
 
     @property
     def reads(self) -> bool:
-        """Only a condition looks at the stored document."""
+        """Say that only a condition looks at the stored document."""
         return self.condition is not None
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """Nothing."""
+        """Return no document."""
         _check(self.condition, self.id, current, create=False)
         return None
 
@@ -109,77 +115,70 @@ class Remove:
 def parse_put(
     id_: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Put:
-    """The put of a JSON body.
+    """Read a put from a JSON body.
 
     Raises:
-        DocumentError: 400, with Vespa's words.
+        DocumentError: 400, the body is not a put of this schema.
     """
     values = {}
     for name, value in _fields(body).items():
         if name not in FIELDS:
-            raise DocumentError(
-                400, f"Field '{name}' is not defined in document type '{manifest.schema}'"
-            )
+            raise _error(id_, f"the document type {manifest.schema} has no field {name!r}")
         try:
             values[name] = field_value(name, value, manifest.spec)
         except ValueError as error:
-            kind = _type_name(name, manifest)
-            raise DocumentError(
-                400, f"In document '{id_}': Could not parse field '{name}' of type {kind}: {error}"
-            ) from error
-    entry = make_entry(values)
-    _check_contract(entry, id_)
-    return Put(id_, entry, *_test(condition, create, body, manifest))
+            kind = field_type(name, manifest.spec)
+            raise _error(id_, f"field {name!r} of type {kind}: {error}") from error
+    document = StoredDocument.from_values(values)
+    _check_contract(document, id_)
+    return Put(id_, document, *_condition(condition, create, body, manifest))
 
 
 def parse_update(
     id_: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Update:
-    """The update of a JSON body.
+    """Read an update from a JSON body.
 
     Raises:
-        DocumentError: 400 or 500, with Vespa's words.
+        DocumentError: 400, or 500 where Vespa answers 500: the body is not an update of this
+            schema.
     """
-    changes = [
-        change
+    field_updates = [
+        update
         for name, value in _fields(body).items()
-        for change in parse_changes(name, value, manifest)
+        for update in parse_field_updates(name, value, manifest)
     ]
-    return Update(id_, tuple(changes), *_test(condition, create, body, manifest))
+    return Update(id_, tuple(field_updates), *_condition(condition, create, body, manifest))
 
 
 def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remove:
-    """The remove of a request.
+    """Read a remove from a request.
 
     Raises:
         DocumentError: 400, the condition is not understood.
     """
-    return Remove(id_, _test(condition, False, {}, manifest)[0])
+    return Remove(id_, parse_condition(condition, manifest.schema) if condition else None)
 
 
 def _fields(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, dict):
-        raise DocumentError(400, f"expected start of root object, got {json_type(body)}")
-    if "fields" not in body:
-        raise DocumentError(400, 'document is missing the required "fields" field')
-    if not isinstance(body["fields"], dict):
-        got = json_type(body["fields"])
-        raise DocumentError(400, f"expected start of JSON object, but got {got}")
-    return body["fields"]
+    fields = body.get("fields") if isinstance(body, dict) else None
+    if not isinstance(fields, dict):
+        raise DocumentError(
+            400, f'expected a JSON object with an object "fields", got {body!r:.60}'
+        )
+    return fields
 
 
-def _test(
+def _condition(
     condition: str | None, create: bool, body: Mapping[str, Any], manifest: Manifest
 ) -> tuple[Condition | None, bool]:
-    """Condition and create flag, of the URL or of the body."""
+    """Return condition and create flag, of the URL or of the body."""
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):
-        raise DocumentError(400, f"expected string value for condition, got {json_type(text)}")
+        raise DocumentError(400, f"expected a string for 'condition', got {text!r:.40}")
     flag = body.get("create", False)
     if not isinstance(flag, bool):
-        raise DocumentError(
-            400, f"failed parsing document: Current token ({json_type(flag)}) not of boolean type"
-        )
+        raise DocumentError(400, f"expected true or false for 'create', got {flag!r:.40}")
     return (parse_condition(text, manifest.schema) if text else None), create or flag
 
 
@@ -189,24 +188,20 @@ def _check(
     if condition is None or (current is None and create):
         return
     if current is None:
-        raise DocumentError(
-            412, f"Condition did not match document {id_}: the document does not exist"
-        )
+        raise _error(id_, "the condition does not hold: the document does not exist", status=412)
     if not condition(id_, current):
-        raise DocumentError(412, f"Condition did not match document {id_}")
+        raise _error(id_, "the condition does not hold", status=412)
 
 
-def _check_contract(entry: StoredDocument, id_: str) -> None:
-    """Tokens of an unknown contract would be scored as if they were of this one."""
-    if entry.tokens and entry.token_fingerprint is None:
-        raise DocumentError(
-            400,
-            f"In document '{id_}': {vespa_names.DOC_TOKEN_IDS} without "
-            f"{vespa_names.TOKEN_FINGERPRINT}: expected the number of the token contract with the "
-            "tokens; feed both",
+def _check_contract(document: StoredDocument, id_: str) -> None:
+    """Refuse tokens of an unknown contract, which would be scored as if they were of this one."""
+    if document.tokens and document.token_fingerprint is None:
+        raise _error(
+            id_,
+            f"{vespa_names.DOC_TOKEN_IDS} without {vespa_names.TOKEN_FINGERPRINT}: expected the "
+            "number of the token contract with the tokens; feed both",
         )
 
 
-def _type_name(name: str, manifest: Manifest) -> str:
-    kind = FIELDS[name]
-    return f"tensor<float>(d0[{manifest.spec.document_tokens}])" if kind == "tensor" else kind
+def _error(id_: str, message: str, *, status: int = 400) -> DocumentError:
+    return DocumentError(status, f"document {id_}: {message}")

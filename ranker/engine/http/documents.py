@@ -10,7 +10,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ranker.artifacts.manifest import Manifest
-from ranker.engine.documents.operations import Operation, parse_put, parse_remove, parse_update
+from ranker.engine.documents.operations import (
+    DocumentOperation,
+    parse_put,
+    parse_remove,
+    parse_update,
+)
 from ranker.engine.errors import DocumentError
 from ranker.engine.http.bodies import json_text
 from ranker.engine.http.paths import Target, checked_parameters
@@ -107,13 +112,13 @@ class Documents:
 
     async def _get(self, target: Target, pairs: Mapping[str, str]) -> Reply:
         render = fields_of(pairs.get("fieldSet"), self.manifest)
-        entry = await self._run(self._reader.get, target.id)
+        document = await self._run(self._reader.get, target.id)
         body = {"pathId": target.path, "id": target.id}
-        return Reply(200, {**body, "fields": render(entry)}) if entry else Reply(404, body)
+        return Reply(200, {**body, "fields": render(document)}) if document else Reply(404, body)
 
     async def _operation(
         self, method: str, target: Target, pairs: Mapping[str, str], body: bytes
-    ) -> Operation:
+    ) -> DocumentOperation:
         condition = pairs.get("condition")
         if method == "DELETE":
             return parse_remove(target.id, self.manifest, condition=condition)
@@ -122,7 +127,7 @@ class Documents:
             raise DocumentError(400, f"Expected true or false for 'create', got '{create}'")
         parse = parse_put if method == "POST" else parse_update
 
-        def parsed() -> Operation:
+        def parsed() -> DocumentOperation:
             return parse(
                 target.id, _json(body), self.manifest, condition=condition, create=create == "true"
             )
@@ -172,7 +177,7 @@ class Documents:
 
     def _each(
         self, method: str, target: Target, selection: str, body: bytes
-    ) -> Callable[[str], Operation]:
+    ) -> Callable[[str], DocumentOperation]:
         """Makes the operation of a document that was selected, and must still be when it runs."""
         if method == "DELETE":
             remove = parse_remove(target.id, self.manifest, condition=selection)
@@ -182,7 +187,7 @@ class Documents:
         )
         return lambda id_: replace(update, id=id_, create=False)
 
-    async def _submitted(self, operation: Operation) -> DocumentError | None:
+    async def _submitted(self, operation: DocumentOperation) -> DocumentError | None:
         """Run one of many operations; its fault, where it is not that of a race."""
         while True:
             try:

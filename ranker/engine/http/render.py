@@ -10,44 +10,44 @@ from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import QueryError
 from ranker.engine.query.request import CLUSTER
-from ranker.engine.rank.groups import Group
-from ranker.engine.rank.search import Answer, Found
+from ranker.engine.rank.groups import HitGroup
+from ranker.engine.rank.search import Hit, SearchResult
 
 __all__ = ["answer_json", "dumps", "errors_json"]
 
 
-def answer_json(answer: Answer, *, schema: str, elapsed_s: float) -> dict[str, Any]:
+def answer_json(result: SearchResult, *, schema: str, elapsed_s: float) -> dict[str, Any]:
     """The body of a search that was answered.
 
     Args:
-        answer: what was found.
+        result: the answered search.
         schema: name of the schema.
         elapsed_s: seconds since the request came in.
     """
     body: dict[str, Any] = {}
-    if answer.request.trace_level:
-        body["trace"] = {"children": [{"message": note} for note in answer.notes]}
-    if answer.request.timing:
+    if result.request.trace_level:
+        body["trace"] = {"children": [{"message": note} for note in result.notes]}
+    if result.request.timing:
         body["timing"] = {
-            "querytime": round(answer.query_s, 6),
-            "summaryfetchtime": round(answer.fill_s, 6),
+            "querytime": round(result.query_s, 6),
+            "summaryfetchtime": round(result.fill_s, 6),
             "searchtime": round(elapsed_s, 6),
         }
     root: dict[str, Any] = {
         "id": "toplevel",
         "relevance": 1.0,
-        "fields": {"totalCount": answer.total},
+        "fields": {"totalCount": result.total},
         "coverage": {
             "coverage": 100,
-            "documents": answer.documents,
+            "documents": result.documents,
             "full": True,
             "nodes": 1,
             "results": 1,
             "resultsFull": 1,
         },
     }
-    children = [] if answer.groups is None else [_groups(answer.groups)]
-    children += [_hit(found, answer, schema) for found in answer.found]
+    children = [] if result.groups is None else [_groups(result.groups)]
+    children += [_hit(hit, result, schema) for hit in result.hits]
     if children:
         root["children"] = children
     return {**body, "root": root}
@@ -77,30 +77,30 @@ def dumps(value: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _hit(found: Found, answer: Answer, schema: str) -> dict[str, Any]:
-    default = answer.request.summary == "default"
+def _hit(hit: Hit, result: SearchResult, schema: str) -> dict[str, Any]:
+    default = result.request.summary == "default"
     fields: dict[str, Any] = {}
-    if found.match_features is not None:
-        fields["matchfeatures"] = found.match_features
+    if hit.match_features is not None:
+        fields["matchfeatures"] = hit.match_features
     fields["sddocname"] = schema
     if default:
-        fields["documentid"] = found.id
-        fields |= _summary(found.entry)
-        if found.logit is not None:
+        fields["documentid"] = hit.id
+        fields |= _summary(hit.document)
+        if hit.logit is not None:
             fields["summaryfeatures"] = {
-                "logit": found.logit,
+                "logit": hit.logit,
                 "vespa.summaryFeatures.cached": 0.0,
             }
-    elif found.entry.doc_id is not None:
-        fields[vespa_names.ID] = found.entry.doc_id
-    asked = answer.request.statement.fields
+    elif hit.document.doc_id is not None:
+        fields[vespa_names.ID] = hit.document.doc_id
+    asked = result.request.statement.fields
     if asked is not None:
         fields = {name: value for name, value in fields.items() if name in asked}
-    hit_id = found.id if "documentid" in fields else _node_id(found.id)
-    return {"id": hit_id, "relevance": found.relevance, "source": CLUSTER, "fields": fields}
+    hit_id = hit.id if "documentid" in fields else _node_id(hit.id)
+    return {"id": hit_id, "relevance": hit.relevance, "source": CLUSTER, "fields": fields}
 
 
-def _groups(groups: Sequence[Group]) -> dict[str, Any]:
+def _groups(groups: Sequence[HitGroup]) -> dict[str, Any]:
     """The result of a grouping by `doc_id`."""
     listed = [
         {
@@ -117,9 +117,9 @@ def _groups(groups: Sequence[Group]) -> dict[str, Any]:
     return {**root, "children": [{**one, "children": listed}]} if listed else root
 
 
-def _summary(entry: StoredDocument) -> dict[str, Any]:
+def _summary(document: StoredDocument) -> dict[str, Any]:
     """The fields of the default summary that are set."""
-    values = entry.values()
+    values = document.values()
     del values[vespa_names.DOC_TOKEN_IDS]
     return {name: value for name, value in values.items() if value is not None}
 

@@ -64,10 +64,10 @@ class Visit:
         after, end = self.after, time.monotonic() + timeout_s
         while not self.empty:
             chunk = reader.scan(after, MOST_DOCUMENTS)
-            for row, id_, entry in chunk:
+            for row, id_, document in chunk:
                 after = row
-                if self._sees(row, id_, entry):
-                    documents.append({"id": id_, "fields": self.fields(entry)})
+                if self._sees(row, id_, document):
+                    documents.append({"id": id_, "fields": self.fields(document)})
                     if len(documents) >= self.wanted:
                         more = bool(reader.scan(after, 1))
                         return Page(documents, _token(after) if more else None)
@@ -85,15 +85,15 @@ class Visit:
         """All documents from here on."""
         after = self.after
         while not self.empty and (chunk := reader.scan(after, MOST_DOCUMENTS)):
-            for row, id_, entry in chunk:
+            for row, id_, document in chunk:
                 after = row
-                if self._sees(row, id_, entry):
-                    yield {"id": id_, "fields": self.fields(entry)}
+                if self._sees(row, id_, document):
+                    yield {"id": id_, "fields": self.fields(document)}
 
-    def _sees(self, row: int, id_: str, entry: StoredDocument) -> bool:
+    def _sees(self, row: int, id_: str, document: StoredDocument) -> bool:
         if row % self.slices != self.slice_id or not self.target.holds(id_):
             return False
-        return self.selected is None or self.selected(id_, entry)
+        return self.selected is None or self.selected(id_, document)
 
 
 def parse_sweep(
@@ -168,16 +168,18 @@ def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
     spec = manifest.spec
     names = (field_set or "[document]").removeprefix(f"{manifest.schema}:")
     if names in ("[document]", "[all]"):
-        return lambda entry: rendered_fields(entry, spec)
+        return lambda document: rendered_fields(document, spec)
     if names in ("[id]", "[none]", "[docid]"):
-        return lambda entry: {}
+        return lambda document: {}
     wanted = names.split(",")
     for name in wanted:
         if name not in FIELDS:
             raise DocumentError(
                 400, f"No such field '{name}' in field set '{field_set}' of {manifest.schema}"
             )
-    return lambda entry: {k: v for k, v in rendered_fields(entry, spec).items() if k in wanted}
+    return lambda document: {
+        k: v for k, v in rendered_fields(document, spec).items() if k in wanted
+    }
 
 
 def _token(row: int) -> str:

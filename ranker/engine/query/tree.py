@@ -21,7 +21,6 @@ __all__ = [
     "View",
     "leaves",
     "match",
-    "text_fields",
 ]
 
 
@@ -30,7 +29,7 @@ class View:
     """What matching sees of a document.
 
     Attributes:
-        terms: index terms of each text field, as `entry.terms_text` writes them.
+        terms: index terms of each text field, as `terms_text` writes them.
         numbers, strings: values of the attributes.
     """
 
@@ -151,20 +150,6 @@ def leaves(node: Node) -> Iterator[Phrase]:
         case Rank(first, others):
             for child in (first, *others):
                 yield from leaves(child)
-
-
-def text_fields(node: Node) -> set[str]:
-    """The text fields that matching looks at."""
-    match node:
-        case Phrase():
-            return {node.field}
-        case And(children) | Or(children):
-            parts = children
-        case AndNot(first, others) | Rank(first, others):
-            parts = (first, *others)
-        case _:
-            parts = ()
-    return set().union(*map(text_fields, parts))
 
 
 def match(node: Node, view: View) -> list[tuple[Phrase, int]] | None:

@@ -1,4 +1,4 @@
-"""The groups of a result: which documents of a grouping match, and what their best score is."""
+"""The groups of a result: which documents of a grouping match, and the best score in each group."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
 from ranker.engine.storage.store import Reader
 
-__all__ = ["Group", "Member", "groups_of", "members"]
+__all__ = ["HitGroup", "Member", "find_members", "group_members"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +23,50 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Documents with the same value: how many, and the best score of one of them."""
+class HitGroup:
+    """Documents with the same value: their number, and the best of their scores."""
 
     value: str
     count: int
     relevance: float
 
 
-def members(
+def find_members(
     tree: Node, grouping: Grouping, snapshot: Snapshot, reader: Reader, timer: Timer
 ) -> list[Member]:
-    """The documents that match and have one of the grouping's values, best first.
+    """Return the documents that match and have one of the grouping's values, best first.
 
     Raises:
-        QueryError: code 12, the time is over.
+        QueryError: code 12, the query has timed out.
     """
     # The attribute is matched in any case, as in a query; the groups are of exact values.
     folded = frozenset(value.lower() for value in grouping.values)
     narrow = And((tree, Strings(grouping.field, folded)))
     _, total = snapshot.search(narrow, 1)
-    found = first_phase(narrow, snapshot, reader, needed=total, timer=timer).matched
-    values = {row: one.doc_id for row, one in reader.ranked([one.row for one in found]).items()}
+    matched = first_phase(narrow, snapshot, reader, needed=total, timer=timer).matched
+    rows = reader.ranked([document.row for document in matched])
+    values = {row: ranked.doc_id for row, ranked in rows.items()}
     return [
-        Member(one, value) for one in found if (value := values.get(one.row)) in grouping.values
+        Member(document, value)
+        for document in matched
+        if (value := values.get(document.row)) in grouping.values
     ]
 
 
-def groups_of(found: Sequence[Member], ranked: Iterable[Ranked], grouping: Grouping) -> list[Group]:
-    """The groups, best first.
+def group_members(
+    members: Sequence[Member], ranked: Iterable[Ranked], grouping: Grouping
+) -> list[HitGroup]:
+    """Return the groups, best first.
 
     Args:
-        found: the documents in them.
-        ranked: final scores, of these documents at least.
+        members: the documents in them.
+        ranked: final scores, at least of these documents.
         grouping: says how many groups are wanted.
     """
-    scores = {one.matched.row: one.relevance for one in ranked}
+    relevance = {document.matched.row: document.relevance for document in ranked}
     by_value: dict[str, list[float]] = {}
-    for member in found:
-        by_value.setdefault(member.value, []).append(scores[member.matched.row])
-    groups = [Group(value, len(scored), max(scored)) for value, scored in by_value.items()]
+    for member in members:
+        by_value.setdefault(member.value, []).append(relevance[member.matched.row])
+    groups = [HitGroup(value, len(scores), max(scores)) for value, scores in by_value.items()]
     groups.sort(key=lambda group: (-group.relevance, group.value))
     return groups[: grouping.most]

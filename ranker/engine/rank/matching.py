@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.query.tree import Node, Phrase, View, leaves, match, text_fields
+from ranker.engine.query.tree import Node, Phrase, View, leaves, match
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
 from ranker.engine.storage.store import RankedRow, Reader
@@ -152,19 +152,18 @@ def _score(
 ) -> dict[int, Matched | None]:
     """Exact scores; None where the document does not match (any more)."""
     found: dict[int, Matched | None] = dict.fromkeys(rows)
-    with_title = vespa_names.TITLE in text_fields(tree)
     for at in range(0, len(rows), 500):
         timer.check()
         for row, ranked in reader.ranked(rows[at : at + 500]).items():
-            found[row] = _matched(ranked, tree, weights, with_title=with_title)
+            found[row] = _matched(ranked, tree, weights)
     return found
 
 
-def _matched(row: RankedRow, tree: Node, weights: _Weights, *, with_title: bool) -> Matched | None:
-    texts = {vespa_names.CONTENTS: row.terms}
-    if with_title:
-        title = row.terms.split()[: row.title_length]
-        texts[vespa_names.TITLE] = f" {'  '.join(title)} " if title else ""
+def _matched(row: RankedRow, tree: Node, weights: _Weights) -> Matched | None:
+    texts = {
+        vespa_names.TITLE: row.title_terms,
+        vespa_names.CONTENTS: row.title_terms + row.text_terms,
+    }
     view = View(
         texts, {vespa_names.TOKEN_FINGERPRINT: row.token_fingerprint}, {vespa_names.ID: row.doc_id}
     )

@@ -10,7 +10,7 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs
 from ranker.engine.documents.stored_document import StoredDocument, token_ids
 from ranker.engine.query.request import DEFAULT, UNRANKED, Request, parse_request
-from ranker.engine.rank.groups import Group, Member, groups_of, members
+from ranker.engine.rank.groups import HitGroup, Member, find_members, group_members
 from ranker.engine.rank.matching import FirstPhase, Matched, first_phase, sorted_rows
 from ranker.engine.rank.ranking import Ranked, rerank
 from ranker.engine.rank.timer import Timer
@@ -18,64 +18,64 @@ from ranker.engine.storage.index import Index, Snapshot
 from ranker.engine.storage.store import Reader
 from ranker.export.score import Scorer
 
-__all__ = ["Answer", "Found", "Search"]
+__all__ = ["Hit", "Search", "SearchResult"]
 
 logger = logging.getLogger(__name__)
 
 TRACE_INPUTS = 6
-"""From this trace level on, the trace shows what the model gets for each hit of the page."""
+"""Trace level from which the trace shows the model's inputs for each hit of the page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A hit of the answer.
+class Hit:
+    """A document on the page of a search result.
 
     Attributes:
-        id: the document's id.
-        entry: the document.
+        id: Vespa's whole id of the document.
+        document: the document.
         relevance: final score.
-        match_features: as the profile lists them; None for none.
-        logit: for the summary features; None where the class or profile has none.
+        match_features: as the profile lists them; None where the profile lists none.
+        logit: for the summary features; None where the summary class or the profile has none.
     """
 
     id: str
-    entry: StoredDocument
+    document: StoredDocument
     relevance: float
     match_features: dict[str, float] | None
     logit: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a search found.
+class SearchResult:
+    """The result of a search request.
 
     Attributes:
-        request: what was asked.
-        found: the page's hits.
-        total: documents that match.
-        documents: documents that were searched.
+        request: the request.
+        hits: the hits of the page, best first.
+        total: number of documents that match.
+        documents: number of documents that were searched.
         query_s, fill_s: seconds for finding and ranking, and for reading the hits.
-        groups: what the statement's grouping asks for; None where it has none.
-        notes: what the trace says: texts, and objects with the model's inputs.
+        groups: the groups that the statement asks for; None where it has no grouping.
+        notes: contents of the trace: texts, and objects with the model's inputs.
     """
 
     request: Request
-    found: list[Found]
+    hits: list[Hit]
     total: int
     documents: int
     query_s: float
     fill_s: float
-    groups: list[Group] | None = None
+    groups: list[HitGroup] | None = None
     notes: list[Any] = field(default_factory=list)
 
 
 class Search:
-    """The searching side of the engine; thread safe.
+    """The search side of the engine; thread safe.
 
     Args:
         manifest: the application.
-        index: candidates.
-        reader: documents.
+        index: finds candidates.
+        reader: reads documents.
         scorer: the model.
     """
 
@@ -86,46 +86,49 @@ class Search:
         self._scorer = scorer
 
     def documents(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return self._index.documents
 
-    def answer(self, parameters: Mapping[str, str], *, start: float | None = None) -> Answer:
-        """The answer to a request.
+    def answer(self, parameters: Mapping[str, str], *, start: float | None = None) -> SearchResult:
+        """Answer a request.
 
         Args:
             parameters: flat, under their full names.
-            start: when the request came in (`time.perf_counter`), now by default.
+            start: when the request arrived (`time.perf_counter`); now by default.
 
         Raises:
-            QueryError: it cannot be answered, or not in time.
+            QueryError: the request cannot be answered, or not in time.
         """
         request = parse_request(parameters, self.manifest)
         timer = Timer(request.timeout_s, start=start)
-        # A time that the statement itself gives is known only after the search has begun, in Vespa.
+        # In Vespa, a timeout in the statement itself is known only once the search has begun.
         timer.check(in_cluster=request.statement.timeout_s is not None)
         notes: list[Any] = []
         snapshot = self._index.snapshot()
         first = self._first_phase(request, snapshot, timer)
-        found_members = self._members(request, snapshot, timer)
-        ranked = self._ranked(request, _with_members(first, found_members), timer, notes)
+        tree, grouping = request.statement.tree, request.statement.grouping
+        assert tree is not None
+        members: list[Member] = []
+        if grouping:
+            members = find_members(tree, grouping, snapshot, self._reader, timer)
+        ranked = self._ranked(request, _with_members(first, members), timer, notes)
         page = ranked[request.offset : request.offset + request.hits]
         if request.statement.order:
             page = ranked[: len(first.matched)]
-        grouping = request.statement.grouping
         query_s = timer.elapsed_s
-        found = self._fill(request, page, timer)
+        hits = self._fill(request, page, timer)
         if request.trace_level >= TRACE_INPUTS and request.profile.needs_tokens:
             notes += self._model_inputs(request, page)
         if request.profile.name == DEFAULT.name:
             notes.append("no rank profile is named: ranked by bm25(contents)")
-        return Answer(
+        return SearchResult(
             request=request,
-            found=found,
+            hits=hits,
             total=first.total,
             documents=snapshot.totals.documents,
             query_s=query_s,
             fill_s=timer.elapsed_s - query_s,
-            groups=groups_of(found_members, ranked, grouping) if grouping else None,
+            groups=group_members(members, ranked, grouping) if grouping else None,
             notes=notes,
         )
 
@@ -141,19 +144,14 @@ class Search:
         needed = max(end, reranked)
         return first_phase(tree, snapshot, self._reader, needed=needed, timer=timer)
 
-    def _members(self, request: Request, snapshot: Snapshot, timer: Timer) -> list[Member]:
-        tree, grouping = request.statement.tree, request.statement.grouping
-        assert tree is not None
-        return members(tree, grouping, snapshot, self._reader, timer) if grouping else []
-
     def _ranked(
         self, request: Request, first: FirstPhase, timer: Timer, notes: list[Any]
     ) -> list[Ranked]:
         profile = request.profile
         if request.statement.order:
-            # A sorted result shows the first phase's score; nothing is reranked for it.
+            # A sorted result shows the scores of the first phase; nothing is reranked for it.
             weight = profile.bm25_weight if profile.phase == "first" else 1.0
-            return [Ranked(one, weight * one.contents) for one in first.matched]
+            return [Ranked(matched, weight * matched.contents) for matched in first.matched]
 
         def logits(chunk: Sequence[Matched]) -> list[float]:
             return self._logits(request.query_ids, chunk, notes)
@@ -164,9 +162,9 @@ class Search:
     def _logits(
         self, query_ids: list[int], chunk: Sequence[Matched], notes: list[Any]
     ) -> list[float]:
-        tokens = self._reader.tokens([one.row for one in chunk])
-        ids = [token_ids(tokens.get(one.row), self.manifest.spec) for one in chunk]
-        empty = sum(not one for one in ids)
+        tokens = self._reader.tokens([matched.row for matched in chunk])
+        ids = [token_ids(tokens.get(matched.row), self.manifest.spec) for matched in chunk]
+        empty = sum(not document for document in ids)
         if empty:
             notes.append(
                 f"{empty} of {len(ids)} reranked documents have no {vespa_names.DOC_TOKEN_IDS}; "
@@ -176,48 +174,51 @@ class Search:
             logger.warning("%s", notes[-1])
         return [float(logit) for logit in self._scorer.logits(query_ids, ids)]
 
-    def _fill(self, request: Request, page: Sequence[Ranked], timer: Timer) -> list[Found]:
+    def _fill(self, request: Request, page: Sequence[Ranked], timer: Timer) -> list[Hit]:
         timer.check()
-        entries = self._reader.entries([ranked.matched.row for ranked in page])
+        documents = self._reader.documents([ranked.matched.row for ranked in page])
         summaries = request.summary == "default" and request.profile.needs_tokens
         # The profiles of the second phase have `summary-features: logit`, for the default class.
         logit_of = self._page_logits(request, page) if summaries else {}
-        found = []
+        hits = []
         for ranked in page:
             row = ranked.matched.row
-            if row not in entries:  # removed since it was ranked
+            if row not in documents:  # removed since it was ranked
                 continue
-            id_, entry = entries[row]
+            id_, document = documents[row]
             features = _match_features(ranked.matched, request)
-            found.append(Found(id_, entry, ranked.relevance, features, logit_of.get(row)))
-        return found
+            hits.append(Hit(id_, document, ranked.relevance, features, logit_of.get(row)))
+        return hits
 
     def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:
-        """Input ids, mask and segment ids of each hit, padded to the full length, with its id."""
+        """Return each hit's input ids, mask and segment ids, padded to the full length."""
         spec, rows = self.manifest.spec, [ranked.matched.row for ranked in page]
-        tokens, entries = self._reader.tokens(rows), self._reader.entries(rows)
-        rows = [row for row in rows if row in entries]
+        tokens, documents = self._reader.tokens(rows), self._reader.documents(rows)
+        rows = [row for row in rows if row in documents]
         ids = [token_ids(tokens.get(row), spec) for row in rows]
         inputs = pair_inputs(spec, [request.query_ids] * len(rows), ids, length=spec.length)
         return [
-            {"document": entries[row][0], **{name: inputs[name][at].tolist() for name in inputs}}
-            for at, row in enumerate(rows)
+            {
+                "document": documents[row][0],
+                **{name: inputs[name][position].tolist() for name in inputs},
+            }
+            for position, row in enumerate(rows)
         ]
 
     def _page_logits(self, request: Request, page: Sequence[Ranked]) -> dict[int, float]:
-        """Logits of a page's hits; those below the reranked ones are computed here."""
+        """Return the logits of a page's hits; those of hits not reranked are computed here."""
         if request.profile.phase != "second":
             return {}
         known = {r.matched.row: r.logit for r in page if r.logit is not None}
         rest = [r.matched for r in page if r.matched.row not in known]
-        scored = self._logits(request.query_ids, rest, []) if rest else []
-        return known | {one.row: logit for one, logit in zip(rest, scored, strict=True)}
+        logits = self._logits(request.query_ids, rest, []) if rest else []
+        return known | {m.row: logit for m, logit in zip(rest, logits, strict=True)}
 
 
-def _with_members(first: FirstPhase, found: Sequence[Member]) -> FirstPhase:
-    """The documents of groups behind the best ones, so that they get their final scores too."""
-    known = {one.row for one in first.matched}
-    rest = [member.matched for member in found if member.matched.row not in known]
+def _with_members(first: FirstPhase, members: Sequence[Member]) -> FirstPhase:
+    """Append the documents of groups to the best ones, so that they get their final scores too."""
+    known = {matched.row for matched in first.matched}
+    rest = [member.matched for member in members if member.matched.row not in known]
     return FirstPhase([*first.matched, *rest], first.total)
 
 

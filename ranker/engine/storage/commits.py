@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ranker.engine.documents.operations import Operation
+from ranker.engine.documents.operations import DocumentOperation
 from ranker.engine.errors import DocumentError
 from ranker.engine.storage.store import Batch, Store
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = 500
 MOST_WAITING = 10_000
 
-_Ticket = tuple[Operation, asyncio.Future[None]]
+_Ticket = tuple[DocumentOperation, asyncio.Future[None]]
 _T = TypeVar("_T")
 
 
@@ -47,7 +47,7 @@ class Commits:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._turn = asyncio.Lock()
 
-    async def submit(self, operation: Operation) -> None:
+    async def submit(self, operation: DocumentOperation) -> None:
         """Run an operation; it is on disk when this returns.
 
         Raises:

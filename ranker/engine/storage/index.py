@@ -31,7 +31,7 @@ from ranker.engine.query.tree import (
     Rank,
     Strings,
 )
-from ranker.engine.storage.store import Batch, Change, Reader, Totals
+from ranker.engine.storage.store import Batch, Reader, RowChange, Totals
 from ranker.errors import require
 from ranker.files import write_json
 
@@ -197,12 +197,12 @@ class Index:
         self._applied = batch.totals
         return True
 
-    def _write(self, changes: Iterable[Change]) -> None:
+    def _write(self, changes: Iterable[RowChange]) -> None:
         for change in changes:
             if not change.fresh or change.number <= self._caught_up:
                 self._writer.delete_documents_by_term("row", change.row)
-            if change.entry:
-                self._writer.add_document(_document(change.row, change.entry))
+            if change.document:
+                self._writer.add_document(_indexed(change.row, change.document))
             self._uncommitted += 1
 
     def _commit(self) -> None:
@@ -351,15 +351,14 @@ def _schema() -> Any:
     return builder.build()
 
 
-def _document(row: int, entry: StoredDocument) -> Any:
+def _indexed(row: int, stored: StoredDocument) -> Any:
     document = _tantivy().Document()
     document.add_integer("row", row)
-    if entry.title_length:
-        title = entry.terms.split()[: entry.title_length]
-        document.add_text(vespa_names.TITLE, " ".join(title))
-    document.add_text(vespa_names.CONTENTS, entry.terms)
-    if entry.doc_id is not None:
-        document.add_text(vespa_names.ID, entry.doc_id.lower())
-    if entry.token_fingerprint is not None:
-        document.add_integer(vespa_names.TOKEN_FINGERPRINT, entry.token_fingerprint)
+    if stored.title_terms:
+        document.add_text(vespa_names.TITLE, stored.title_terms)
+    document.add_text(vespa_names.CONTENTS, stored.title_terms + stored.text_terms)
+    if stored.doc_id is not None:
+        document.add_text(vespa_names.ID, stored.doc_id.lower())
+    if stored.token_fingerprint is not None:
+        document.add_integer(vespa_names.TOKEN_FINGERPRINT, stored.token_fingerprint)
     return document

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ranker.artifacts.manifest import Manifest
-from ranker.engine.documents.operations import Operation
+from ranker.engine.documents.operations import DocumentOperation
 from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import DocumentError
 from ranker.errors import ArtifactError
 
-__all__ = ["Batch", "Change", "RankedRow", "Reader", "Store", "Totals"]
+__all__ = ["Batch", "RowChange", "RankedRow", "Reader", "Store", "Totals"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
-"""Of the file and of the terms in it; another one is refused.  2: KStem instead of Snowball."""
+FORMAT = 3
+"""Format of the file and of the terms in it; a file of another format is refused.
+
+2: KStem instead of Snowball.  3: the terms of title and text in columns of their own.
+"""
 
 # What ranking reads comes first: SQLite walks a long row's pages only as far as the last column
 # that is asked for.
@@ -42,7 +45,8 @@ CREATE TABLE documents (
     contents_length INTEGER NOT NULL,
     token_fingerprint INTEGER,
     doc_id TEXT,
-    terms TEXT NOT NULL,
+    title_terms TEXT NOT NULL,
+    text_terms TEXT NOT NULL,
     tokens BLOB,
     title TEXT,
     text TEXT
@@ -50,7 +54,10 @@ CREATE TABLE documents (
 CREATE INDEX documents_by_change ON documents (change);
 CREATE TABLE removals (change INTEGER PRIMARY KEY, row INTEGER NOT NULL);
 """
-_ENTRY = "doc_id, title, text, token_fingerprint, tokens, terms, title_length, contents_length"
+_DOCUMENT = (
+    "doc_id, title, text, token_fingerprint, tokens, title_terms, text_terms, title_length, "
+    "contents_length"
+)
 _CHUNK = 500
 """Rows in one `IN (...)`."""
 
@@ -84,12 +91,12 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What the index must do: write a row anew, or remove it (`entry` None)."""
+class RowChange:
+    """What the index must do: write a row anew, or remove it (`document` None)."""
 
     number: int
     row: int
-    entry: StoredDocument | None
+    document: StoredDocument | None
     fresh: bool
     """Whether the row was not there before."""
 
@@ -105,7 +112,7 @@ class Batch:
     """
 
     outcomes: list[DocumentError | None]
-    changes: list[Change]
+    changes: list[RowChange]
     totals: Totals
 
 
@@ -118,7 +125,8 @@ class RankedRow:
     contents_length: int
     token_fingerprint: int | None
     doc_id: str | None
-    terms: str
+    title_terms: str
+    text_terms: str
 
 
 class Store:
@@ -210,12 +218,12 @@ class Store:
             ) from error
         self._meta.update(wanted)
 
-    def apply(self, operations: Sequence[Operation]) -> Batch:
+    def apply(self, operations: Sequence[DocumentOperation]) -> Batch:
         """`execute` and `commit` in one."""
         self.execute(operations)
         return self.commit()
 
-    def execute(self, operations: Sequence[Operation]) -> None:
+    def execute(self, operations: Sequence[DocumentOperation]) -> None:
         """Run operations in a transaction, which `commit` must end.
 
         A fault of one operation leaves the others alone; when the disk refuses, all fail.
@@ -273,50 +281,60 @@ class Store:
             _row_of(totals),
         )
 
-    def _apply(self, operation: Operation, totals: Totals) -> tuple[Totals, Change | None]:
-        columns = f"row, {_ENTRY}" if operation.reads else "row, title_length, contents_length"
+    def _apply(
+        self, operation: DocumentOperation, totals: Totals
+    ) -> tuple[Totals, RowChange | None]:
+        columns = f"row, {_DOCUMENT}" if operation.reads else "row, title_length, contents_length"
         found = self._connection.execute(
             f"SELECT {columns} FROM documents WHERE id = ?", (operation.id,)
         ).fetchone()
-        entry = operation.apply(StoredDocument(*found[1:]) if found and operation.reads else None)
+        document = operation.apply(
+            StoredDocument(*found[1:]) if found and operation.reads else None
+        )
         if found:
             totals = totals.plus(found[-2], found[-1], -1)
-        if entry:
-            totals = totals.plus(entry.title_length, entry.contents_length)
-        if not found and not entry:
+        if document:
+            totals = totals.plus(document.title_length, document.contents_length)
+        if not found and not document:
             return totals, None
         number = totals.last_change + 1
-        row = self._write(operation.id, found[0] if found else None, entry, number)
-        return replace(totals, last_change=number), Change(number, row, entry, fresh=not found)
+        row = self._write(operation.id, found[0] if found else None, document, number)
+        return replace(totals, last_change=number), RowChange(
+            number, row, document, fresh=not found
+        )
 
-    def _write(self, id_: str, row: int | None, entry: StoredDocument | None, number: int) -> int:
+    def _write(
+        self, id_: str, row: int | None, document: StoredDocument | None, number: int
+    ) -> int:
         execute = self._connection.execute
-        if entry is None:
+        if document is None:
             assert row is not None
             execute("DELETE FROM documents WHERE row = ?", (row,))
             execute("INSERT INTO removals VALUES (?, ?)", (number, row))
             return row
         values = (
             number,
-            entry.title_length,
-            entry.contents_length,
-            entry.token_fingerprint,
-            entry.doc_id,
-            entry.terms,
-            entry.tokens,
-            entry.title,
-            entry.text,
+            document.title_length,
+            document.contents_length,
+            document.token_fingerprint,
+            document.doc_id,
+            document.title_terms,
+            document.text_terms,
+            document.tokens,
+            document.title,
+            document.text,
         )
         if row is None:
             inserted = execute(
-                "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (id_, *values)
+                "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (id_, *values),
             )
             assert inserted.lastrowid is not None
             return inserted.lastrowid
         execute(
             "UPDATE documents SET change = ?, title_length = ?, contents_length = ?, "
-            "token_fingerprint = ?, "
-            "doc_id = ?, terms = ?, tokens = ?, title = ?, text = ? WHERE row = ?",
+            "token_fingerprint = ?, doc_id = ?, title_terms = ?, text_terms = ?, tokens = ?, "
+            "title = ?, text = ? WHERE row = ?",
             (*values, row),
         )
         return row
@@ -342,17 +360,19 @@ class Reader:
 
     def get(self, id_: str) -> StoredDocument | None:
         """A document by its id."""
-        found = self._execute(f"SELECT {_ENTRY} FROM documents WHERE id = ?", (id_,)).fetchone()
+        found = self._execute(f"SELECT {_DOCUMENT} FROM documents WHERE id = ?", (id_,)).fetchone()
         return StoredDocument(*found) if found else None
 
-    def entries(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
-        """Row to id and entry, of those rows that are still there."""
-        found = self._rows(f"row, id, {_ENTRY}", rows)
+    def documents(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
+        """Row to id and document, of those rows that are still there."""
+        found = self._rows(f"row, id, {_DOCUMENT}", rows)
         return {row: (id_, StoredDocument(*rest)) for row, id_, *rest in found}
 
     def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
         """Row to what the first phase needs."""
-        columns = "row, title_length, contents_length, token_fingerprint, doc_id, terms"
+        columns = (
+            "row, title_length, contents_length, token_fingerprint, doc_id, title_terms, text_terms"
+        )
         return {found[0]: RankedRow(*found) for found in self._rows(columns, rows)}
 
     def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
@@ -362,20 +382,20 @@ class Reader:
     def scan(self, after: int, limit: int) -> list[tuple[int, str, StoredDocument]]:
         """The next documents after a row, in the order of rows."""
         found = self._execute(
-            f"SELECT row, id, {_ENTRY} FROM documents WHERE row > ? ORDER BY row LIMIT ?",
+            f"SELECT row, id, {_DOCUMENT} FROM documents WHERE row > ? ORDER BY row LIMIT ?",
             (after, limit),
         )
         return [(row, id_, StoredDocument(*rest)) for row, id_, *rest in found]
 
-    def changes(self, after: int) -> Iterator[Change]:
+    def changes(self, after: int) -> Iterator[RowChange]:
         """Changes after a number, in no particular order, each row once."""
         for number, row in self._execute("SELECT * FROM removals WHERE change > ?", (after,)):
-            yield Change(number, row, None, fresh=False)
+            yield RowChange(number, row, None, fresh=False)
         found = self._execute(
-            f"SELECT change, row, {_ENTRY} FROM documents WHERE change > ?", (after,)
+            f"SELECT change, row, {_DOCUMENT} FROM documents WHERE change > ?", (after,)
         )
         for number, row, *rest in found:
-            yield Change(number, row, StoredDocument(*rest), fresh=False)
+            yield RowChange(number, row, StoredDocument(*rest), fresh=False)
 
     def last_change(self) -> int:
         """Number of the last change."""
