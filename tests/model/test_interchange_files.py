@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from test_interchange import PAIRS, change, served
 
-import ranker.contract.vespa_names
 from ranker.artifacts.bundle import Bundle
 from ranker.cli import main
+from ranker.contract import vespa_names
 from ranker.errors import ArtifactError, ExportError, RankerError, SpecError
 from ranker.export.to_onnx import export
 from ranker.files import write_json
@@ -214,7 +214,7 @@ def test_the_activation_is_found_where_versions_keep_it(
 def test_a_model_that_is_too_large_for_vespa_is_refused_at_once(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranker.contract.vespa_names, "LARGEST_MODEL", 50_000)
+    monkeypatch.setattr(vespa_names, "LARGEST_MODEL", 50_000)
     with pytest.raises(ExportError, match=r"has 0\.0 GB of weights .* a smaller cross-encoder"):
         export(open_cross_encoder(bert), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

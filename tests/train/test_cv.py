@@ -218,7 +218,7 @@ import json, sys
 from pathlib import Path
 from ranker.dataset import load
 from ranker.train import TrainArguments, train
-import ranker.train.loop as loop
+from ranker.train import loop
 import torch
 loop.SAVE_SECONDS = 0.0
 torch.set_num_threads(1)

@@ -23,7 +23,7 @@ from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES, binary_cross_entropy
-from ranker.train import TrainArguments, train
+from ranker.train import TrainArguments, loop, train
 from ranker.train.batches import inputs_of
 from ranker.train.loop import run_stage
 from ranker.train.reranking import RerankedQueries
@@ -93,7 +93,7 @@ import json, sys
 from pathlib import Path
 from ranker.dataset import load
 from ranker.train import TrainArguments, train
-import ranker.train.loop as loop
+from ranker.train import loop
 loop.SAVE_SECONDS = 0.0
 data, out, arguments = load(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 def tell(stage, step, steps, loss, ndcg):
@@ -157,7 +157,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     watched: bool, data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither where it stopped early, nor where it stopped before its schedule's end."""
-    monkeypatch.setattr("ranker.train.loop.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     arguments = TrainArguments(base=str(tiny_bert), **{**SMALL, "patience": 1})
     base = open_base(str(tiny_bert))
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)

@@ -27,7 +27,7 @@ from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora, merge_lora
 from ranker.model.losses import loss_of
-from ranker.train import TrainArguments, train
+from ranker.train import TrainArguments, loop, train
 from ranker.train.batches import plan
 from ranker.train.token_store import GroupRows, TokenRows
 
@@ -352,7 +352,7 @@ def test_negatives_come_from_the_half_that_the_model_ranks_higher(data: Dataset)
 def test_refreshed_negatives_survive_an_interruption(
     data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ranker.train.loop.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     arguments = TrainArguments(
         base=str(tiny_bert), refresh=True, logit_margin=0.0, learning_rate=3e-3, depth=10,
         warmup=True, warmup_steps=2, **{**SMALL, "epochs": 4, "patience": 9},
