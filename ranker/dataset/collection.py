@@ -3,18 +3,20 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ranker.dataset.fields import Judgement, other_content
-from ranker.dataset.problems import BadRow, Problems, shown
+from ranker.dataset.problems import BadRow, Place, Problems, shown
 from ranker.errors import DataError
 from ranker.records import Document, Qrel, Query
 
 __all__ = ["Dataset", "DatasetBuilder", "require_trainable", "same_collection"]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,34 @@ def same_collection(report: Mapping[str, Any], other: Mapping[str, Any]) -> bool
 
 
 class DatasetBuilder:
-    """Collects records, rejects those that contradict earlier ones, and builds a Dataset."""
+    """Collects records, rejects those that contradict earlier ones, and builds a Dataset.
+
+    Attributes:
+        place: where the record that `gather` is adding was read.
+    """
+
+    place: Place
 
     def __init__(self) -> None:
         self.documents: dict[str, Document] = {}
         self.queries: dict[str, Query] = {}
         self.qrels: dict[str, dict[str, int]] = {}
         self.teacher_scores: dict[str, dict[str, float]] = {}
+
+    def gather(
+        self, items: Iterable[tuple[Place, Item]], add: Callable[[Item], None], problems: Problems
+    ) -> None:
+        """Pass every item to `add`, note those that it rejects, then check.
+
+        Raises:
+            DataError: a strict reader met a bad row.
+        """
+        for self.place, item in items:
+            try:
+                add(item)
+            except BadRow as bad:
+                problems.add(self.place, bad)
+        problems.check()
 
     def add_document(self, document: Document) -> None:
         """Add a document of a corpus.

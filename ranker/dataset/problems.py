@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from ranker.errors import DataError
 
-__all__ = ["BadRow", "Place", "Problems", "found", "gather", "parsed", "shown", "streamed"]
+__all__ = ["BadRow", "Place", "Problems", "found", "parsed", "shown", "streamed"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,22 +143,6 @@ def streamed(
         logger.warning("left out: %s", line)
     if not count:
         raise DataError(f"{empty} ({problems.total} bad rows)")
-
-
-def gather(
-    items: Iterable[tuple[Place, Item]], take: Callable[[Item], None], problems: Problems
-) -> None:
-    """Hand every item to `take`, noting those that it refuses, then check.
-
-    Raises:
-        DataError: a strict reader met a bad row.
-    """
-    for place, item in items:
-        try:
-            take(item)
-        except BadRow as bad:
-            problems.add(place, bad)
-    problems.check()
 
 
 def shown(value: object) -> str:

@@ -4,10 +4,9 @@
 `find`.  Thresholds are chosen so that a clean collection gives few findings.
 """
 
-from ranker.lint.collection import Collection, collection_of
+from ranker.lint.collection import Collection, collection_of, read_collection
 from ranker.lint.finding import Example, Finding, LintReport
 from ranker.lint.linter import lint
-from ranker.lint.reading import read_collection
 
 __all__ = [
     "Collection",

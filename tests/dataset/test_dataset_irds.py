@@ -73,7 +73,7 @@ def test_without_the_library_the_extra_is_named():
     advice = "ir_datasets is not installed; it comes with: pip install 'ranker[datasets]'"
     assert says("ir_datasets:vaswani") == f"{MissingExtra.__name__} {advice}"
     assert says("beir/scifact/test") == (
-        f"DataError beir/scifact/test: no such file or folder (were it an id of ir_datasets: "
+        f"DataError beir/scifact/test: no such file or folder (if it is an id of ir_datasets: "
         f"{advice})"
     )
     assert says("../no-data") == "DataError ../no-data: no such file or folder"

@@ -67,7 +67,7 @@ def _(data):
     data.extra_lines["qrels/test.tsv"] = ["q1\td1-0\tgood", "q1\td1-0"]
 
 
-@plant("duplicate-grades", 2, "note", "were graded 2 before, too", "qrels/test.tsv:303")
+@plant("duplicate-grades", 2, "note", "were already graded 2", "qrels/test.tsv:303")
 def _(data):
     data.judge("q1", "d1-0", 2)
     data.judge("q2", "d2-0", 2)

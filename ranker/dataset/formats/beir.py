@@ -1,4 +1,4 @@
-"""The BEIR folder: corpus, queries, and one file of judgements per split."""
+"""The BEIR folder: corpus, queries, and one file of judgements for each split."""
 
 import re
 from collections.abc import Iterator
@@ -19,38 +19,49 @@ class BeirFolder(Parts):
 
     path: Path
 
-    LOOKED_FOR = "BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv)"
+    FORMATS = ("beir",)
+    KIND = "folder"
+
+    @classmethod
+    def refusal(cls, data: str, *, format: str | None, judged: bool) -> str | None:
+        """Return which files a judged collection, or a bare corpus, would need."""
+        folder = cls(Path(data))
+        needed = ["corpus.jsonl", "queries.jsonl"] if judged else ["corpus.jsonl"]
+        missing = [file for file in needed if _plain_or_gz(folder.path / file) is None]
+        if judged and not folder.splits():
+            missing.append("qrels/*.tsv")
+        looked_for = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv)"
+        return f"{looked_for} lacks {', '.join(missing)}" if missing else None
+
+    @classmethod
+    def open(cls, data: str, *, format: str | None) -> "BeirFolder":
+        """Return the folder as a source."""
+        return cls(Path(data))
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
 
-    def missing(self, *, judged: bool) -> list[str]:
-        """Files that a judged collection, or a bare corpus, would need."""
-        files = ["corpus.jsonl", "queries.jsonl"] if judged else ["corpus.jsonl"]
-        lacking = [file for file in files if _plain_or_gz(self.path / file) is None]
-        return lacking if self.splits() or not judged else [*lacking, "qrels/*.tsv"]
-
     def splits(self) -> tuple[str, ...]:
-        """The names of the files in `qrels`."""
+        """Return the names of the files in `qrels`."""
         return tuple(sorted(self._qrels()))
 
     def files(self, split: str | None) -> list[Path]:
-        """Corpus, queries, and the judgements of the split."""
+        """Return corpus, queries, and the judgements of the split."""
         corpus, queries = self._file("corpus.jsonl"), self._file("queries.jsonl")
         return [corpus, queries, *files_of_split(self._qrels(), split)]
 
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
-        """The rows of corpus.jsonl."""
+        """Read corpus.jsonl."""
         return read_documents(self._file("corpus.jsonl"), "jsonl", problems)
 
     def queries(self, problems: Problems) -> Iterator[tuple[Place, Query]]:
-        """The rows of queries.jsonl."""
+        """Read queries.jsonl."""
         return read_queries(self._file("queries.jsonl"), problems)
 
     def qrels(self, split: str | None, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
-        """The rows of one file in `qrels`, or of all."""
+        """Read one file in `qrels`, or all of them."""
         return qrels_of(self._qrels(), split, problems)
 
     def _file(self, name: str) -> Path:

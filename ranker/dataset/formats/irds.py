@@ -16,24 +16,45 @@ from ranker.dataset.fields import (
 )
 from ranker.dataset.formats.source import Parts
 from ranker.dataset.problems import Place, Problems, parsed
-from ranker.errors import DataError, require
+from ranker.errors import DataError, MissingExtra, require
 from ranker.records import Document, Qrel, Query
 
 __all__ = ["IrDataset", "looks_like_id"]
 
+_PREFIX = "ir_datasets:"
 _ID = re.compile(r"[a-z0-9-]+(/[a-z0-9._-]+)+", re.IGNORECASE)
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether a name that is no path may be an id of the catalogue, as in beir/scifact/test."""
+    """Return True if a name may be an id of the catalogue, as in beir/scifact/test."""
     return bool(_ID.fullmatch(text))
 
 
 @dataclass(frozen=True)
 class IrDataset(Parts):
-    """A dataset by its id, for instance `beir/scifact/test`; splits have ids of their own."""
+    """A dataset by its id, for instance `beir/scifact/test`; splits have their own ids."""
 
     id: str
+
+    FORMATS = ("ir_datasets",)
+    KIND = "id"
+
+    @classmethod
+    def refusal(cls, data: str, *, format: str | None, judged: bool) -> str | None:
+        """Return why an id is none of the catalogue; one that is named as such is not refused."""
+        if format is not None or data.startswith(_PREFIX):
+            return None
+        if not looks_like_id(data):
+            return ""
+        try:
+            return None if cls(data).known() else ", and no dataset of ir_datasets has that id"
+        except MissingExtra as error:
+            return f" (if it is an id of ir_datasets: {error})"
+
+    @classmethod
+    def open(cls, data: str, *, format: str | None) -> "IrDataset":
+        """Return the dataset of an id, which may follow "ir_datasets:"."""
+        return cls(data.removeprefix(_PREFIX))
 
     @property
     def name(self) -> str:
@@ -41,7 +62,7 @@ class IrDataset(Parts):
         return self.id
 
     def known(self) -> bool:
-        """Whether the catalogue has this id.
+        """Return True if the catalogue has this id.
 
         Raises:
             MissingExtra: ir_datasets is not installed.
@@ -52,22 +73,18 @@ class IrDataset(Parts):
             return False
         return True
 
-    def splits(self) -> tuple[str, ...]:
-        """None: the id says the split."""
-        return ()
-
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
-        """The corpus in the catalogue's order."""
+        """Read the corpus in the catalogue's order."""
         rows = ((place, _row(doc, TEXTS)) for place, doc in self._records("docs"))
         return parsed(rows, document_of, problems)
 
     def queries(self, problems: Problems) -> Iterator[tuple[Place, Query]]:
-        """The queries."""
+        """Read the queries."""
         rows = ((place, _row(query, QUERY_TEXTS)) for place, query in self._records("queries"))
         return parsed(rows, query_of, problems)
 
     def qrels(self, split: str | None, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
-        """The judgements."""
+        """Read the judgements."""
         return parsed(self._records("qrels"), _qrel_of, problems)
 
     def _records(self, what: str) -> Iterator[tuple[Place, Any]]:
@@ -85,7 +102,7 @@ class IrDataset(Parts):
 
 
 def _row(record: Any, texts: Sequence[str]) -> Row:
-    """The record's fields; where none has a usual name, the text that ir_datasets chooses."""
+    """Return the record's fields; if none has a usual name, the text that ir_datasets chooses."""
     row: dict[str, Any] = record._asdict()
     return row if set(texts) & set(row) else {**row, texts[0]: record.default_text()}
 

@@ -1,4 +1,4 @@
-"""The TREC folder: topics, qrels and documents, known by the words in their names."""
+"""The TREC folder: topics, qrels and documents, recognized by the words in their names."""
 
 import re
 from collections.abc import Iterator
@@ -29,49 +29,63 @@ class TrecFolder(Parts):
 
     path: Path
 
-    LOOKED_FOR = "TREC folder (files named topics*, qrels*, docs*)"
+    FORMATS = ("trec",)
+    KIND = "folder"
+
+    @classmethod
+    def refusal(cls, data: str, *, format: str | None, judged: bool) -> str | None:
+        """Return which files a judged collection, or a bare corpus, would need."""
+        folder = cls(Path(data))
+        documents = folder._named(_DOCUMENTS)
+        missing = []
+        if len(documents) > 1:
+            names = ", ".join(path.name for path in documents)
+            missing.append(f"one place for documents instead of {names}")
+        elif not documents:
+            missing.append("documents")
+        if judged and not folder._named(_TOPICS):
+            missing.append("topics")
+        if judged and not folder._qrels():
+            missing.append("qrels")
+        looked_for = "a TREC folder (files named topics*, qrels*, docs*)"
+        return f"{looked_for} lacks {', '.join(missing)}" if missing else None
+
+    @classmethod
+    def open(cls, data: str, *, format: str | None) -> "TrecFolder":
+        """Return the folder as a source."""
+        return cls(Path(data))
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
 
-    def missing(self, *, judged: bool) -> list[str]:
-        """Files that a judged collection, or a bare corpus, would need."""
-        found = self._found(_DOCUMENTS)
-        lacking = [] if len(found) == 1 else [_one_of("documents", found)]
-        if judged and not self._found(_TOPICS):
-            lacking.append("topics")
-        if judged and not self._qrels():
-            lacking.append("qrels")
-        return lacking
-
     def splits(self) -> tuple[str, ...]:
-        """What the names of the qrels files say beside "qrels"; none for a single file."""
+        """Return what the names of the qrels files say after "qrels", nothing for a single file."""
         qrels = self._qrels()
         return tuple(sorted(qrels)) if len(qrels) > 1 else ()
 
     def files(self, split: str | None) -> list[Path]:
-        """Documents, topics, and the judgements of the split."""
-        documents = _files_below(self._found(_DOCUMENTS)[0])
-        return [*documents, *self._found(_TOPICS), *files_of_split(self._qrels(), split)]
+        """Return documents, topics, and the judgements of the split."""
+        documents = _files_below(self._named(_DOCUMENTS)[0])
+        return [*documents, *self._named(_TOPICS), *files_of_split(self._qrels(), split)]
 
     def documents(self, problems: Problems) -> Iterator[tuple[Place, Document]]:
-        """The documents of the one file, or of all files of the folder in order of name."""
-        for file in _files_below(self._found(_DOCUMENTS)[0]):
+        """Read the one file of documents, or all files of the folder in order of name."""
+        for file in _files_below(self._named(_DOCUMENTS)[0]):
             yield from read_documents(file, file_format(file), problems)
 
     def queries(self, problems: Problems) -> Iterator[tuple[Place, Query]]:
-        """The topics of all topics files."""
-        for file in self._found(_TOPICS):
+        """Read all topics files."""
+        for file in self._named(_TOPICS):
             yield from read_queries(file, problems)
 
     def qrels(self, split: str | None, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
-        """The rows of one qrels file, or of all."""
+        """Read one qrels file, or all of them."""
         return qrels_of(self._qrels(), split, problems)
 
-    def _found(self, groups: tuple[tuple[str, ...], ...]) -> list[Path]:
-        """What is called by a word of the first group that occurs."""
+    def _named(self, groups: tuple[tuple[str, ...], ...]) -> list[Path]:
+        """Return the paths that are named by a word of the first group that occurs."""
         for words in groups:
             named = [path for path in _visible(self.path) if set(words) & set(_words(path))]
             if named:
@@ -79,7 +93,7 @@ class TrecFolder(Parts):
         return []
 
     def _qrels(self) -> dict[str, Path]:
-        files = [file for path in self._found(_QRELS) for file in _files_below(path)]
+        files = [file for path in self._named(_QRELS) for file in _files_below(path)]
         return by_split((_split_name(file), file) for file in files)
 
 
@@ -101,9 +115,3 @@ def _files_below(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     return [file for inner in _visible(path) for file in _files_below(inner)]
-
-
-def _one_of(what: str, found: list[Path]) -> str:
-    if not found:
-        return what
-    return f"one place for {what} instead of {', '.join(path.name for path in found)}"
