@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
+import click
 import typer
 
 from ranker.cli.console import note
 
-__all__ = ["Data", "DataOrNone", "Format", "Json", "SkipBad", "tell_skipped"]
+__all__ = ["Data", "DataFormat", "DataOrNone", "Format", "Json", "SkipBad", "tell_skipped"]
 
 _DATA = (
     "Judged data: a BEIR or TREC folder, a CSV/TSV/JSONL/parquet file with query, title and "
@@ -14,9 +15,30 @@ _DATA = (
 )
 Data = Annotated[str, typer.Argument(help=_DATA)]
 DataOrNone = Annotated[str | None, typer.Argument(help=_DATA)]
+
+
+class DataFormat(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A format of judged data; their names are looked up only for the help, to start fast.
+
+    Args:
+        *others: names of formats that only one verb reads.
+    """
+
+    name = "format"
+
+    def __init__(self, *others: str) -> None:
+        self._others = others
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the names of all formats."""
+        from ranker.dataset.formats import format_names
+
+        return f"[{'|'.join([*format_names(), *self._others])}]"
+
+
 Format = Annotated[
     str | None,
-    typer.Option(help="beir, trec, csv, tsv, jsonl, parquet or ir_datasets; detected if absent."),
+    typer.Option(click_type=DataFormat(), help="Format of the data; detected if absent."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and list bad rows, go on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

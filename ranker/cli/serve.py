@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import bar, emit, note, save_options, table
-from ranker.cli.options import Json, SkipBad, tell_skipped
+from ranker.cli.options import DataFormat, Format, Json, SkipBad, tell_skipped
 from ranker.errors import UsageError
 
 __all__ = ["register"]
@@ -18,7 +18,10 @@ App = Annotated[
     typer.Option(help="Application package; an embedded engine at --url hands out its own."),
 ]
 Url = Annotated[str | None, typer.Option(help="Endpoint, as http://localhost:8080.")]
-Format = Annotated[str | None, typer.Option(help="Format of the data; detected if absent.")]
+FeedFormat = Annotated[
+    str | None,
+    typer.Option(click_type=DataFormat("vespa"), help="Format of the data; detected if absent."),
+]
 Cert = Annotated[Path | None, typer.Option(help="Client certificate (PEM), for Vespa Cloud.")]
 Key = Annotated[Path | None, typer.Option(help="Its key (PEM).")]
 
@@ -114,7 +117,7 @@ def feed(
     write: Annotated[
         Path | None, typer.Option(help="Write the operations to FILE.jsonl instead.")
     ] = None,
-    format: Format = None,
+    format: FeedFormat = None,
     skip_bad: SkipBad = False,
     connections: Annotated[int, typer.Option(help="Most requests under way.")] = 32,
     retry_s: Annotated[float, typer.Option(help="How long to retry a document, s.")] = 120.0,
