@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check verify lock clean
+.PHONY: demo test lint check verify docs lock clean
 
 demo: $(READY)
 	$(BIN)/python pipelines/quickstart.py --work work/quickstart --port $${PORT:-8080}
@@ -28,6 +28,10 @@ verify: $(READY)
 	$(BIN)/python -m pytest -rs \
 		-k "java or test_front_door or test_vespa or test_engine_deploy"
 
+# The pages are in build/docs; a broken link or reference is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # uv installs the few gigabytes of torch in seconds where pip takes minutes.
 $(READY): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,4 +45,4 @@ lock:
 		--no-annotate --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) work .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) work build .pytest_cache .mypy_cache .ruff_cache

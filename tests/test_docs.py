@@ -1,5 +1,6 @@
 """What the documents say is what is there."""
 
+import os
 import re
 import shlex
 import shutil
@@ -63,6 +64,22 @@ def test_architecture_has_a_section_for_every_part() -> None:
         if not path.name.startswith("_") and path.suffix in {"", ".py"}
     }
     assert [part for part in sorted(parts) if f"`{part}`" not in ARCHITECTURE] == []
+
+
+def test_the_documentation_builds_without_a_broken_link(tmp_path: Path) -> None:
+    mkdocs = Path(sys.executable).with_name("mkdocs")
+    done = subprocess.run(
+        [mkdocs, "build", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    reference = (tmp_path / "site/api/index.html").read_text(encoding="utf-8")
+    command_line = (tmp_path / "site/cli/index.html").read_text(encoding="utf-8")
+    assert 'id="ranker.api.Reranker' in reference
+    assert all(f'id="{verb}"' in command_line for verb in COMMAND.commands)
 
 
 def test_version_is_one() -> None:
