@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranker.artifacts.profile import default_profiles
 from ranker.contract.encode import Encoder
 from ranker.contract.spec import TokenSpec
-from ranker.contract.vespa_names import PROFILES
 from ranker.errors import ArtifactError
 from ranker.files import read_json, sha256, write_json
 
@@ -129,9 +129,10 @@ def _check_about(about: Any, path: Path) -> None:
     weight = about.get("blend_weight") if isinstance(about, dict) else None
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")
-    if about.get("recommended_profile") not in PROFILES:
+    names = [profile.name for profile in default_profiles(weight)]
+    if about.get("recommended_profile") not in names:
         raise ArtifactError(
-            f"{path}: expected a recommended_profile of {', '.join(PROFILES)}, "
+            f"{path}: expected a recommended_profile of {', '.join(names)}, "
             f"got {about.get('recommended_profile')!r}; make it again"
         )
 

@@ -2,46 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
+from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.contract.encode import document_text
 from ranker.contract.spec import TokenSpec
 from ranker.contract.storage import FLOAT, STORAGES, Storage, TensorType
-from ranker.contract.vespa_names import BLEND, BM25, CROSS, CROSS_GLOBAL, RERANK_COUNT
 from ranker.errors import ArtifactError, SpecError, UsageError
 from ranker.records import Document
 
-__all__ = ["Manifest", "Phase", "Profile", "default_profiles"]
-
-Phase = Literal["first", "second", "global"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """A rank profile: `bm25_weight * bm25 + logit_weight * logit` in one phase.
-
-    `bm25` is the sum over the manifest's `match_fields`.  Where both weights are 0, the profile is
-    one that the application had already.
-
-    Attributes:
-        name: the rank profile's name.
-        phase: where the score is computed.
-        bm25_weight: factor of bm25.
-        logit_weight: factor of the cross-encoder's logit; 0 where the model is not used.
-        rerank_count: how many of the best documents of the phase before are reranked.
-    """
-
-    name: str
-    phase: Phase
-    bm25_weight: float
-    logit_weight: float
-    rerank_count: int = RERANK_COUNT
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Whether a query must bring its token ids."""
-        return self.logit_weight != 0
+__all__ = ["Manifest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +143,3 @@ class Manifest:
             ) from error
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{where} is not a manifest of ranker: {error}") from error
-
-
-def default_profiles(blend_weight: float) -> tuple[Profile, ...]:
-    """The four profiles that every package has."""
-    return (
-        Profile(name=BM25, phase="first", bm25_weight=1.0, logit_weight=0.0),
-        Profile(name=CROSS, phase="second", bm25_weight=0.0, logit_weight=1.0),
-        Profile(name=CROSS_GLOBAL, phase="global", bm25_weight=0.0, logit_weight=1.0),
-        Profile(name=BLEND, phase="second", bm25_weight=1.0, logit_weight=blend_weight),
-    )

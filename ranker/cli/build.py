@@ -167,8 +167,7 @@ def _package_whole(
     opened = Bundle.open(bundle) if bundle is not None else None
     if check:
         if opened is None:
-            texts = packages.render(packages.DEFAULT_SPEC, blend_weight=1.0, application=name)
-            found = packages.differences(out, texts)
+            found = packages.differences(out, packages.default_texts(name))
         else:
             found = packages.differences_from(opened, out, application=name)
         if found:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Answer, Endpoint, Http
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, sanitize_text, zero_pad

@@ -16,7 +16,6 @@ __all__ = [
     "ONNX_INPUTS",
     "ONNX_OUTPUT",
     "ONNX_SPEC",
-    "PROFILES",
     "QUERY_TOKEN_IDS",
     "QUERY_TOKEN_FINGERPRINT",
     "RERANK_COUNT",
@@ -50,7 +49,6 @@ BM25 = "bm25"
 CROSS = "cross"
 CROSS_GLOBAL = "cross_global"
 BLEND = "blend"
-PROFILES = (BM25, CROSS, CROSS_GLOBAL, BLEND)
 
 IDS_SUMMARY = "ids"
 """Summary class with the document's own id only, for evaluation."""

@@ -1,4 +1,4 @@
-"""The blend of BM25 and cross-encoder: `bm25 + weight * logit`, its weight learned from queries.
+"""The weight of the logit in the blend of BM25 and cross-encoder, learned from queries.
 
 The raw sum is what a second phase can say.  On SciFact its form mattered little (raw 0.753,
 z-normalised 0.758, min-max 0.751 nDCG@10), its weight a lot.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ranker.artifacts.profile import blend
 from ranker.metrics.measures import Qrels, Run, per_query
 
 __all__ = ["UNLEARNED", "WEIGHTS", "HeldOut", "blend_run", "held_out_figures", "learn_weight"]
@@ -43,10 +44,11 @@ class HeldOut:
 
 
 def blend_run(bm25: Run, logits: Run, weight: float) -> dict[str, dict[str, float]]:
-    """`bm25 + weight * logit` for every document of the first phase."""
+    """Return the blend's score of every document of the first phase."""
+    profile = blend(weight)
     return {
         query_id: {
-            doc_id: score + weight * logits[query_id][doc_id] for doc_id, score in row.items()
+            doc_id: profile.score(score, logits[query_id][doc_id]) for doc_id, score in row.items()
         }
         for query_id, row in bm25.items()
     }
@@ -55,7 +57,7 @@ def blend_run(bm25: Run, logits: Run, weight: float) -> dict[str, dict[str, floa
 def learn_weight(qrels: Qrels, bm25: Run, logits: Run) -> float:
     """The weight of the grid under which the judgements are most likely.
 
-    A softmax over `scale * (bm25 + weight * logit)` of a query's documents is compared with the
+    A softmax over `scale` times the blend's scores of a query's documents is compared with the
     grades' share (ListNet, Cao et al. 2007), which uses every document.  The weight with the
     best nDCG@10 of a few dozen queries is mostly luck: chosen without a fifth of 18 queries it
     ran from 0.5 to 12, this one from 0.75 to 2.
@@ -96,7 +98,7 @@ def held_out_figures(qrels: Qrels, bm25: Run, logits: Run) -> HeldOut:
 def _losses(qrels: Qrels, bm25: Run, logits: Run) -> npt.NDArray[np.float64]:
     """Cross-entropy [queries, weights, scales]; 0 where no document found is relevant."""
     losses = np.zeros((len(qrels), len(WEIGHTS), len(SCALES)))
-    weights = np.array(WEIGHTS)[:, None, None]
+    profiles = [blend(weight) for weight in WEIGHTS]
     scales = np.array(SCALES)[:, None]
     for row, (query_id, judged) in enumerate(qrels.items()):
         found = bm25.get(query_id, {})
@@ -105,7 +107,8 @@ def _losses(qrels: Qrels, bm25: Run, logits: Run) -> npt.NDArray[np.float64]:
             continue
         first = np.array(list(found.values()))
         second = np.array([logits[query_id][doc_id] for doc_id in found])
-        scores = scales * (first + weights * second)
+        blended = np.stack([profile.score(first, second) for profile in profiles])
+        scores = scales * blended[:, None]
         scores -= scores.max(axis=2, keepdims=True)
         log_share = scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))
         losses[row] = -(log_share * (gains / gains.sum())).sum(axis=2)

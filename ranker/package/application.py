@@ -1,11 +1,13 @@
 """The application package: a bundle as a Vespa application, on disk and as text.
 
 The schema, the query profile and its type come from pyvespa.  Rank profiles are files of their
-own (`profiles`), and pyvespa cannot choose the cluster ids in services.xml, which is text here.
+own (`ranker.package.profiles`), and pyvespa cannot choose the cluster ids in services.xml, which
+is text here.
 A package is also a model that `ranker package --into` put into somebody's application.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 from ranker import __version__
 from ranker.artifacts.bundle import HASHES, Bundle, check_hashes, write_hashes
 from ranker.artifacts.installation import RECORDS, Installation, content_hash, records
-from ranker.artifacts.manifest import Manifest, Phase, Profile, default_profiles
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile, default_profiles
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder
 from ranker.contract.fields import FIELDS, Field
@@ -21,14 +24,12 @@ from ranker.contract.spec import TokenSpec
 from ranker.contract.storage import FLOAT, Storage, TensorType
 from ranker.errors import ArtifactError, UsageError, require
 from ranker.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
-from ranker.package import profiles
+from ranker.package.profiles import ProfileContext, render_profiles
 
 __all__ = [
     "DEFAULT_SPEC",
-    "Manifest",
     "Package",
-    "Phase",
-    "Profile",
+    "default_texts",
     "differences",
     "differences_from",
     "is_own",
@@ -185,31 +186,30 @@ def _open_installed(record: Path, *, model: bool = True) -> Package:
 
 def render(
     spec: TokenSpec,
+    profiles: Sequence[Profile],
     *,
-    blend_weight: float,
     application: str = "ranker",
     storage: Storage = FLOAT,
 ) -> dict[str, str]:
-    """The application as text: path in the package to content."""
-    blend = {profile.name: profile for profile in default_profiles(blend_weight)}[vespa_names.BLEND]
-    folder, layout = f"schemas/{vespa_names.SCHEMA}", _layout(spec, storage)
-    bm25, cross, cross_global = vespa_names.BM25, vespa_names.CROSS, vespa_names.CROSS_GLOBAL
-    pyvespa = _pyvespa_package(layout, application)
+    """Return the application as text: path in the package to content."""
+    context = ProfileContext(
+        spec=spec,
+        storage=storage,
+        model_file=MODEL_FILE,
+        match_fields=(vespa_names.CONTENTS,),
+        shown_fields=(vespa_names.CONTENTS, vespa_names.TITLE),
+        token_field=vespa_names.DOC_TOKEN_IDS,
+        fingerprint_field=vespa_names.TOKEN_FINGERPRINT,
+        show_logit=True,
+    )
+    pyvespa = _pyvespa_package(context, application)
     return {
         "services.xml": _services(),
         f"schemas/{vespa_names.SCHEMA}.sd": _tidy(pyvespa.schema.schema_to_text),
-        f"{folder}/{bm25}.profile": profiles.bm25_profile(layout, bm25),
-        f"{folder}/{cross}.profile": profiles.cross_profile(layout, cross, inherits=bm25),
-        f"{folder}/{cross_global}.profile": profiles.cross_global_profile(
-            layout, cross_global, inherits=bm25
-        ),
-        f"{folder}/{blend.name}.profile": profiles.blend_profile(
-            layout,
-            blend.name,
-            inherits=cross,
-            weight=blend.logit_weight,
-            rerank_count=blend.rerank_count,
-        ),
+        **{
+            f"schemas/{vespa_names.SCHEMA}/{name}.profile": text
+            for name, text in render_profiles(profiles, context).items()
+        },
         "search/query-profiles/default.xml": _tidy(pyvespa.query_profile_to_text),
         "search/query-profiles/types/root.xml": _tidy(pyvespa.query_profile_type_to_text),
     }
@@ -227,13 +227,7 @@ def write(
     """
     manifest = _manifest(bundle, application, storage)
     with new_folder(out, replace_marker=Package.MARKER) as folder:
-        texts = render(
-            bundle.spec,
-            blend_weight=bundle.blend_weight,
-            application=application,
-            storage=storage,
-        )
-        _write_texts(texts, folder)
+        _write_texts(_texts(manifest), folder)
         (folder / "files").mkdir()
         link_or_copy(bundle.model, folder / MODEL_FILE)
         write_text(folder / "files" / "tokenizer.json", bundle.tokenizer_json)
@@ -244,7 +238,12 @@ def write(
 
 def write_default(out: Path) -> None:
     """Write the default application as text, without a model: the committed `vespa_app/`."""
-    _write_texts(render(DEFAULT_SPEC, blend_weight=1.0), out)
+    _write_texts(default_texts(), out)
+
+
+def default_texts(application: str = "ranker") -> dict[str, str]:
+    """Return the default application as text."""
+    return render(DEFAULT_SPEC, default_profiles(1.0), application=application)
 
 
 def differences(folder: Path, texts: dict[str, str]) -> list[str]:
@@ -267,13 +266,11 @@ def differences_from(
     Raises:
         ArtifactError: `folder` is no application package, or a file of it was changed.
     """
-    texts = render(
-        bundle.spec, blend_weight=bundle.blend_weight, application=application, storage=storage
-    )
-    found = differences(folder, {**texts, "files/tokenizer.json": bundle.tokenizer_json})
+    manifest = _manifest(bundle, application, storage)
+    found = differences(folder, {**_texts(manifest), "files/tokenizer.json": bundle.tokenizer_json})
     if not found:
         there = Package.open(folder).manifest.to_dict()
-        wanted = _manifest(bundle, application, storage).to_dict()
+        wanted = manifest.to_dict()
         found = [
             f"{folder / Package.MARKER}: {name} is {there.get(name)!r}, not {value!r}"
             for name, value in wanted.items()
@@ -297,6 +294,15 @@ def _manifest(bundle: Bundle, application: str, storage: Storage) -> Manifest:
     )
 
 
+def _texts(manifest: Manifest) -> dict[str, str]:
+    return render(
+        manifest.spec,
+        manifest.profiles,
+        application=manifest.application,
+        storage=manifest.storage,
+    )
+
+
 def _write_texts(texts: dict[str, str], folder: Path) -> None:
     for name, text in texts.items():
         path = folder / name
@@ -304,7 +310,7 @@ def _write_texts(texts: dict[str, str], folder: Path) -> None:
         write_text(path, text)
 
 
-def _pyvespa_package(layout: profiles.Layout, application: str) -> Any:
+def _pyvespa_package(context: ProfileContext, application: str) -> Any:
     vespa = require("vespa.package", extra="vespa")
     if not _NAME.fullmatch(application):
         raise UsageError(
@@ -313,7 +319,7 @@ def _pyvespa_package(layout: profiles.Layout, application: str) -> Any:
         )
     return vespa.ApplicationPackage(
         name=application,
-        schema=[_schema(vespa, layout.token_type)],
+        schema=[_schema(vespa, context.token_type)],
         query_profile=vespa.QueryProfile(
             fields=[
                 vespa.QueryField(name="timeout", value=f"{vespa_names.TIMEOUT_S:g}"),
@@ -325,24 +331,10 @@ def _pyvespa_package(layout: profiles.Layout, application: str) -> Any:
             # in Vespa ("Could not set 'ranking.features.query(token_fingerprint)' ... is null").
             fields=[
                 vespa.QueryTypeField(name=f"ranking.features.query({name})", type=kind)
-                for name, kind in layout.inputs.items()
+                for name, kind in context.inputs.items()
                 if kind.startswith("tensor")
             ]
         ),
-    )
-
-
-def _layout(spec: TokenSpec, storage: Storage) -> profiles.Layout:
-    return profiles.Layout(
-        spec=spec,
-        storage=storage,
-        model=vespa_names.MODEL,
-        model_file=MODEL_FILE,
-        match_fields=(vespa_names.CONTENTS,),
-        shown_fields=(vespa_names.CONTENTS, vespa_names.TITLE),
-        token_field=vespa_names.DOC_TOKEN_IDS,
-        fingerprint_field=vespa_names.TOKEN_FINGERPRINT,
-        show_logit=True,
     )
 
 

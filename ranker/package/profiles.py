@@ -1,38 +1,44 @@
-"""Rank profiles as text, each a file of its own: `schemas/SCHEMA/NAME.profile`.
+"""Rank profiles as text, each in a file of its own: `schemas/SCHEMA/NAME.profile`.
 
 pyvespa cannot write such files.  One must begin with the word `rank-profile`: Vespa refuses a
 comment before it.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ranker.artifacts.profile import LOGIT, Profile
 from ranker.contract import vespa_names
 from ranker.contract.spec import TokenSpec
 from ranker.contract.storage import FLOAT, Storage, TensorType
 
-__all__ = ["Layout", "bm25_profile", "blend_profile", "cross_global_profile", "cross_profile"]
+__all__ = ["ProfileContext", "render_profiles"]
+
+_PURPOSES = {
+    "first": "First phase of every profile.",
+    "second": "Reranks the best documents of the first phase, on the content nodes.",
+    "global": "Reranks the best documents of all nodes, in the container; a GPU is possible.",
+}
+_DOCUMENT_IDS = "document_ids"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What the rank profiles of one model read.
+class ProfileContext:
+    """What the rank profiles of one model read: fields, files and the token contract.
 
     Attributes:
         spec: the token contract.
         storage: the form of a document's token ids.
-        model: name of the onnx-model; `cross_global` has one of its own, `MODEL_global`, because
-            the names must be unique in a schema.
-        model_file: its file in the application package.
+        model_file: the model's file in the application package.
         match_fields: fields whose bm25 is summed.
         shown_fields: fields whose bm25 is a match feature.
         token_field: field with a document's token ids.
         fingerprint_field: field with the fingerprint under which they were made.
-        show_logit: whether the hits of a page carry the logit; it is computed again for them.
+        show_logit: True if the hits of a page carry the logit; it is computed again for them.
     """
 
     spec: TokenSpec
     storage: Storage
-    model: str
     model_file: str
     match_fields: tuple[str, ...]
     shown_fields: tuple[str, ...]
@@ -41,14 +47,14 @@ class Layout:
     show_logit: bool
 
     @property
-    def bm25(self) -> str:
-        """The first phase."""
-        return " + ".join(f"bm25({field})" for field in self.match_fields)
-
-    @property
     def token_type(self) -> TensorType:
         """The type of the field with a document's token ids."""
         return self.storage.tensor_type(self.spec.document_tokens)
+
+    @property
+    def bm25(self) -> str:
+        """The ranking expression of bm25."""
+        return " + ".join(f"bm25({field})" for field in self.match_fields)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -66,12 +72,12 @@ class Layout:
         every other family the same tensors are written out (checked with Vespa's evaluator).
         """
         spec = self.spec
-        query, attribute = f"query({vespa_names.QUERY_TOKEN_IDS})", f"attribute({self.token_field})"
-        document, unpacked = attribute, self.storage.expression(attribute)
+        query, document = f"query({vespa_names.QUERY_TOKEN_IDS})", f"attribute({self.token_field})"
         functions = {}
-        if unpacked != attribute:
+        unpacked = self.storage.expression(document)
+        if unpacked != document:
             # The token functions take a name, not an expression.
-            document = "document_ids"
+            document = _DOCUMENT_IDS
             functions[document] = unpacked
         if (spec.cls_id, spec.sep_id, spec.pad_id, spec.separators) != (101, 102, 0, 1):
             return functions | _explicit_functions(spec, query, document)
@@ -81,91 +87,77 @@ class Layout:
         return functions
 
 
-def bm25_profile(layout: Layout, name: str) -> str:
-    """The first phase alone."""
-    return f"""\
-rank-profile {name} {{
-    # First phase of every profile.
-    first-phase {{
-        expression: {layout.bm25}
-    }}
-{_match_features(layout, tokens=False)}
-}}
-"""
+def render_profiles(profiles: Sequence[Profile], context: ProfileContext) -> dict[str, str]:
+    """Return the text of each rank profile by its name, without those of the application's own.
+
+    Args:
+        profiles: the rank profiles of one model.
+        context: what they read.
+    """
+    known = {profile.name: profile for profile in profiles}
+    texts = {}
+    for profile in profiles:
+        if not profile.bm25_weight and not profile.logit_weight:
+            continue
+        ancestors = list(_ancestors(profile, known))
+        # Vespa would run the phase of an ancestor as well, the embedded engine would not.
+        assert all(ancestor.phase in ("first", profile.phase) for ancestor in ancestors)
+        has_model = any(ancestor.needs_tokens for ancestor in ancestors)
+        texts[profile.name] = _render(
+            profile, context, adds_model=profile.needs_tokens and not has_model
+        )
+    return texts
 
 
-def cross_profile(layout: Layout, name: str, *, inherits: str) -> str:
-    """The cross-encoder in the second phase."""
-    logit = """
-    # Computed only for the hits of a page, and not for the summary class `ids`.
-    summary-features: logit"""
-    return f"""\
-rank-profile {name} inherits {inherits} {{
-    # The cross-encoder on the content nodes, over the best documents of the first phase.
-{_model(layout, layout.model)}
-    second-phase {{
-        rerank-count: {vespa_names.RERANK_COUNT}
-        expression: logit
-    }}
-{_match_features(layout, tokens=True)}{logit if layout.show_logit else ""}
-}}
-"""
+def _ancestors(profile: Profile, known: dict[str, Profile]) -> Iterator[Profile]:
+    """Yield the known profiles that a profile inherits from, the nearest first."""
+    while profile.inherits in known:
+        profile = known[profile.inherits]
+        yield profile
 
 
-def cross_global_profile(layout: Layout, name: str, *, inherits: str) -> str:
-    """The cross-encoder in the global phase."""
-    return f"""\
-rank-profile {name} inherits {inherits} {{
-    # The cross-encoder in the container, over the best documents of all nodes; a GPU is possible.
-{_model(layout, layout.model + "_global")}
-    global-phase {{
-        rerank-count: {vespa_names.RERANK_COUNT}
-        expression: logit
-    }}
-{_match_features(layout, tokens=True)}
-}}
-"""
-
-
-def blend_profile(
-    layout: Layout, name: str, *, inherits: str, weight: float, rerank_count: int
-) -> str:
-    """BM25 and `weight` times the logit in the second phase; inherits a profile with the model."""
-    return f"""\
-rank-profile {name} inherits {inherits} {{
-    # BM25 and cross-encoder together; the weight was learned on training queries.
-    second-phase {{
-        rerank-count: {rerank_count}
-        expression: {layout.bm25} + {weight:g} * logit
-    }}
-}}
-"""
-
-
-def _match_features(layout: Layout, *, tokens: bool) -> str:
-    features = [f"bm25({field})" for field in layout.shown_fields]
-    if tokens:
-        features.append(f"attribute({layout.fingerprint_field})")
-    return f"    match-features: {' '.join(features)}"
-
-
-def _model(layout: Layout, model: str) -> str:
-    """Inputs, token functions, onnx-model and the function `logit`, indented for a profile."""
-    inputs = "".join(f"        query({name}) {kind}\n" for name, kind in layout.inputs.items())
-    functions = "".join(
-        f"    function {name}() {{\n        expression: {expression}\n    }}\n"
-        for name, expression in layout.functions.items()
+def _render(profile: Profile, context: ProfileContext, *, adds_model: bool) -> str:
+    heritage = f" inherits {profile.inherits}" if profile.inherits else ""
+    count = f"\n        rerank-count: {profile.rerank_count}" if profile.phase != "first" else ""
+    features = [f"bm25({field})" for field in context.shown_fields]
+    parts = [f"    # {_PURPOSES[profile.phase]}"]
+    if adds_model:
+        # Names of onnx-models must be unique in a schema, and those of rank profiles are.
+        parts.append(_model(context, profile.name))
+        features.append(f"attribute({context.fingerprint_field})")
+    parts.append(
+        f"    {profile.phase}-phase {{{count}\n"
+        f"        expression: {profile.expression(context.bm25)}\n"
+        "    }"
     )
-    bindings = "".join(f"        input {name}: {name}\n" for name in _model_inputs(layout.spec))
+    if adds_model or profile.inherits is None:
+        parts.append(f"    match-features: {' '.join(features)}")
+    if adds_model and profile.phase == "second" and context.show_logit:
+        parts.append(
+            "    # Computed only for the hits of a page, and not for the summary class `ids`.\n"
+            f"    summary-features: {LOGIT}"
+        )
+    body = "\n".join(parts)
+    return f"rank-profile {profile.name}{heritage} {{\n{body}\n}}\n"
+
+
+def _model(context: ProfileContext, name: str) -> str:
+    """Inputs, token functions, onnx-model and the function `logit`, indented for a profile."""
+    inputs = "".join(f"        query({input_}) {kind}\n" for input_, kind in context.inputs.items())
+    functions = "".join(
+        f"    function {function}() {{\n        expression: {expression}\n    }}\n"
+        for function, expression in context.functions.items()
+    )
+    bindings = "".join(f"        input {one}: {one}\n" for one in _model_inputs(context.spec))
     return f"""\
     inputs {{
 {inputs}    }}
-{functions}    onnx-model {model} {{
-        file: {layout.model_file}
+{functions}    onnx-model {name} {{
+        file: {context.model_file}
 {bindings}        output {vespa_names.ONNX_OUTPUT}: {vespa_names.ONNX_OUTPUT}
     }}
-    function logit() {{
-        expression: onnx({model}).{vespa_names.ONNX_OUTPUT}{{d0:0,d1:0}}
+    function {LOGIT}() {{
+        expression: onnx({name}).{vespa_names.ONNX_OUTPUT}{{d0:0,d1:0}}
     }}"""
 
 

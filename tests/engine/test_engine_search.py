@@ -8,7 +8,7 @@ import random
 import pytest
 from engine_support import WORDS, make_app, put_fields, query_inputs, tiny_logit
 
-from ranker.artifacts.manifest import Profile
+from ranker.artifacts.profile import Profile
 from ranker.engine.documents.operations import Remove, parse_put
 from ranker.engine.errors import QueryError
 from ranker.engine.http.parameters import canonical, json_parameters, merged

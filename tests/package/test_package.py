@@ -5,29 +5,37 @@ import pytest
 from engine_support import make_app, tiny_spec
 
 from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import default_profiles
 from ranker.contract import vespa_names
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, UsageError
-from ranker.package.application import DEFAULT_SPEC, Package, differences, render, write_default
+from ranker.package.application import (
+    DEFAULT_SPEC,
+    Package,
+    default_texts,
+    differences,
+    render,
+    write_default,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 def texts(**changes: object) -> dict[str, str]:
     spec = TokenSpec.from_dict({**DEFAULT_SPEC.to_dict(), **changes})
-    return render(spec, blend_weight=1.5)
+    return render(spec, default_profiles(1.5))
 
 
 def test_the_committed_application_is_what_the_code_writes() -> None:
     committed = {p for p in (ROOT / "vespa_app").rglob("*") if p.is_file()}
-    expected = render(DEFAULT_SPEC, blend_weight=1.0)
+    expected = default_texts()
     assert differences(ROOT / "vespa_app", expected) == []
     assert committed == {ROOT / "vespa_app" / name for name in expected}
 
 
 def test_differences_are_named(tmp_path: Path) -> None:
     write_default(tmp_path)
-    expected = render(DEFAULT_SPEC, blend_weight=1.0)
+    expected = default_texts()
     assert differences(tmp_path, expected) == []
     (tmp_path / "services.xml").write_text("<services/>")
     (tmp_path / "schemas/doc.sd").unlink()
@@ -106,7 +114,7 @@ def test_what_is_no_manifest_is_refused(values: object) -> None:
 @pytest.mark.parametrize("name", ["My-App", "", "x" * 21, "9bad", "ü"])
 def test_application_names_that_vespa_refuses(name: str) -> None:
     with pytest.raises(UsageError, match="an application's name has at most 20 lower-case"):
-        render(DEFAULT_SPEC, blend_weight=1.0, application=name)
+        default_texts(name)
 
 
 def test_a_folder_that_is_no_package(tmp_path: Path) -> None:

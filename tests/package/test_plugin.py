@@ -403,13 +403,13 @@ def test_what_cannot_be_is_refused_with_the_reason(
 
 
 def test_names_that_are_taken(bundle: Bundle, shop: Path) -> None:
-    profile = "rank-profile mine { onnx-model ranker { file: files/x.onnx } }"
+    profile = "rank-profile mine { onnx-model ranker_cross { file: files/x.onnx } }"
     (shop / "schemas/product.sd").write_text(
         (shop / "schemas/product.sd")
         .read_text()
         .replace("    rank-profile l", f"    {profile}\n    rank-profile l")
     )
-    with pytest.raises(ArtifactError, match="has an onnx-model ranker already"):
+    with pytest.raises(ArtifactError, match="has an onnx-model ranker_cross already"):
         put(bundle, shop)
     (shop / "schemas/product").mkdir()
     (shop / "schemas/product/a.profile").write_text("rank-profile my_cross { }")
@@ -566,8 +566,8 @@ def test_two_at_once(bundle: Bundle, shop: Path) -> None:
 LOOP = """
 import sys
 from pathlib import Path
-from ranker.bundle import Bundle
-from ranker.plugin import install, uninstall
+from ranker.artifacts.bundle import Bundle
+from ranker.package.into import install, uninstall
 bundle, app = Bundle.open(Path(sys.argv[1])), Path(sys.argv[2])
 print("ready", flush=True)
 while True:

@@ -10,7 +10,8 @@ import pytest
 from plugin_support import ODD, application, bert_bundle, digest, odd_application
 
 from ranker.artifacts.bundle import Bundle
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs, zero_pad
@@ -78,7 +79,7 @@ def check_scores(judge: VespaProcess, copy: Path, package: Package, pairs: list[
         for at, row in enumerate(rows):
             for name, theirs in zip(names, row, strict=False):
                 assert np.array_equal(inputs[name][at], theirs)
-            ours = profile.bm25_weight * bm25[at] + profile.logit_weight * logits[at]
+            ours = profile.score(float(bm25[at]), float(logits[at]))
             assert row[-1] == pytest.approx([ours], abs=TOLERANCE)
     return len(profiles)
 
@@ -214,5 +215,9 @@ def test_a_document_and_a_profile_by_hand(
     assert first == pytest.approx([1.75])
     assert blend == pytest.approx([1.75 + 2.0 * tiny_logit(query, document)], abs=TOLERANCE)
     assert package.manifest.profile("ranker_blend") == Profile(
-        name="ranker_blend", phase="second", bm25_weight=1.0, logit_weight=2.0
+        name="ranker_blend",
+        phase="second",
+        bm25_weight=1.0,
+        logit_weight=2.0,
+        inherits="ranker_cross",
     )

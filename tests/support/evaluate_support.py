@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ranker.artifacts.manifest import Manifest, default_profiles
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import default_profiles
 from ranker.dataset import Dataset
 from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import DEFAULT_SPEC

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.engine.documents.tensors import TensorError, query_cells, type_name
 from ranker.engine.errors import QueryError, bad_in_cluster, bad_query, illegal_query

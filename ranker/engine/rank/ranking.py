@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ranker.artifacts.manifest import Profile
+from ranker.artifacts.profile import Profile
 from ranker.engine.rank.matching import Matched
 from ranker.engine.rank.timer import Timer
 
@@ -42,7 +42,7 @@ def rerank(
         QueryError: code 12, the time is over.
     """
     if profile.phase == "first":
-        found = [Ranked(m, profile.bm25_weight * m.contents) for m in matched]
+        found = [Ranked(m, profile.score(m.contents, math.nan)) for m in matched]
         return sorted(found, key=lambda ranked: -ranked.relevance)
     top, rest = matched[:count], matched[count:]
     found = []
@@ -50,7 +50,7 @@ def rerank(
         timer.check()
         chunk = top[at : at + CHUNK]
         for one, logit in zip(chunk, logits(chunk), strict=True):
-            score = profile.bm25_weight * one.contents + profile.logit_weight * logit
+            score = profile.score(one.contents, logit)
             found.append(Ranked(one, -math.inf if math.isnan(score) else score, logit))
     timer.check()
     before = [one.contents for one in top]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ranker.artifacts.bundle import HASHES
 from ranker.artifacts.installation import RECORDS
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import FIELDS
 from ranker.errors import ArtifactError

@@ -25,11 +25,11 @@ from ranker.files import sha256
 from ranker.package.into.application import Application
 from ranker.package.into.insertion import insert, token_fields
 from ranker.package.into.plan import Plan
-from ranker.package.into.ranking import Ranking, require_free, require_heir, write_profiles
+from ranker.package.into.ranking import Ranking, name_profiles, require_free, require_heir
 from ranker.package.into.schema import Field, Schema
 from ranker.package.into.site import ApplicationView
 from ranker.package.into.tree import parents
-from ranker.package.profiles import Layout
+from ranker.package.profiles import ProfileContext
 
 __all__ = ["NAME", "install"]
 
@@ -242,10 +242,9 @@ def _ranking(
     """The rank profiles, none of whose names is taken."""
     match = _match_fields(application, schema, model)
     with_bm25 = tuple(name for name in match if application.bm25(schema, name))
-    layout = Layout(
+    context = ProfileContext(
         spec=model.bundle.spec,
         storage=model.storage,
-        model=model.name,
         model_file=model_file(model.name),
         match_fields=match,
         shown_fields=with_bm25,
@@ -254,10 +253,10 @@ def _ranking(
         show_logit=False,
     )
     if model.inherits is not None:
-        require_heir(application, schema, model.inherits, layout)
+        require_heir(application, schema, model.inherits, context)
     blend = with_bm25 == match
-    ranking = write_profiles(model.bundle, layout, model.name, inherits=model.inherits, blend=blend)
-    require_free(application, schema, layout, ranking.texts)
+    ranking = name_profiles(model.bundle, context, model.name, inherits=model.inherits, blend=blend)
+    require_free(application, schema, ranking.texts)
     if blend:
         return ranking, ()
     return ranking, (

@@ -4,15 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ranker.artifacts.bundle import Bundle
-from ranker.artifacts.manifest import Profile, default_profiles
+from ranker.artifacts.profile import LOGIT, Profile, default_profiles
 from ranker.contract import vespa_names
 from ranker.errors import ArtifactError, UsageError
-from ranker.package import profiles
 from ranker.package.into.application import Application
 from ranker.package.into.schema import Schema
-from ranker.package.profiles import Layout
+from ranker.package.profiles import ProfileContext, render_profiles
 
-__all__ = ["Ranking", "profile_names", "require_free", "require_heir", "write_profiles"]
+__all__ = ["Ranking", "name_profiles", "require_free", "require_heir"]
 
 
 @dataclass(frozen=True)
@@ -30,49 +29,37 @@ class Ranking:
     recommended: str
 
 
-def profile_names(name: str) -> dict[str, str]:
-    """What the rank profiles of a model are called: ranker's own names to those."""
-    return {kind: f"{name}_{kind}" for kind in vespa_names.PROFILES}
-
-
-def write_profiles(
-    bundle: Bundle, layout: Layout, name: str, *, inherits: str | None, blend: bool
+def name_profiles(
+    bundle: Bundle, context: ProfileContext, name: str, *, inherits: str | None, blend: bool
 ) -> Ranking:
-    """The rank profiles of a model.
+    """Return the rank profiles of a model in an application.
 
     Args:
         bundle: the model.
-        layout: what they read.
-        name: the model's name.
+        context: what they read.
+        name: the model's name, with which the names of its profiles begin.
         inherits: a profile of the application that gives the first phase, or None for bm25.
-        blend: whether bm25 of all the fields can be had.
+        blend: False if a later phase cannot have bm25 of all the fields.
     """
-    names = profile_names(name)
-    base = inherits or names[vespa_names.BM25]
-    known = {one.name: one for one in default_profiles(bundle.blend_weight)}
-    weight = known[vespa_names.BLEND]
-    texts = {} if inherits else {base: profiles.bm25_profile(layout, base)}
-    cross, cross_global = names[vespa_names.CROSS], names[vespa_names.CROSS_GLOBAL]
-    texts[cross] = profiles.cross_profile(layout, cross, inherits=base)
-    texts[cross_global] = profiles.cross_global_profile(layout, cross_global, inherits=base)
-    if blend:
-        texts[names[vespa_names.BLEND]] = profiles.blend_profile(
-            layout,
-            names[vespa_names.BLEND],
-            inherits=cross,
-            weight=weight.logit_weight,
-            rerank_count=weight.rerank_count,
-        )
-    theirs = Profile(name=base, phase="first", bm25_weight=0.0, logit_weight=0.0)
-    described = [replace(one, name=names[one.name]) for one in known.values()]
-    kept = [one for one in described if one.name in texts]
-    wanted = names[bundle.recommended_profile]
-    if wanted not in texts:
-        wanted = base if bundle.recommended_profile == vespa_names.BM25 else cross
-    return Ranking(texts, tuple([theirs, *kept] if inherits else kept), wanted)
+    own = default_profiles(bundle.blend_weight)
+    names = {profile.name: f"{name}_{profile.name}" for profile in own}
+    profiles = []
+    for profile in own:
+        if profile.phase == "first" and inherits is not None:
+            names[profile.name] = inherits
+            profiles.append(Profile(name=inherits, phase="first"))
+        elif profile.phase == "first" or blend or not profile.bm25_weight:
+            parent = profile.inherits and names[profile.inherits]
+            profiles.append(replace(profile, name=names[profile.name], inherits=parent))
+    recommended = names[bundle.recommended_profile]
+    if recommended not in {profile.name for profile in profiles}:
+        recommended = names[vespa_names.CROSS]
+    return Ranking(render_profiles(profiles, context), tuple(profiles), recommended)
 
 
-def require_heir(application: Application, schema: Schema, inherits: str, layout: Layout) -> None:
+def require_heir(
+    application: Application, schema: Schema, inherits: str, context: ProfileContext
+) -> None:
     """Refuse to inherit from a rank profile that our own cannot stand on.
 
     Raises:
@@ -81,7 +68,7 @@ def require_heir(application: Application, schema: Schema, inherits: str, layout
     chain = application.chain(schema, inherits)
     functions = {name for one in chain for name in one.functions}
     inputs = {name for one in chain for name in one.inputs}
-    clash = (functions & {*layout.functions, "logit"}) | (inputs & set(layout.inputs))
+    clash = (functions & {*context.functions, LOGIT}) | (inputs & set(context.inputs))
     if clash:
         raise UsageError(
             f"rank profile {inherits} has functions or inputs of the names that the model's need: "
@@ -94,21 +81,21 @@ def require_heir(application: Application, schema: Schema, inherits: str, layout
         )
 
 
-def require_free(
-    application: Application, schema: Schema, layout: Layout, names: Iterable[str]
-) -> None:
+def require_free(application: Application, schema: Schema, names: Iterable[str]) -> None:
     """Refuse names of rank profiles and onnx-models that the application has already.
 
     Raises:
         ArtifactError: it has one.
     """
+    models = application.models(schema)
     near = {one.name: one.file for one in application.profiles_near(schema)}
     for name in names:
         if name in near:
             raise ArtifactError(
                 f"{near[name]} has a rank profile {name} already; give the model another --name"
             )
-    for model in {layout.model, f"{layout.model}_global"} & application.models(schema):
-        raise ArtifactError(
-            f"schema {schema.name} has an onnx-model {model} already; give the model another --name"
-        )
+        if name in models:  # our onnx-models are called like their profiles
+            raise ArtifactError(
+                f"schema {schema.name} has an onnx-model {name} already; give the model another "
+                "--name"
+            )

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.artifacts.bundle import Checkpoint
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.contract.encode import ModelInputs, pair_inputs, zero_pad
 from ranker.errors import require

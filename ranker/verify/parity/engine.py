@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ranker.artifacts.manifest import Manifest, Profile
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
 from ranker.contract.encode import ModelInputs
@@ -92,13 +93,13 @@ class EngineWay:
                 answer = self._ask(text, profile, part, page)
                 for row, hit in _hits(answer, part, page, inputs):
                     # The engine's bm25 of this query is taken out, the made-up one put in.
-                    first = profile.bm25_weight * part.bm25[row]
-                    own = profile.bm25_weight * _bm25(hit, self._app.manifest)
-                    scores[row] = hit["relevance"] - own + first
+                    bm25, own = float(part.bm25[row]), _bm25(hit, self._app.manifest)
+                    shift = profile.score(bm25, 0.0) - profile.score(own, 0.0)
+                    scores[row] = hit["relevance"] + shift
                     asked[row] = True
                     logit = hit["fields"].get("summaryfeatures", {}).get("logit")
                     with_logit[row] = logit is not None
-                    logits[row] = first + profile.logit_weight * (logit or 0.0)
+                    logits[row] = profile.score(bm25, logit or 0.0)
         name = f"engine ({profile.name})"
         yield ScoredPairs(name=name, scores={profile.name: scores}, inputs=inputs, rows=asked)
         if with_logit.any():

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ranker.artifacts.manifest import Profile
+from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
@@ -97,10 +97,7 @@ def profile_scores(
     profiles: Sequence[Profile], logits: npt.NDArray[np.floating], bm25: Scores
 ) -> dict[str, Scores]:
     """Scores of every rank profile, as the manifest writes them."""
-    return {
-        profile.name: profile.bm25_weight * bm25 + profile.logit_weight * logits.astype(np.float64)
-        for profile in profiles
-    }
+    return {profile.name: profile.score(bm25, logits.astype(np.float64)) for profile in profiles}
 
 
 def input_names(spec: TokenSpec) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 rank-profile blend inherits cross {
-    # BM25 and cross-encoder together; the weight was learned on training queries.
+    # Reranks the best documents of the first phase, on the content nodes.
     second-phase {
         rerank-count: 100
-        expression: bm25(contents) + 1 * logit
+        expression: bm25(contents) + logit
     }
 }

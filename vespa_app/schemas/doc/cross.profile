@@ -1,5 +1,5 @@
 rank-profile cross inherits bm25 {
-    # The cross-encoder on the content nodes, over the best documents of the first phase.
+    # Reranks the best documents of the first phase, on the content nodes.
     inputs {
         query(query_token_ids) tensor<float>(d0[30])
         query(token_fingerprint) double
@@ -13,7 +13,7 @@ rank-profile cross inherits bm25 {
     function token_type_ids() {
         expression: tokenTypeIds(128, query(query_token_ids), attribute(doc_token_ids))
     }
-    onnx-model cross_encoder {
+    onnx-model cross {
         file: files/cross_encoder.onnx
         input input_ids: input_ids
         input attention_mask: attention_mask
@@ -21,7 +21,7 @@ rank-profile cross inherits bm25 {
         output logits: logits
     }
     function logit() {
-        expression: onnx(cross_encoder).logits{d0:0,d1:0}
+        expression: onnx(cross).logits{d0:0,d1:0}
     }
     second-phase {
         rerank-count: 100

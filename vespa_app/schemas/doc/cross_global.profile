@@ -1,5 +1,5 @@
 rank-profile cross_global inherits bm25 {
-    # The cross-encoder in the container, over the best documents of all nodes; a GPU is possible.
+    # Reranks the best documents of all nodes, in the container; a GPU is possible.
     inputs {
         query(query_token_ids) tensor<float>(d0[30])
         query(token_fingerprint) double
@@ -13,7 +13,7 @@ rank-profile cross_global inherits bm25 {
     function token_type_ids() {
         expression: tokenTypeIds(128, query(query_token_ids), attribute(doc_token_ids))
     }
-    onnx-model cross_encoder_global {
+    onnx-model cross_global {
         file: files/cross_encoder.onnx
         input input_ids: input_ids
         input attention_mask: attention_mask
@@ -21,7 +21,7 @@ rank-profile cross_global inherits bm25 {
         output logits: logits
     }
     function logit() {
-        expression: onnx(cross_encoder_global).logits{d0:0,d1:0}
+        expression: onnx(cross_global).logits{d0:0,d1:0}
     }
     global-phase {
         rerank-count: 100
