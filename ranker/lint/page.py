@@ -1,5 +1,6 @@
 """The linter's page: what was found, pictures of the collection, what was looked for in vain."""
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 from ranker import __version__
 from ranker.lint.finding import Finding, LintReport
 from ranker.lint.inspection import percent
-from ranker.lint.plots import grades_plot, holes_plot, tokens_plot
+from ranker.metrics.plots import bars, histogram, share_curve
 from ranker.report.shell import rendered, require_page_name, write_page
 
 __all__ = ["page"]
 
 View = dict[str, Any]
+
+MARKED = (10, 20, 100)
+"""Depths of the ranking that the picture of holes names."""
 
 
 def page(report: LintReport, out: Path) -> Path:
@@ -93,25 +97,56 @@ def _plots(figures: dict[str, Any]) -> list[View]:
     plots = []
     if grades := figures.get("grades"):
         caption = "Judgements by grade; grey: not relevant."
-        plot = grades_plot(grades, relevant=figures["relevant"], ident="plot-grades")
+        plot = bars(
+            grades,
+            highlighted=[grade for grade in grades if int(grade) >= figures["relevant"]],
+            axis="grade",
+            ident="plot-grades",
+            title="Judgements by grade",
+        )
         plots.append(_plot("Grades", caption, plot))
     if first := figures.get("first_phase"):
         caption = (
             "Share of BM25's best documents that nobody judged, by depth, of queries with so many."
         )
-        plot = holes_plot(first["holes_by_depth"], ident="plot-holes")
+        plot = _holes(first["holes_by_depth"])
         plots.append(_plot("Judgement holes", caption, plot))
     if tokens := figures.get("document_tokens"):
         caption = (
             f"Documents by number of tokens: {percent(tokens['cut'])} are cut, "
             f"{percent(tokens['lost'])} of all tokens are lost."
         )
-        plot = tokens_plot(tokens, ident="plot-documents", what="Documents")
+        plot = _tokens(tokens, ident="plot-documents", what="Documents")
         plots.append(_plot("Length of documents", caption, plot))
     if tokens := figures.get("query_tokens"):
-        plot = tokens_plot(tokens, ident="plot-queries", what="Judged queries")
+        plot = _tokens(tokens, ident="plot-queries", what="Judged queries")
         plots.append(_plot("Length of queries", "Judged queries by number of tokens.", plot))
     return plots
+
+
+def _holes(shares: Sequence[float]) -> str:
+    return share_curve(
+        shares,
+        {depth: percent(shares[depth - 1]) for depth in MARKED if depth <= len(shares)},
+        axis="depth of the ranking",
+        ident="plot-holes",
+        title="Share of unjudged documents among BM25's best",
+    )
+
+
+def _tokens(tokens: Mapping[str, Any], *, ident: str, what: str) -> str:
+    slots = tokens["slots"]
+    return histogram(
+        tokens["counts"],
+        width=tokens["width"],
+        limit=slots,
+        limit_label=f"{slots} tokens fit",
+        axis="tokens; the last bar holds all longer ones",
+        ident=ident,
+        title=f"{what} by number of tokens",
+        text=f"half have at most {tokens['median']:,.0f} tokens, the longest "
+        f"{tokens['longest']:,}; {slots} fit",
+    )
 
 
 def _plot(title: str, caption: str, plot: str) -> View:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ranker.evaluate import Evaluation
+from ranker.metrics.plots import BETTER, NEUTRAL, TIME, WORSE, Dot, Strip, strips
+from ranker.metrics.significance import TIE
 from ranker.report import words
 from ranker.report.examples import examples, query_table
 from ranker.report.facts import evaluation_facts
-from ranker.report.scales import Linear, Log
-from ranker.report.strips import MARGIN, WIDTH, Dot, Mark, Strip, strips
 
 __all__ = ["evaluation_view"]
 
@@ -93,21 +93,17 @@ def _differences(evaluation: Evaluation, hits: Mapping[str, Any], ident: str) ->
     rows = evaluation.comparisons
     if not rows:
         return ""
-    dots = [_difference_dots(evaluation, row, hits) for row in rows]
-    most = max(abs(dot.value) for row in dots for dot in row) or 0.1
-    scale = Linear(-most * 1.04, most * 1.04, MARGIN, WIDTH - MARGIN)
     measure = evaluation.measures[0]
     return strips(
         [
             Strip(
                 label=f"{row['profile']} − {row['baseline']}",
                 note=f"{row['wins']} won, {row['ties']} tied, {row['losses']} lost",
-                dots=own,
+                dots=_difference_dots(evaluation, row, hits),
                 interval=(row["interval"][0], row["mean_difference"], row["interval"][1]),
             )
-            for row, own in zip(rows, dots, strict=True)
+            for row in rows
         ],
-        scale,
         ident=ident,
         title=f"Difference in {measure} to {evaluation.baseline}, one dot a query",
         axis=f"difference in {measure} (right of 0: better than {evaluation.baseline})",
@@ -122,9 +118,9 @@ def _difference_dots(
     dots = []
     for query_id, value in own.items():
         gain = value - base[query_id]
-        style = "tie" if abs(gain) < 1e-9 else "win" if gain > 0 else "loss"
+        color = NEUTRAL if abs(gain) <= TIE else BETTER if gain > 0 else WORSE
         text = hits["queries"][query_id]["text"]
-        dots.append(Dot(gain, style, f"{words.signed(gain)}: {text[:80]}"))
+        dots.append(Dot(gain, color, f"{words.signed(gain)}: {text[:80]}"))
     return dots
 
 
@@ -140,14 +136,12 @@ def _latency(evaluation: Evaluation, name: str) -> View:
 
 def _latency_plot(evaluation: Evaluation, ident: str) -> str:
     latencies = evaluation.latencies_ms()
-    values = [max(value, 1e-3) for row in latencies.values() for value in row]
-    scale = Log(min(values) / 1.3, max(values) * 1.5, MARGIN, WIDTH - MARGIN)
     return strips(
         [_latency_strip(evaluation, name, row) for name, row in latencies.items()],
-        scale,
         ident=ident,
         title="Latency of every search, by profile",
         axis="milliseconds, logarithmic",
+        log=True,
     )
 
 
@@ -157,6 +151,6 @@ def _latency_strip(evaluation: Evaluation, name: str, values: Sequence[float]) -
     return Strip(
         label=name,
         note=f"half within {half} ms, 95 % within {most} ms",
-        dots=[Dot(value, "time") for value in values],
-        marks=[Mark(figures["p50"], "p50"), Mark(figures["p95"], "p95")],
+        dots=[Dot(max(value, 1e-3), TIME) for value in values],  # 0 has no logarithm
+        marks={name: figures[name] for name in ("p50", "p95")},
     )

@@ -8,8 +8,8 @@ from typing import Any
 from ranker.artifacts.bundle import Bundle
 from ranker.contract.spec import TokenSpec
 from ranker.evaluate import Evaluation
+from ranker.metrics.plots import training_curves
 from ranker.report import words
-from ranker.report.curves import training_curves
 from ranker.report.folders import model_sha256
 
 __all__ = ["bundle_view", "evaluation_facts", "training_view"]
@@ -44,7 +44,7 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
         "ident": ident,
         "title": f"Training of {Path(str(arguments.get('base', folder.name))).name}",
         "headline": words.training_headline(training),
-        "plot": training_curves(training, ident=f"{ident}-curves"),
+        "plot": training_curves({"": training}, ident=f"{ident}-curves"),
         "held_out": [
             {
                 "name": name,

@@ -20,6 +20,7 @@ from ranker.errors import ArtifactError, UsageError
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.metrics.blend import held_out_figures
 from ranker.metrics.gate import unknown
+from ranker.metrics.plots import training_curves
 from ranker.model.base import open_base
 from ranker.model.card import card
 from ranker.model.interchange import save_model
@@ -30,7 +31,6 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.evidence import Provenance, environment, learned_before
 from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import OnProgress, StageResult
-from ranker.train.plot import folds_plot, loss_plot
 from ranker.train.run_directory import (
     is_resumable,
     note_spent,
@@ -261,7 +261,9 @@ def _with_folds(stages: Stages, dataset: Dataset, work: Path, workers: int) -> _
         "gate": found.gate,
         "cv": found.to_dict(),
     }
-    files = {**found.files(), "folds.svg": folds_plot(found.records)}
+    curves = {f"fold {record['fold']}": record for record in found.records}
+    plot = training_curves(curves, ident="folds", background="white")
+    files = {**found.files(), "folds.svg": plot}
     return _Outcome(model, results, report, {f"cv/{name}": text for name, text in files.items()})
 
 
@@ -306,7 +308,7 @@ def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any])
         for name, text in outcome.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_text(folder / name, text)
-        write_text(folder / "loss.svg", loss_plot(report))
+        write_text(folder / "loss.svg", training_curves({"": report}, background="white"))
         write_text(folder / Checkpoint.CARD, card(report, name=out.name))
         write_json(folder / Checkpoint.MARKER, report)
         write_hashes(folder)

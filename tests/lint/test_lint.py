@@ -19,7 +19,7 @@ from ranker.lint.finding import clip
 from ranker.lint.inspection import percent
 from ranker.lint.linter import KINDS
 from ranker.lint.page import page
-from ranker.lint.plots import holes_plot, tokens_plot
+from ranker.metrics.plots import BETTER, WORSE, histogram, share_curve
 
 PLANTS = {}
 """By id of the finding: how to plant it, how often it is then found, how grave it is, and the
@@ -714,13 +714,17 @@ def test_shares_are_never_rounded_to_all_or_nothing() -> None:
 
 
 def test_pictures_mark_the_limit_and_the_depths() -> None:
-    histogram = {"slots": 95, "width": 10, "counts": [3] * 30, "median": 150.0, "longest": 400}
-    bars = tokens_plot(histogram, ident="x", what="Documents")
-    assert "95 tokens fit" in bars and bars.count('class="win"') == 10
-    assert bars.count('class="loss"') == 20
-    curve = holes_plot([at / 100 for at in range(100)], ident="y")
-    assert curve.count("<circle") == 3 and "top 20: 19 %" in curve
-    assert holes_plot([0.5], ident="z").count("<circle") == 0
+    named = {"axis": "tokens", "title": "Documents"}
+    bars = histogram(
+        [3] * 30, width=10, limit=95, limit_label="95 tokens fit", ident="x", text="", **named
+    )
+    assert "95 tokens fit" in bars and bars.count(f"fill: {BETTER}") == 10
+    assert bars.count(f"fill: {WORSE}") == 20
+    assert "<title>90–99: 3</title>" in bars and "<title>290 or more: 3</title>" in bars
+    shares = [at / 100 for at in range(100)]
+    curve = share_curve(shares, {10: "9 %", 20: "19 %", 100: "99 %"}, ident="y", **named)
+    assert curve.count("<use") == 3 and "top 20: 19 %" in curve
+    assert share_curve([0.5], {}, ident="z", **named).count("<use") == 0
 
 
 @pytest.fixture
