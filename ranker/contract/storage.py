@@ -147,11 +147,11 @@ _SIGNED = (*range(128), *range(-128, 0))
 
 def _whole(values: Sequence[float], *, least: int, largest: int) -> list[int]:
     """Return values as integers, if all of them are integers from `least` to `largest`."""
-    whole = [int(value) for value in values]
-    for value, number in zip(values, whole, strict=True):
-        if value != number or not least <= number <= largest:
-            raise ValueError(
-                f"{value:g} is not a cell of token ids: expected a whole number from {least} "
-                f"to {largest}"
-            )
-    return whole
+    whole = list(map(int, values))
+    # Feeding passes here: three looks at a whole list take a fifth of a look at each value.
+    if whole == list(values) and least <= min(whole) and max(whole) <= largest:
+        return whole
+    bad = next(v for v in values if v != int(v) or not least <= v <= largest)
+    raise ValueError(
+        f"{bad:g} is not a cell of token ids: expected a whole number from {least} to {largest}"
+    )

@@ -125,4 +125,4 @@ def test_groups_of_a_sorted_result(engine):
     order = f"{TYPED} order by doc_id limit 3"
     answer = engine.answer(grouped(order, ["d5"]), query="fox", ranking="bm25")
     assert [group.value for group in answer.groups] == ["d5"]
-    assert [found.document.doc_id for found in answer.hits] == ["d0", "d1", "d10"]
+    assert [found.document.values["doc_id"] for found in answer.hits] == ["d0", "d1", "d10"]

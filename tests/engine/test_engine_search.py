@@ -18,7 +18,8 @@ from ranker.engine.rank.ranking import rerank, rescale
 from ranker.engine.rank.search import Search
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Index
-from ranker.engine.storage.store import Reader, Store
+from ranker.engine.storage.reader import Reader
+from ranker.engine.storage.store import Store
 from ranker.export.score import Scorer
 from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import Package
@@ -67,7 +68,9 @@ class Engine:
         return self.search.answer(merged({}, given.items()))
 
     def ids(self, *arguments, **keywords):
-        return [found.document.doc_id for found in self.answer(*arguments, **keywords).hits]
+        return [
+            found.document.values["doc_id"] for found in self.answer(*arguments, **keywords).hits
+        ]
 
     def close(self):
         self.index.close()
@@ -123,10 +126,12 @@ def test_bm25_by_hand(five):
         "d": fox * weight(1, 1, 3.4),
     }
     answer = five.answer(query="fox dog", ranking="bm25")
-    assert {f.document.doc_id: f.relevance for f in answer.hits} == pytest.approx(
+    assert {f.document.values["doc_id"]: f.relevance for f in answer.hits} == pytest.approx(
         expected, abs=1e-6
     )
-    assert [f.document.doc_id for f in answer.hits] == sorted(expected, key=lambda d: -expected[d])
+    assert [f.document.values["doc_id"] for f in answer.hits] == sorted(
+        expected, key=lambda d: -expected[d]
+    )
     assert answer.total == 3 and answer.documents == 5
     # The terms search `contents`, so bm25(title) is 0, as in Vespa.
     assert answer.hits[0].match_features == {
@@ -145,7 +150,7 @@ def test_a_title_query_scores_by_its_own_field(five):
     # titles: a 2 terms, c 1, d 1: 4 / 3 on average over those with a title.
     answer = five.answer(query="title:fox", ranking="bm25")
     fox = math.log(1 + (5 - 2 + 0.5) / 2.5)
-    titles = {f.document.doc_id: f.match_features["bm25(title)"] for f in answer.hits}
+    titles = {f.document.values["doc_id"]: f.match_features["bm25(title)"] for f in answer.hits}
     expected = {"a": fox * weight(1, 2, 4 / 3), "d": fox * weight(1, 1, 4 / 3)}
     assert titles == pytest.approx(expected, abs=1e-6)
     assert [f.relevance for f in answer.hits] == [0.0, 0.0]  # first phase: bm25(contents)
@@ -155,7 +160,7 @@ def test_a_phrase_is_one_term(five):
     answer = five.answer(query='"red fox"', ranking="bm25")
     # Twice in `a`; its document frequency is that of its rarest word.
     idf = math.log(1 + (5 - 1 + 0.5) / 1.5)
-    assert [f.document.doc_id for f in answer.hits] == ["a"]
+    assert [f.document.values["doc_id"] for f in answer.hits] == ["a"]
     assert answer.hits[0].relevance == pytest.approx(idf * weight(2, 7, 3.4), abs=1e-6)
 
 
@@ -166,8 +171,8 @@ def test_removed_documents_leave_the_statistics(empty):
     assert empty.answer(query="fox", ranking="bm25").total == 43
     empty.remove(*(f"x{n}" for n in range(40)))
     after = empty.answer(query="fox", ranking="bm25").hits
-    assert [(f.document.doc_id, f.relevance) for f in after] == [
-        (f.document.doc_id, pytest.approx(f.relevance, abs=1e-9)) for f in before
+    assert [(f.document.values["doc_id"], f.relevance) for f in after] == [
+        (f.document.values["doc_id"], pytest.approx(f.relevance, abs=1e-9)) for f in before
     ]
 
 
@@ -196,7 +201,9 @@ def test_the_order_is_that_of_bm25s(empty, seed):
         scores = [f.relevance for f in answer.hits]
         assert scores == pytest.approx(sorted(expected.values(), reverse=True)[:50], rel=1e-5)
         for found in answer.hits:
-            assert found.relevance == pytest.approx(expected[found.document.doc_id], rel=1e-5)
+            assert found.relevance == pytest.approx(
+                expected[found.document.values["doc_id"]], rel=1e-5
+            )
 
 
 def test_pages_are_cut_from_one_order(empty):
@@ -215,7 +222,7 @@ def test_logits_are_those_of_the_model(five):
     for profile in ("cross", "cross_global"):
         answer = five.answer(query="fox dog", ranking=profile, tokens="quick fox dog")
         for found in answer.hits:
-            document = next(d for d in FIVE if d.doc_id == found.document.doc_id)
+            document = next(d for d in FIVE if d.doc_id == found.document.values["doc_id"])
             ids = five.encoder.document_ids(document)
             assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-5)
             assert found.match_features["attribute(token_fingerprint)"] == (
@@ -232,7 +239,8 @@ def test_the_blend_is_the_sum_that_the_manifest_says(five):
 
 def test_rerank_count_and_the_scores_below(five):
     first = {
-        f.document.doc_id: f.relevance for f in five.answer(query="fox dog", ranking="bm25").hits
+        f.document.values["doc_id"]: f.relevance
+        for f in five.answer(query="fox dog", ranking="bm25").hits
     }
     order = list(first)
     for name, profile in (
@@ -242,13 +250,15 @@ def test_rerank_count_and_the_scores_below(five):
         ("ranking.globalPhase.rerankCount", "cross_global"),
     ):
         answer = five.answer(query="fox dog", ranking=profile, tokens="fox", **{name: "1"})
-        scores = {f.document.doc_id: f.relevance for f in answer.hits}
+        scores = {f.document.values["doc_id"]: f.relevance for f in answer.hits}
         top = tiny_logit(five.encoder.query_ids("fox"), five.encoder.document_ids(FIVE[1]))
         below = rescale([first[order[0]]], [top], [first[d] for d in order[1:]])
         expected = {order[0]: top, **dict(zip(order[1:], below, strict=True))}
         assert scores == pytest.approx(expected, abs=1e-5)
         answer = five.answer(query="fox dog", ranking=profile, tokens="fox", **{name: "0"})
-        assert {f.document.doc_id: f.relevance for f in answer.hits} == pytest.approx(first)
+        assert {f.document.values["doc_id"]: f.relevance for f in answer.hits} == pytest.approx(
+            first
+        )
 
 
 @pytest.mark.parametrize(
@@ -284,7 +294,7 @@ def test_many_reranked_documents(empty):
     assert len(scores) == 300 and scores == sorted(scores, reverse=True)
     query = empty.encoder.query_ids("fox red")
     for found in answer.hits:
-        document = Document("", "", found.document.text)
+        document = Document("", "", found.document.values["text"])
         ids = empty.encoder.document_ids(document)
         assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-4)
 
@@ -293,7 +303,7 @@ def test_documents_without_tokens_are_scored_as_empty_and_shown(empty):
     empty.put(FIVE[:1])
     empty.put(FIVE[1:2], without=("doc_token_ids", "token_fingerprint"))
     answer = empty.answer(query="fox", ranking="cross", tokens="fox")
-    found = {f.document.doc_id: f for f in answer.hits}
+    found = {f.document.values["doc_id"]: f for f in answer.hits}
     assert found["b"].relevance == 0.0
     assert found["b"].match_features["attribute(token_fingerprint)"] == 0.0
     assert "1 of 2 reranked documents have no doc_token_ids" in answer.notes[0]
@@ -427,7 +437,7 @@ def test_no_profile_ranks_by_bm25_and_says_so(five):
 
 def test_a_query_without_yql(five):
     answer = five.search.answer(merged({}, [("query", "red fox"), ("ranking", "bm25")]))
-    assert [f.document.doc_id for f in answer.hits][0] == "a" and answer.total == 3
+    assert [f.document.values["doc_id"] for f in answer.hits][0] == "a" and answer.total == 3
 
 
 @pytest.mark.parametrize(
@@ -440,7 +450,7 @@ def test_a_query_without_yql(five):
 )
 def test_order_by(five, order, names):
     answer = five.answer(f"{ALL} {order}", ranking="bm25")
-    assert [f.document.doc_id for f in answer.hits] == names and answer.total == 5
+    assert [f.document.values["doc_id"] for f in answer.hits] == names and answer.total == 5
 
 
 def test_summaries(five):

@@ -1,10 +1,14 @@
 """Documents, operations, conditions and the index, in one process."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from engine_support import make_app, put_fields
 
+from ranker.contract import vespa_names
 from ranker.engine.documents.conditions import parse_condition
 from ranker.engine.documents.operations import Put, Remove, parse_put, parse_remove, parse_update
 from ranker.engine.documents.stored_document import (
@@ -16,7 +20,8 @@ from ranker.engine.documents.stored_document import (
 from ranker.engine.errors import DocumentError
 from ranker.engine.query.tree import Everything, Or, Phrase, Range, Strings
 from ranker.engine.storage.index import FORMAT, Index
-from ranker.engine.storage.store import Reader, Store, Totals
+from ranker.engine.storage.reader import Reader
+from ranker.engine.storage.store import Store, Totals
 from ranker.errors import ArtifactError
 from ranker.package.application import Package
 from ranker.records import Document
@@ -71,7 +76,7 @@ def test_what_is_put_is_read_back(store, reader, package):
         last_change=3, documents=3, titles=2, title_length=3, contents_length=10
     )
     document = reader.get(id_of("A1"))
-    assert rendered_fields(document, package.spec) == {
+    assert rendered_fields(document, package.manifest) == {
         **put_fields(DOCUMENTS[0], package.encoder()),
         "doc_token_ids": {
             "type": "tensor<float>(d0[95])",
@@ -79,8 +84,10 @@ def test_what_is_put_is_read_back(store, reader, package):
         },
     }
     # An empty title counts as not set, as in Vespa.
-    assert "title" not in rendered_fields(reader.get(id_of("b")), package.spec)
-    assert token_ids(document.tokens, package.spec) == package.encoder().document_ids(DOCUMENTS[0])
+    assert "title" not in rendered_fields(reader.get(id_of("b")), package.manifest)
+    assert token_ids(
+        document.values[vespa_names.DOC_TOKEN_IDS], package.spec
+    ) == package.encoder().document_ids(DOCUMENTS[0])
 
 
 def test_terms_are_counted_exactly():
@@ -111,12 +118,8 @@ def test_operations_of_one_batch_see_each_other(store, reader, package):
     )
     assert [fault and fault.status for fault in batch.outcomes] == [None, None, None, 412]
     document = reader.get(id_of("A1"))
-    assert (document.title, document.text, document.title_terms, document.text_terms) == (
-        "green",
-        None,
-        " green ",
-        "",
-    )
+    assert (document.values["title"], document.values["text"]) == ("green", None)
+    assert (document.title_terms, document.text_terms) == (" green ", "")
 
 
 def test_update_of_a_missing_document(store, reader, package):
@@ -124,7 +127,7 @@ def test_update_of_a_missing_document(store, reader, package):
     batch = store.apply([update(package, "n", change)])
     assert batch.outcomes == [None] and not batch.changes and reader.get(id_of("n")) is None
     batch = store.apply([update(package, "n", change, create=True)])
-    assert batch.outcomes == [None] and reader.get(id_of("n")).title == "x"
+    assert batch.outcomes == [None] and reader.get(id_of("n")).values["title"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -269,10 +272,14 @@ def test_conditions_that_are_not_understood(text, message):
         ({"token_fingerprint": None}, "doc_token_ids without token_fingerprint"),
         ({"doc_token_ids": [1] * 94}, "expected 95 values, got 94"),
         ({"doc_token_ids": [1] * 96}, "expected 95 values, got 96"),
-        ({"doc_token_ids": [1.5] + [0] * 94}, "1.5 is not a token id: expected whole numbers"),
-        ({"doc_token_ids": [-1] + [0] * 94}, "-1 is not a token id"),
-        ({"doc_token_ids": [10**9] + [0] * 94}, "is not a token id"),
-        ({"doc_token_ids": [10**30] + [0] * 94}, "is not a token id"),
+        (
+            {"doc_token_ids": [1.5] + [0] * 94},
+            "1.5 is not a cell of token ids: expected a whole number from 0",
+        ),
+        ({"doc_token_ids": [-1] + [0] * 94}, "-1 is not a cell of token ids"),
+        ({"doc_token_ids": [10**9] + [0] * 94}, "1e+09 is not a cell of token ids"),
+        ({"doc_token_ids": [10**4] + [0] * 94}, "10000 is not a token id: expected whole numbers"),
+        ({"doc_token_ids": [10**30] + [0] * 94}, "1e+30 is not a cell of token ids"),
     ],
 )
 def test_documents_that_are_refused(package, change, message):
@@ -290,7 +297,7 @@ def test_numbers_and_booleans_become_text(package):
     document = parse_put(
         "id:ranker:doc::1", body, package.manifest, condition=None, create=False
     ).document
-    assert (document.title, document.text) == ("5", "true")
+    assert (document.values["title"], document.values["text"]) == ("5", "true")
 
 
 def test_only_cells_above_zero_are_counted_as_tokens(package):
@@ -299,8 +306,57 @@ def test_only_cells_above_zero_are_counted_as_tokens(package):
     cells = [21, 0, 23, 24] + [0] * 91
     body = {"fields": {"doc_token_ids": cells, "token_fingerprint": spec.fingerprint_number}}
     document = parse_put(id_of("1"), body, package.manifest, condition=None, create=False).document
-    assert token_ids(document.tokens, spec) == [21, 0, 23]
-    assert rendered_fields(document, spec)["doc_token_ids"]["values"] == cells
+    assert token_ids(document.values[vespa_names.DOC_TOKEN_IDS], spec) == [21, 0, 23]
+    assert rendered_fields(document, package.manifest)["doc_token_ids"]["values"] == cells
+
+
+ANOTHER_FIELD = """
+import sys
+from pathlib import Path
+from ranker.contract import fields
+link = fields.Field(
+    name="link", kind="id", vespa_type="string", sql_type="TEXT", attribute=True
+)
+fields.FIELDS = (*fields.FIELDS, link)
+fields.DOCUMENT_FIELDS["link"] = link
+from engine_support import make_app
+from ranker.engine.documents.operations import parse_put, parse_update
+from ranker.engine.documents.stored_document import rendered_fields
+from ranker.engine.query.tree import Strings
+from ranker.engine.storage.index import Index
+from ranker.engine.storage.reader import Reader
+from ranker.engine.storage.store import Store
+from ranker.engine.vespa_compat.admission import admit
+folder = Path(sys.argv[1])
+manifest = admit(make_app(folder / "app")).manifest
+store = Store(folder / "documents.sqlite", manifest)
+body = {"fields": {"doc_id": "1", "link": "Old"}}
+put = parse_put("id:ranker:doc::1", body, manifest, condition=None, create=False)
+body = {"fields": {"link": {"assign": "New"}}}
+condition = "doc.link == 'Old'"
+update = parse_update("id:ranker:doc::1", body, manifest, condition=condition, create=False)
+assert store.apply([put, update]).outcomes == [None, None]
+reader = Reader(store.path)
+stored = reader.get("id:ranker:doc::1")
+assert rendered_fields(stored, manifest) == {"doc_id": "1", "link": "New"}
+assert reader.ranked([1])[1].attributes["link"] == "New"
+index = Index(folder / "index", reader, store.totals, store.forget_later)
+assert index.snapshot().search(Strings("link", frozenset({"new"})), 10)[1] == 1
+index.close()
+store.close()
+"""
+
+
+def test_another_stored_field_is_a_row_of_the_table_of_fields(tmp_path):
+    script = [sys.executable, "-c", ANOTHER_FIELD, str(tmp_path)]
+    paths = os.pathsep.join(filter(None, sys.path))
+    subprocess.run(script, check=True, env={**os.environ, "PYTHONPATH": paths})
+
+
+def test_a_data_folder_with_other_columns_is_refused(store, package):
+    store._connection.execute("ALTER TABLE documents ADD COLUMN link TEXT")
+    with pytest.raises(ArtifactError, match="doc_token_ids, title, text, link; this version of"):
+        Store(store.path, package.manifest)
 
 
 def test_a_data_folder_belongs_to_one_contract(package, tmp_path):

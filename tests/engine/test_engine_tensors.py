@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranker.contract.storage import FLOAT, INT8
 from ranker.engine.documents.tensors import TensorError, document_cells, query_cells, render
+
+THREE, FIVE = FLOAT.tensor_type(3), FLOAT.tensor_type(5)
+PLANES = INT8.tensor_type(3)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,7 @@ from ranker.engine.documents.tensors import TensorError, document_cells, query_c
     ],
 )
 def test_query_forms(text, cells):
-    assert query_cells(text, 3) == cells
+    assert query_cells(text, THREE) == cells
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_query_forms(text, cells):
         ("[1,NaN]", "expected a finite number, got nan"),
         ("[1,true]", "expected a finite number, got True"),
         ("{{d0:3}:1}", r"label '3' of d0 is not a cell of tensor<float>\(d0\[3\]\)"),
-        ("{{x:0}:1}", "expected a cell like {d0:0}:1 at '{x:0}:1'"),
+        ("{{x:0}:1}", "expected an address in d0, got {'x': '0'}"),
         ("{{d0:0}:1", "expected a '}' at the end"),
         ("{{d0:0}}", "expected a cell like {d0:0}:1 at '{d0:0}'"),
         ("tensor(d0[3]):[1,2,3]", r"expected the type tensor<float>\(d0\[3\]\), got tensor\(d0"),
@@ -68,7 +72,7 @@ def test_query_forms(text, cells):
 )
 def test_query_refusals(text, message):
     with pytest.raises(TensorError, match=message):
-        query_cells(text, 3)
+        query_cells(text, THREE)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_query_refusals(text, message):
     ],
 )
 def test_document_forms(value, cells):
-    assert document_cells(value, 3) == cells
+    assert document_cells(value, THREE) == cells
 
 
 @pytest.mark.parametrize(
@@ -114,19 +118,52 @@ def test_document_forms(value, cells):
         ({"cells": [{"address": {"d0": "x"}, "value": 1}]}, "label 'x' of d0 is not a cell of"),
         (
             {"cells": [{"address": {"x": "0"}, "value": 1}]},
-            "expected an address with the dimension d0, got {'x'",
+            "expected an address in d0, got {'x'",
         ),
         ({"cells": 5}, "expected cells as an array or an object, got 5"),
     ],
 )
 def test_document_refusals(value, message):
     with pytest.raises(TensorError, match=message):
-        document_cells(value, 3)
+        document_cells(value, THREE)
 
 
 @given(st.lists(st.integers(0, 30521), min_size=5, max_size=5))
 def test_what_is_rendered_reads_back(ids):
-    rendered = render(ids, 5)
-    assert document_cells(rendered, 5) == ids
-    assert document_cells(struct.pack(">5f", *ids).hex(), 5) == ids
-    assert query_cells(str(rendered["values"]), 5) == ids
+    rendered = render(ids, FIVE)
+    assert document_cells(rendered, FIVE) == ids
+    assert document_cells(struct.pack(">5f", *ids).hex(), FIVE) == ids
+    assert query_cells(str(rendered["values"]), FIVE) == ids
+
+
+@pytest.mark.parametrize(
+    ("value", "cells"),
+    [
+        ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+        ({"values": [[1, 2, 3], [4, 5, -6]]}, [1, 2, 3, 4, 5, -6]),
+        ({"values": "0102030405ff"}, [1, 2, 3, 4, 5, -1]),
+        ({"cells": [{"address": {"b": "1", "d0": "0"}, "value": 4}]}, [0, 0, 0, 4, 0, 0]),
+    ],
+)
+def test_two_planes(value, cells):
+    assert document_cells(value, PLANES) == cells
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2, 3], "expected 6 values, got 3"),
+        ("3f8000003f8000003f8000003f8000003f8000003f800000", "expected a tensor, or 12 hex digits"),
+        ({"cells": {"0": 1}}, "expected an address in b, d0, got {'b': '0'}"),
+        ({"cells": [{"address": {"b": "2", "d0": "0"}, "value": 4}]}, "label '2' of b is not a"),
+    ],
+)
+def test_two_planes_refused(value, message):
+    with pytest.raises(TensorError, match=message):
+        document_cells(value, PLANES)
+
+
+def test_planes_are_rendered_as_nested_arrays():
+    rendered = render([1, 2, 3, 4, 5, -6], PLANES)
+    assert rendered == {"type": "tensor<int8>(b[2],d0[3])", "values": [[1, 2, 3], [4, 5, -6]]}
+    assert document_cells(rendered, PLANES) == [1, 2, 3, 4, 5, -6]

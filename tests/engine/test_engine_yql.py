@@ -367,8 +367,7 @@ def view(text, title=""):
             "contents": f" {'  '.join(words)} " if words else "",
             "title": f" {'  '.join(titles)} " if titles else "",
         },
-        {"token_fingerprint": 7},
-        {"doc_id": "A1"},
+        {"token_fingerprint": 7, "doc_id": "A1"},
     )
 
 

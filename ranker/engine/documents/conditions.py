@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ranker.contract import vespa_names
-from ranker.engine.documents.stored_document import FIELDS, StoredDocument
+from ranker.contract.fields import DOCUMENT_FIELDS
+from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import DocumentError
 from ranker.errors import require
 
@@ -84,7 +84,7 @@ def parse_condition(text: str, document_type: str) -> Condition:
         raise _error(text, document_type, f"not understood from {rest!r:.40} on") from error
     except ValueError as error:
         raise _error(text, document_type, str(error)) from error
-    return lambda id_, document: truth(id_, document) is True
+    return lambda document_id, document: truth(document_id, document) is True
 
 
 @functools.cache
@@ -120,24 +120,28 @@ class _Compiler:
             case "either" | "both":
                 parts = [self.truth(child, depth + 1) for child in tree.children]
                 combine = _any if tree.data == "either" else _all
-                return lambda id_, document: combine([part(id_, document) for part in parts])
+                return lambda document_id, document: combine(
+                    [part(document_id, document) for part in parts]
+                )
             case "parenthesis":
                 return self.truth(tree.children[0], depth + 1)
             case "negation":
                 part = self.truth(tree.children[0], depth + 1)
-                return lambda id_, document: _not(part(id_, document))
+                return lambda document_id, document: _not(part(document_id, document))
             case "comparison":
                 left, sign, right = tree.children
                 first, second = self.value(left), self.value(right)
                 compare = _OPERATORS[str(sign)]
-                return lambda id_, document: compare(first(id_, document), second(id_, document))
+                return lambda document_id, document: compare(
+                    first(document_id, document), second(document_id, document)
+                )
             case "is_set":
                 value = self._field(*map(str, tree.children))
-                return lambda id_, document: value(id_, document) is not None
+                return lambda document_id, document: value(document_id, document) is not None
             case "of_type":
                 self._check_type(str(tree.children[0]))
         verdict = tree.data != "never"
-        return lambda id_, document: verdict
+        return lambda document_id, document: verdict
 
     def value(self, tree: "Tree[Any]") -> Callable[[str, StoredDocument], Value]:
         """Compile an operand of a comparison."""
@@ -145,27 +149,28 @@ class _Compiler:
         constant: Value = None
         match tree.data:
             case "document_id":
-                return lambda id_, document: id_
+                return lambda document_id, document: document_id
             case "part_of_id":
                 return _part_of_id(leaves[0].lower())
             case "field":
                 return self._field(*leaves)
             case "lower_field":
                 field = self._field(*leaves)
-                return lambda id_, document: _lower(field(id_, document))
+                return lambda document_id, document: _lower(field(document_id, document))
             case "number":
                 constant = _number(leaves[0])
             case "string":
                 constant = _unquoted(leaves[0])
-        return lambda id_, document: constant
+        return lambda document_id, document: constant
 
     def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Value]:
         self._check_type(document_type)
-        if name not in FIELDS:
+        field = DOCUMENT_FIELDS.get(name)
+        if field is None:
             raise ValueError(f"the document type {document_type} has no field {name!r}")
-        if name == vespa_names.DOC_TOKEN_IDS:
+        if field.vespa_type == "tensor":
             raise ValueError(f"cannot compare {name}, which is a tensor")
-        return lambda id_, document: getattr(document, name)
+        return lambda document_id, document: document.values[name]
 
     def _check_type(self, document_type: str) -> None:
         if document_type != self.document_type:
@@ -227,13 +232,13 @@ def _part_of_id(name: str) -> Callable[[str, StoredDocument], Value]:
     places = {"scheme": 0, "namespace": 1, "type": 2, "specific": 4}
     if name in places:
         place = places[name]
-        return lambda id_, document: id_.split(":", 4)[place]
+        return lambda document_id, document: document_id.split(":", 4)[place]
     if name not in ("user", "group"):
         raise ValueError(f"id.{name} is not supported")
     key = "n" if name == "user" else "g"
 
-    def part(id_: str, document: StoredDocument) -> Value:
-        found, _, value = id_.split(":", 4)[3].partition("=")
+    def part(document_id: str, document: StoredDocument) -> Value:
+        found, _, value = document_id.split(":", 4)[3].partition("=")
         if found != key:
             return _INVALID
         return int(value) if key == "n" else value

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
+from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.conditions import Condition, parse_condition
-from ranker.engine.documents.stored_document import FIELDS, StoredDocument, field_type, field_value
+from ranker.engine.documents.stored_document import StoredDocument, field_value
 from ranker.engine.documents.updates import FieldUpdate, parse_field_updates
 from ranker.engine.errors import DocumentError
 
@@ -30,7 +31,7 @@ class DocumentOperation(Protocol):
     """One operation on one document."""
 
     @property
-    def id(self) -> str:
+    def document_id(self) -> str:
         """Vespa's whole id of the document."""
 
     @property
@@ -52,7 +53,7 @@ class DocumentOperation(Protocol):
 class Put:
     """Writes a whole document."""
 
-    id: str
+    document_id: str
     document: StoredDocument
     condition: Condition | None = None
     create: bool = False
@@ -64,7 +65,7 @@ class Put:
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """Return the new document."""
-        _check(self.condition, self.id, current, create=self.create)
+        _check(self.condition, self.document_id, current, create=self.create)
         return self.document
 
 
@@ -72,7 +73,7 @@ class Put:
 class Update:
     """Updates fields of a document; without `create`, an absent document stays absent."""
 
-    id: str
+    document_id: str
     field_updates: tuple[FieldUpdate, ...]
     condition: Condition | None = None
     create: bool = False
@@ -80,17 +81,17 @@ class Update:
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """Return the document after the updates, which apply one after another."""
-        _check(self.condition, self.id, current, create=self.create)
+        _check(self.condition, self.document_id, current, create=self.create)
         if current is None and not self.create:
             return None
-        values = current.values() if current else {}
+        values = dict(current.values) if current else {}
         for update in self.field_updates:
             try:
                 values[update.field] = update.apply(values.get(update.field))
             except ValueError as error:
-                raise _error(self.id, f"field {update.field!r}: {error}") from error
+                raise _error(self.document_id, f"field {update.field!r}: {error}") from error
         document = StoredDocument.from_values(values)
-        _check_contract(document, self.id)
+        _check_contract(document, self.document_id)
         return document
 
 
@@ -98,7 +99,7 @@ class Update:
 class Remove:
     """Removes a document, which may be absent already."""
 
-    id: str
+    document_id: str
     condition: Condition | None = None
 
     @property
@@ -108,12 +109,12 @@ class Remove:
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """Return no document."""
-        _check(self.condition, self.id, current, create=False)
+        _check(self.condition, self.document_id, current, create=False)
         return None
 
 
 def parse_put(
-    id_: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
+    document_id: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Put:
     """Read a put from a JSON body.
 
@@ -122,20 +123,20 @@ def parse_put(
     """
     values = {}
     for name, value in _fields(body).items():
-        if name not in FIELDS:
-            raise _error(id_, f"the document type {manifest.schema} has no field {name!r}")
+        if name not in DOCUMENT_FIELDS:
+            raise _error(document_id, f"the document type {manifest.schema} has no field {name!r}")
         try:
-            values[name] = field_value(name, value, manifest.spec)
+            values[name] = field_value(name, value, manifest)
         except ValueError as error:
-            kind = field_type(name, manifest.spec)
-            raise _error(id_, f"field {name!r} of type {kind}: {error}") from error
+            kind = DOCUMENT_FIELDS[name].type_name(manifest.token_type)
+            raise _error(document_id, f"field {name!r} of type {kind}: {error}") from error
     document = StoredDocument.from_values(values)
-    _check_contract(document, id_)
-    return Put(id_, document, *_condition(condition, create, body, manifest))
+    _check_contract(document, document_id)
+    return Put(document_id, document, *_condition(condition, create, body, manifest))
 
 
 def parse_update(
-    id_: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
+    document_id: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Update:
     """Read an update from a JSON body.
 
@@ -148,16 +149,16 @@ def parse_update(
         for name, value in _fields(body).items()
         for update in parse_field_updates(name, value, manifest)
     ]
-    return Update(id_, tuple(field_updates), *_condition(condition, create, body, manifest))
+    return Update(document_id, tuple(field_updates), *_condition(condition, create, body, manifest))
 
 
-def parse_remove(id_: str, manifest: Manifest, *, condition: str | None) -> Remove:
+def parse_remove(document_id: str, manifest: Manifest, *, condition: str | None) -> Remove:
     """Read a remove from a request.
 
     Raises:
         DocumentError: 400, the condition is not understood.
     """
-    return Remove(id_, parse_condition(condition, manifest.schema) if condition else None)
+    return Remove(document_id, parse_condition(condition, manifest.schema) if condition else None)
 
 
 def _fields(body: Any) -> Mapping[str, Any]:
@@ -183,25 +184,28 @@ def _condition(
 
 
 def _check(
-    condition: Condition | None, id_: str, current: StoredDocument | None, *, create: bool
+    condition: Condition | None, document_id: str, current: StoredDocument | None, *, create: bool
 ) -> None:
     if condition is None or (current is None and create):
         return
     if current is None:
-        raise _error(id_, "the condition does not hold: the document does not exist", status=412)
-    if not condition(id_, current):
-        raise _error(id_, "the condition does not hold", status=412)
-
-
-def _check_contract(document: StoredDocument, id_: str) -> None:
-    """Refuse tokens of an unknown contract, which would be scored as if they were of this one."""
-    if document.tokens and document.token_fingerprint is None:
         raise _error(
-            id_,
+            document_id, "the condition does not hold: the document does not exist", status=412
+        )
+    if not condition(document_id, current):
+        raise _error(document_id, "the condition does not hold", status=412)
+
+
+def _check_contract(document: StoredDocument, document_id: str) -> None:
+    """Refuse tokens of an unknown contract, which would be scored as if they were of this one."""
+    values = document.values
+    if values[vespa_names.DOC_TOKEN_IDS] and values[vespa_names.TOKEN_FINGERPRINT] is None:
+        raise _error(
+            document_id,
             f"{vespa_names.DOC_TOKEN_IDS} without {vespa_names.TOKEN_FINGERPRINT}: expected the "
             "number of the token contract with the tokens; feed both",
         )
 
 
-def _error(id_: str, message: str, *, status: int = 400) -> DocumentError:
-    return DocumentError(status, f"document {id_}: {message}")
+def _error(document_id: str, message: str, *, status: int = 400) -> DocumentError:
+    return DocumentError(status, f"document {document_id}: {message}")

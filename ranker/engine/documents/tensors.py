@@ -1,4 +1,4 @@
-"""Dense tensors of one dimension `d0`, in every form in which a request or a document writes one.
+"""Dense tensors, in every form in which a request or a document writes one.
 
 Vespa reads the tensors of queries and of documents by different code with different rules
 (`TensorParser`, `TensorReader`), so there are two readers here; each accepts what Vespa's own
@@ -14,7 +14,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["TensorError", "addressed_cells", "document_cells", "query_cells", "render", "type_name"]
+from ranker.contract.storage import TensorType
+
+__all__ = ["TensorError", "addressed_cells", "document_cells", "query_cells", "render"]
 
 _LITERAL_CELL = re.compile(r"\s*\{\s*(\w+)\s*:\s*(\d+)\s*\}\s*:\s*([^,{}\s]+)\s*(,|$)")
 _TYPED = re.compile(r"(tensor(?:<\w+>)?\([^)]*\))\s*:\s*(.*)", re.DOTALL)
@@ -26,46 +28,44 @@ class TensorError(ValueError):
     """A text or a JSON value that is not a tensor of the wanted type."""
 
 
-def type_name(cells: int) -> str:
-    """Return Vespa's name of the type."""
-    return f"tensor<float>(d0[{cells}])"
+def render(values: Sequence[float], kind: TensorType) -> dict[str, Any]:
+    """Return the short form in which Vespa returns a dense tensor: a nested array of its cells."""
+    nested: list[Any] = list(map(float, values))
+    for _, size in reversed(kind.dimensions[1:]):
+        nested = [nested[at : at + size] for at in range(0, len(nested), size)]
+    return {"type": str(kind), "values": nested}
 
 
-def render(values: Sequence[float], cells: int) -> dict[str, Any]:
-    """Return the short form in which Vespa returns a dense tensor, zero-padded to `cells`."""
-    return {"type": type_name(cells), "values": _padded(list(map(float, values)), cells)}
-
-
-def query_cells(text: str, cells: int) -> list[float]:
+def query_cells(text: str, kind: TensorType) -> list[float]:
     """Read a tensor as a query writes it.
 
     Too few values are filled with zeros, as in Vespa, but not after a type (`tensor<...>:[...]`).
 
     Returns:
-        `cells` numbers.
+        The number of each cell.
 
     Raises:
         TensorError: too many values, not numbers, another type, or not a tensor at all.
     """
     text = text.strip()
     if typed := _TYPED.fullmatch(text):
-        if typed[1].replace(" ", "") != type_name(cells):
-            raise TensorError(f"expected the type {type_name(cells)}, got {typed[1]}")
+        if typed[1].replace(" ", "") != str(kind):
+            raise TensorError(f"expected the type {kind}, got {typed[1]}")
         text = typed[2]
-    values = _query_values(text, cells)
-    if len(values) > cells or (typed and text.startswith("[") and len(values) < cells):
-        raise TensorError(f"expected {cells} values, got {len(values)}")
-    return _padded(values, cells)
+    values = _query_values(text, kind)
+    if len(values) > kind.size or (typed and text.startswith("[") and len(values) < kind.size):
+        raise TensorError(f"expected {kind.size} values, got {len(values)}")
+    return values + [0.0] * (kind.size - len(values))
 
 
-def document_cells(value: Any, cells: int) -> list[float]:
+def document_cells(value: Any, kind: TensorType) -> list[float]:
     """Read a tensor as a document's JSON writes it.
 
     The `values` form must be complete: Vespa 8.700 silently fills a short one with zeros and newer
     versions refuse it, and a silent zero would end a text early.
 
     Returns:
-        `cells` numbers.
+        The number of each cell.
 
     Raises:
         TensorError: a wrong number of values, not numbers, a wrong address, or not a tensor at all.
@@ -75,44 +75,40 @@ def document_cells(value: Any, cells: int) -> list[float]:
         if form is None or "blocks" in value:
             raise TensorError(f"expected 'values' or 'cells', got {value!r:.60}")
         if form == "cells":
-            return _dense(value["cells"], cells)
+            return _dense(value["cells"], kind)
         value = value["values"]
     elif isinstance(value, list) and value and isinstance(value[0], dict):
-        return _dense(value, cells)
+        return _dense(value, kind)
     if isinstance(value, str):
-        return _hex(value, cells)
+        return _hex(value, kind)
     values = _numbers(value)
-    if len(values) != cells:
-        raise TensorError(f"expected {cells} values, got {len(values)}")
+    if len(values) != kind.size:
+        raise TensorError(f"expected {kind.size} values, got {len(values)}")
     return values
 
 
-def addressed_cells(value: Any, cells: int) -> list[tuple[int, float]]:
+def addressed_cells(value: Any, kind: TensorType) -> list[tuple[int, float]]:
     """Read positions and numbers of `[{"address":{"d0":"0"},"value":1}]` or `{"0":1}`.
 
     Raises:
-        TensorError: not numbers, or an address outside a tensor of `cells` cells.
+        TensorError: not numbers, or an address outside the tensor.
     """
     if isinstance(value, dict):
-        value = [{"address": {"d0": key}, "value": number} for key, number in value.items()]
+        (dimension, _), *_ = kind.dimensions
+        value = [{"address": {dimension: key}, "value": cell} for key, cell in value.items()]
     if not isinstance(value, list):
         raise TensorError(f"expected cells as an array or an object, got {value!r:.60}")
-    addressed = []
     for cell in value:
         if not isinstance(cell, dict) or not {"address", "value"} <= cell.keys():
             raise TensorError(f"expected a cell with 'address' and 'value', got {cell!r:.60}")
-        address = cell["address"]
-        if not isinstance(address, dict) or list(address) != ["d0"]:
-            raise TensorError(f"expected an address with the dimension d0, got {address!r:.60}")
-        addressed.append((_position(address["d0"], cells), _number(cell["value"])))
-    return addressed
+    return [(_position(cell["address"], kind), _number(cell["value"])) for cell in value]
 
 
-def _query_values(text: str, cells: int) -> list[float]:
+def _query_values(text: str, kind: TensorType) -> list[float]:
     if text.startswith("{{"):
-        return _literal(text, cells)
+        return _literal(text, kind)
     if not text.startswith(("[", "{")):
-        return _hex(text, cells)
+        return _hex(text, kind)
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -125,37 +121,45 @@ def _query_values(text: str, cells: int) -> list[float]:
         if "cells" not in value:
             raise TensorError(f"expected 'values' or 'cells', got {text:.60}")
         value = value["cells"]
-    return _dense(value, cells)
+    return _dense(value, kind)
 
 
-def _literal(text: str, cells: int) -> list[float]:
+def _literal(text: str, kind: TensorType) -> list[float]:
     """Read `{{d0:0}:1,{d0:2}:3}`."""
-    dense = [0.0] * cells
+    dense = [0.0] * kind.size
     inner, start = text[1:].rstrip(), 0
     if not inner.endswith("}"):
         raise TensorError(f"expected a '}}' at the end of {text!r:.60}")
     inner = inner[:-1]
     while start < len(inner):
         cell = _LITERAL_CELL.match(inner, start)
-        if not cell or cell[1] != "d0":
+        if not cell:
             raise TensorError(f"expected a cell like {{d0:0}}:1 at {inner[start:]!r:.40}")
-        dense[_position(cell[2], cells)] = _number(cell[3])
+        dense[_position({cell[1]: cell[2]}, kind)] = _number(cell[3])
         start = cell.end()
     return dense
 
 
-def _dense(value: Any, cells: int) -> list[float]:
+def _dense(value: Any, kind: TensorType) -> list[float]:
     """Return all cells; those without an address are 0."""
-    dense = [0.0] * cells
-    for position, number in addressed_cells(value, cells):
+    dense = [0.0] * kind.size
+    for position, number in addressed_cells(value, kind):
         dense[position] = number
     return dense
 
 
-def _position(label: Any, cells: int) -> int:
-    if not re.fullmatch("[0-9]{1,9}", str(label)) or int(label) >= cells:
-        raise TensorError(f"the label {label!r:.40} of d0 is not a cell of {type_name(cells)}")
-    return int(label)
+def _position(address: Any, kind: TensorType) -> int:
+    """Return the place of a cell among all cells, the last dimension varying fastest."""
+    names = [name for name, _ in kind.dimensions]
+    if not isinstance(address, dict) or sorted(address) != names:
+        raise TensorError(f"expected an address in {', '.join(names)}, got {address!r:.60}")
+    position = 0
+    for name, size in kind.dimensions:
+        label = str(address[name])
+        if not re.fullmatch("[0-9]{1,9}", label) or int(label) >= size:
+            raise TensorError(f"the label {label!r:.40} of {name} is not a cell of {kind}")
+        position = position * size + int(label)
+    return position
 
 
 def _numbers(value: Any) -> list[float]:
@@ -186,19 +190,17 @@ def _number(item: Any) -> float:
     return number
 
 
-def _hex(text: str, cells: int) -> list[float]:
-    width, rest = divmod(len(text), cells)
+def _hex(text: str, kind: TensorType) -> list[float]:
+    width, rest = divmod(len(text), kind.size)
+    widths = (2,) if kind.cell_type == "int8" else (2, 4, 8, 16)
     try:
-        raw = binascii.unhexlify(text if not rest and width in (2, 4, 8, 16) else "odd")
+        raw = binascii.unhexlify(text if not rest and width in widths else "odd")
     except ValueError as error:
+        digits = widths[len(widths) // 2] * kind.size
         raise TensorError(
-            f"expected a tensor, or {8 * cells} hex digits of {type_name(cells)}, got {text!r:.40}"
+            f"expected a tensor, or {digits} hex digits of {kind}, got {text!r:.40}"
         ) from error
     if width == 4:  # bfloat16: the upper half of a float
         raw = b"".join(raw[at : at + 2] + b"\0\0" for at in range(0, len(raw), 2))
         width = 8
-    return [_number(value) for value in struct.unpack(f">{cells}{_HEX_FORMATS[width]}", raw)]
-
-
-def _padded(values: list[float], cells: int) -> list[float]:
-    return values + [0.0] * (cells - len(values))
+    return [_number(value) for value in struct.unpack(f">{kind.size}{_HEX_FORMATS[width]}", raw)]

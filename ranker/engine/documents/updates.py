@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ranker.artifacts.manifest import Manifest
-from ranker.contract.spec import TokenSpec
-from ranker.engine.documents.stored_document import FIELDS, field_type, field_value, token_cells
+from ranker.contract.fields import DOCUMENT_FIELDS
+from ranker.engine.documents.stored_document import field_value, token_cells
 from ranker.engine.documents.tensors import addressed_cells
 from ranker.engine.errors import DocumentError
 
@@ -26,7 +26,7 @@ OPERATIONS = {
     "long": ("assign", *ARITHMETIC),
     "tensor": ("assign", "modify"),
 }
-"""The operations of an update, by the type of the field."""
+"""The operations of an update, by the type of the field in Vespa."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LARGEST = 2**63 - 1
@@ -68,11 +68,11 @@ class Arithmetic:
 
     field: str
     steps: tuple[tuple[str, float], ...]
-    spec: TokenSpec
+    manifest: Manifest
 
     def apply(self, value: Any) -> Any:
         """Return the result, which must be a value of the field."""
-        return field_value(self.field, self.result(value), self.spec)
+        return field_value(self.field, self.result(value), self.manifest)
 
     def result(self, value: int | None) -> int:
         """Return the number after all steps; a field that is not set counts as 0."""
@@ -89,13 +89,13 @@ class Modify:
     field: str
     operation: str
     cells: tuple[tuple[int, float], ...]
-    spec: TokenSpec
+    manifest: Manifest
 
     def apply(self, value: Any) -> Any:
         """Return the new tensor; there is nothing to modify where the document has none."""
         if value is None:
             return None
-        cells = token_cells(value, self.spec)
+        cells = token_cells(value, self.manifest)
         for position, number in self.cells:
             match self.operation:
                 case "replace":
@@ -104,7 +104,7 @@ class Modify:
                     cells[position] += number
                 case _:
                     cells[position] *= number
-        return field_value(self.field, cells, self.spec)
+        return field_value(self.field, cells, self.manifest)
 
 
 def parse_field_updates(name: str, update: Any, manifest: Manifest) -> Iterator[FieldUpdate]:
@@ -113,39 +113,42 @@ def parse_field_updates(name: str, update: Any, manifest: Manifest) -> Iterator[
     Raises:
         DocumentError: 400, or 500 where Vespa answers 500.
     """
-    if name not in FIELDS:
-        raise _error(name, f"expected one of the fields {', '.join(FIELDS)} of {manifest.schema}")
+    if name not in DOCUMENT_FIELDS:
+        names = ", ".join(DOCUMENT_FIELDS)
+        raise _error(name, f"expected one of the fields {names} of {manifest.schema}")
     if not isinstance(update, dict):
         raise _error(name, f'expected an object like {{"assign": VALUE}}, got {update!r:.60}')
-    spec = manifest.spec
+    numeric = DOCUMENT_FIELDS[name].vespa_type == "long"
     try:
         for arithmetic, group in itertools.groupby(
             update.items(), lambda item: item[0] in ARITHMETIC
         ):
             if not arithmetic:
-                yield from (_update(name, verb, value, spec) for verb, value in group)
+                yield from (_update(name, verb, value, manifest) for verb, value in group)
                 continue
             # Vespa checks the numbers first: a bad one is a 400 in a field of any type.
             steps = tuple((verb, _operand(value)) for verb, value in group)
-            if FIELDS[name] != "long":
-                raise _error(name, _not_there(name, steps[0][0], spec), status=500)
-            yield Arithmetic(name, steps, spec)
+            if not numeric:
+                raise _error(name, _not_there(name, steps[0][0], manifest), status=500)
+            yield Arithmetic(name, steps, manifest)
     except ValueError as error:
         raise _error(name, str(error)) from error
 
 
-def _update(name: str, verb: str, value: Any, spec: TokenSpec) -> FieldUpdate:
-    if verb not in OPERATIONS[FIELDS[name]]:
-        elements = verb in ("add", "remove") and FIELDS[name] != "tensor"
-        raise _error(name, _not_there(name, verb, spec), status=500 if elements else 400)
+def _update(name: str, verb: str, value: Any, manifest: Manifest) -> FieldUpdate:
+    kind = DOCUMENT_FIELDS[name].vespa_type
+    if verb not in OPERATIONS[kind]:
+        elements = verb in ("add", "remove") and kind != "tensor"
+        raise _error(name, _not_there(name, verb, manifest), status=500 if elements else 400)
     if verb == "assign":
-        return Assign(name, field_value(name, value, spec))
-    return _modify(name, value, spec)
+        return Assign(name, field_value(name, value, manifest))
+    return _modify(name, value, manifest)
 
 
-def _not_there(name: str, verb: str, spec: TokenSpec) -> str:
-    operations = ", ".join(OPERATIONS[FIELDS[name]])
-    return f"a field of type {field_type(name, spec)} has no {verb!r}; expected {operations}"
+def _not_there(name: str, verb: str, manifest: Manifest) -> str:
+    field = DOCUMENT_FIELDS[name]
+    kind, operations = field.type_name(manifest.token_type), OPERATIONS[field.vespa_type]
+    return f"a field of type {kind} has no {verb!r}; expected {', '.join(operations)}"
 
 
 def _computed(verb: str, number: float, operand: float) -> float:
@@ -175,7 +178,7 @@ def _long(number: float) -> int:
     return int(number)
 
 
-def _modify(name: str, value: Any, spec: TokenSpec) -> Modify:
+def _modify(name: str, value: Any, manifest: Manifest) -> Modify:
     # Every cell of a dense tensor exists already, so `create` creates none.
     if not isinstance(value, dict) or value.keys() - {"create"} != {"operation", "cells"}:
         raise ValueError(f"modify takes 'operation', 'cells' and 'create', got {value!r:.60}")
@@ -184,10 +187,10 @@ def _modify(name: str, value: Any, spec: TokenSpec) -> Modify:
         raise ValueError(f"modify can {', '.join(MODIFY)}, got the operation {operation!r:.40}")
     if not isinstance(value.get("create", False), bool):
         raise ValueError(f"expected true or false for 'create', got {value['create']!r:.40}")
-    cells = addressed_cells(value["cells"], spec.document_tokens)
+    cells = addressed_cells(value["cells"], manifest.token_type)
     if len(dict(cells)) < len(cells):
         raise ValueError("a cell is addressed twice")
-    return Modify(name, operation, tuple(cells), spec)
+    return Modify(name, operation, tuple(cells), manifest)
 
 
 def _error(name: str, message: str, *, status: int = 400) -> DocumentError:

@@ -21,7 +21,7 @@ from ranker.engine.http.bodies import json_text
 from ranker.engine.http.paths import Target, checked_parameters
 from ranker.engine.http.visits import fields_of, parse_sweep, parse_visit
 from ranker.engine.storage.commits import Commits
-from ranker.engine.storage.store import Reader
+from ranker.engine.storage.reader import Reader
 
 __all__ = ["Documents", "Reply"]
 
@@ -181,11 +181,11 @@ class Documents:
         """Makes the operation of a document that was selected, and must still be when it runs."""
         if method == "DELETE":
             remove = parse_remove(target.id, self.manifest, condition=selection)
-            return lambda id_: replace(remove, id=id_)
+            return lambda id_: replace(remove, document_id=id_)
         update = parse_update(
             target.id, _json(body), self.manifest, condition=selection, create=False
         )
-        return lambda id_: replace(update, id=id_, create=False)
+        return lambda id_: replace(update, document_id=id_, create=False)
 
     async def _submitted(self, operation: DocumentOperation) -> DocumentError | None:
         """Run one of many operations; its fault, where it is not that of a race."""

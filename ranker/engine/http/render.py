@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranker.contract import vespa_names
+from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import QueryError
 from ranker.engine.query.request import CLUSTER
@@ -84,19 +85,19 @@ def _hit(hit: Hit, result: SearchResult, schema: str) -> dict[str, Any]:
         fields["matchfeatures"] = hit.match_features
     fields["sddocname"] = schema
     if default:
-        fields["documentid"] = hit.id
+        fields["documentid"] = hit.document_id
         fields |= _summary(hit.document)
         if hit.logit is not None:
             fields["summaryfeatures"] = {
                 "logit": hit.logit,
                 "vespa.summaryFeatures.cached": 0.0,
             }
-    elif hit.document.doc_id is not None:
-        fields[vespa_names.ID] = hit.document.doc_id
+    elif (doc_id := hit.document.values[vespa_names.ID]) is not None:
+        fields[vespa_names.ID] = doc_id
     asked = result.request.statement.fields
     if asked is not None:
         fields = {name: value for name, value in fields.items() if name in asked}
-    hit_id = hit.id if "documentid" in fields else _node_id(hit.id)
+    hit_id = hit.document_id if "documentid" in fields else _node_id(hit.document_id)
     return {"id": hit_id, "relevance": hit.relevance, "source": CLUSTER, "fields": fields}
 
 
@@ -119,9 +120,11 @@ def _groups(groups: Sequence[HitGroup]) -> dict[str, Any]:
 
 def _summary(document: StoredDocument) -> dict[str, Any]:
     """The fields of the default summary that are set."""
-    values = document.values()
-    del values[vespa_names.DOC_TOKEN_IDS]
-    return {name: value for name, value in values.items() if value is not None}
+    return {
+        name: value
+        for name, value in document.values.items()
+        if value is not None and DOCUMENT_FIELDS[name].summary
+    }
 
 
 def _node_id(id_: str) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
+from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.conditions import Condition, parse_condition
-from ranker.engine.documents.stored_document import FIELDS, StoredDocument, rendered_fields
+from ranker.engine.documents.stored_document import StoredDocument, rendered_fields
 from ranker.engine.errors import DocumentError
 from ranker.engine.http.paths import Target, integer_of
 from ranker.engine.query.request import seconds
-from ranker.engine.storage.store import Reader
+from ranker.engine.storage.reader import Reader
 
 __all__ = ["Page", "Visit", "fields_of", "parse_sweep", "parse_visit"]
 
@@ -165,20 +166,19 @@ def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
     Raises:
         DocumentError: 400, it is none.
     """
-    spec = manifest.spec
     names = (field_set or "[document]").removeprefix(f"{manifest.schema}:")
     if names in ("[document]", "[all]"):
-        return lambda document: rendered_fields(document, spec)
+        return lambda document: rendered_fields(document, manifest)
     if names in ("[id]", "[none]", "[docid]"):
         return lambda document: {}
     wanted = names.split(",")
     for name in wanted:
-        if name not in FIELDS:
+        if name not in DOCUMENT_FIELDS:
             raise DocumentError(
                 400, f"No such field '{name}' in field set '{field_set}' of {manifest.schema}"
             )
     return lambda document: {
-        k: v for k, v in rendered_fields(document, spec).items() if k in wanted
+        k: v for k, v in rendered_fields(document, manifest).items() if k in wanted
     }
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
-from ranker.engine.documents.tensors import TensorError, query_cells, type_name
+from ranker.contract.storage import FLOAT
+from ranker.engine.documents.tensors import TensorError, query_cells
 from ranker.engine.errors import QueryError, bad_in_cluster, bad_query, illegal_query
 from ranker.engine.query.fields import kind_of
 from ranker.engine.query.properties import check_properties, flag, integer
@@ -263,17 +264,17 @@ def _check_presentation(parameters: Mapping[str, str]) -> None:
 def _inputs(parameters: Mapping[str, str], manifest: Manifest) -> dict[str, list[float]]:
     """The declared inputs of the request, as numbers."""
     found: dict[str, list[float]] = {}
-    cells = manifest.spec.query_tokens
+    kind = FLOAT.tensor_type(manifest.spec.query_tokens)
     name = f"input.query({vespa_names.QUERY_TOKEN_IDS})"
     shown = f"ranking.features.query({vespa_names.QUERY_TOKEN_IDS})"
     if name in parameters:
         text = parameters[name]
         try:
-            found[vespa_names.QUERY_TOKEN_IDS] = query_cells(text, cells)
+            found[vespa_names.QUERY_TOKEN_IDS] = query_cells(text, kind)
         except TensorError as error:
             raise illegal_query(
                 f"Could not set '{shown}' to '{text}': "
-                f"Could not parse '{text}' as a tensor of type {type_name(cells)}: {error}"
+                f"Could not parse '{text}' as a tensor of type {kind}: {error}"
             ) from error
     spec = f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})"
     if spec in parameters:

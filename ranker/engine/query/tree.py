@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "And",
@@ -30,12 +31,11 @@ class View:
 
     Attributes:
         terms: index terms of each text field, as `terms_text` writes them.
-        numbers, strings: values of the attributes.
+        attributes: values of the attributes, None where not set.
     """
 
     terms: dict[str, str]
-    numbers: dict[str, int | None]
-    strings: dict[str, str | None]
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Range:
 
     def holds(self, view: View) -> bool:
         """Whether the document's value is in the range; one that is not set is in none."""
-        value = view.numbers[self.field]
+        value = view.attributes[self.field]
         if value is None:
             return False
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
@@ -88,7 +88,7 @@ class Strings:
 
     def holds(self, view: View) -> bool:
         """Whether the document has one of the values."""
-        value = view.strings[self.field]
+        value = view.attributes[self.field]
         return value is not None and value.lower() in self.values
 
 

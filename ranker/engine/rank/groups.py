@@ -9,7 +9,7 @@ from ranker.engine.rank.matching import Matched, first_phase
 from ranker.engine.rank.ranking import Ranked
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
-from ranker.engine.storage.store import Reader
+from ranker.engine.storage.reader import Reader
 
 __all__ = ["HitGroup", "Member", "find_members", "group_members"]
 
@@ -45,7 +45,7 @@ def find_members(
     _, total = snapshot.search(narrow, 1)
     matched = first_phase(narrow, snapshot, reader, needed=total, timer=timer).matched
     rows = reader.ranked([document.row for document in matched])
-    values = {row: ranked.doc_id for row, ranked in rows.items()}
+    values = {row: ranked.attributes[grouping.field] for row, ranked in rows.items()}
     return [
         Member(document, value)
         for document in matched

@@ -13,7 +13,7 @@ from ranker.contract import vespa_names
 from ranker.engine.query.tree import Node, Phrase, View, leaves, match
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
-from ranker.engine.storage.store import RankedRow, Reader
+from ranker.engine.storage.reader import RankedRow, Reader
 from ranker.lexical.bm25 import bm25_weight, idf
 
 __all__ = ["FirstPhase", "Matched", "first_phase", "sorted_rows"]
@@ -108,13 +108,11 @@ def sorted_rows(
 
 
 def _sort_key(row: RankedRow, name: str) -> tuple[bool, Any]:
-    """Documents without a value come first in ascending order."""
-    value: Any = (
-        row.doc_id.lower() if name == vespa_names.ID and row.doc_id else row.token_fingerprint
-    )
-    if name == vespa_names.ID and not row.doc_id:
-        value = None
-    return value is not None, value if value is not None else 0
+    """Return a key that puts documents without a value first in ascending order."""
+    value = row.attributes[name]
+    if value is None:
+        return False, 0
+    return True, value.lower() if isinstance(value, str) else value
 
 
 def _settled(found: list[Matched], needed: int, best_below: float) -> bool:
@@ -164,9 +162,7 @@ def _matched(row: RankedRow, tree: Node, weights: _Weights) -> Matched | None:
         vespa_names.TITLE: row.title_terms,
         vespa_names.CONTENTS: row.title_terms + row.text_terms,
     }
-    view = View(
-        texts, {vespa_names.TOKEN_FINGERPRINT: row.token_fingerprint}, {vespa_names.ID: row.doc_id}
-    )
+    view = View(texts, row.attributes)
     counted = match(tree, view)
     if counted is None:
         return None
@@ -176,5 +172,8 @@ def _matched(row: RankedRow, tree: Node, weights: _Weights) -> Matched | None:
         length, average = lengths[leaf.field], weights.average[leaf.field]
         scores[leaf.field] += weights.idf[leaf] * bm25_weight(occurrences, length, average)
     return Matched(
-        row.row, scores[vespa_names.CONTENTS], scores[vespa_names.TITLE], row.token_fingerprint or 0
+        row.row,
+        scores[vespa_names.CONTENTS],
+        scores[vespa_names.TITLE],
+        row.attributes[vespa_names.TOKEN_FINGERPRINT] or 0,
     )

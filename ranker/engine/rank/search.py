@@ -15,7 +15,7 @@ from ranker.engine.rank.matching import FirstPhase, Matched, first_phase, sorted
 from ranker.engine.rank.ranking import Ranked, rerank
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Index, Snapshot
-from ranker.engine.storage.store import Reader
+from ranker.engine.storage.reader import Reader
 from ranker.export.score import Scorer
 
 __all__ = ["Hit", "Search", "SearchResult"]
@@ -31,14 +31,14 @@ class Hit:
     """A document on the page of a search result.
 
     Attributes:
-        id: Vespa's whole id of the document.
+        document_id: Vespa's whole id of the document.
         document: the document.
         relevance: final score.
         match_features: as the profile lists them; None where the profile lists none.
         logit: for the summary features; None where the summary class or the profile has none.
     """
 
-    id: str
+    document_id: str
     document: StoredDocument
     relevance: float
     match_features: dict[str, float] | None
@@ -185,9 +185,9 @@ class Search:
             row = ranked.matched.row
             if row not in documents:  # removed since it was ranked
                 continue
-            id_, document = documents[row]
+            document_id, document = documents[row]
             features = _match_features(ranked.matched, request)
-            hits.append(Hit(id_, document, ranked.relevance, features, logit_of.get(row)))
+            hits.append(Hit(document_id, document, ranked.relevance, features, logit_of.get(row)))
         return hits
 
     def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:

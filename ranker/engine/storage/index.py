@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.contract import vespa_names
+from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import QueryError
 from ranker.engine.query.tree import (
@@ -31,7 +32,9 @@ from ranker.engine.query.tree import (
     Rank,
     Strings,
 )
-from ranker.engine.storage.store import Batch, Reader, RowChange, Totals
+from ranker.engine.storage.database import ATTRIBUTES
+from ranker.engine.storage.reader import Reader
+from ranker.engine.storage.store import Batch, RowChange, Totals
 from ranker.errors import require
 from ranker.files import write_json
 
@@ -346,8 +349,11 @@ def _schema() -> Any:
     builder.add_integer_field("row", indexed=True, fast=True)
     builder.add_text_field(vespa_names.TITLE, tokenizer_name="terms", index_option="position")
     builder.add_text_field(vespa_names.CONTENTS, tokenizer_name="terms", index_option="position")
-    builder.add_text_field(vespa_names.ID, tokenizer_name="raw", index_option="basic")
-    builder.add_integer_field(vespa_names.TOKEN_FINGERPRINT, indexed=True, fast=True)
+    for name in ATTRIBUTES:
+        if DOCUMENT_FIELDS[name].vespa_type == "string":
+            builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+        else:
+            builder.add_integer_field(name, indexed=True, fast=True)
     return builder.build()
 
 
@@ -357,8 +363,10 @@ def _indexed(row: int, stored: StoredDocument) -> Any:
     if stored.title_terms:
         document.add_text(vespa_names.TITLE, stored.title_terms)
     document.add_text(vespa_names.CONTENTS, stored.title_terms + stored.text_terms)
-    if stored.doc_id is not None:
-        document.add_text(vespa_names.ID, stored.doc_id.lower())
-    if stored.token_fingerprint is not None:
-        document.add_integer(vespa_names.TOKEN_FINGERPRINT, stored.token_fingerprint)
+    for name in ATTRIBUTES:
+        value = stored.values[name]
+        if isinstance(value, str):
+            document.add_text(name, value.lower())
+        elif value is not None:
+            document.add_integer(name, value)
     return document

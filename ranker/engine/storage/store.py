@@ -1,65 +1,35 @@
 """The documents on disk: one SQLite file in WAL mode, the truth that the index is derived from.
 
-Every change has a number; the index remembers up to which one it has come.  There is one `Store`,
-which writes; any thread may read through a `Reader`.
+Every change has a number, and the index remembers the number of the last one that it has taken.
+There is one `Store`, which writes; any thread may read through a `Reader`.
 """
 
 import logging
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.engine.documents.operations import DocumentOperation
 from ranker.engine.documents.stored_document import StoredDocument
 from ranker.engine.errors import DocumentError
+from ranker.engine.storage.database import DOCUMENT, connect, document_of, document_row, prepare
 from ranker.errors import ArtifactError
 
-__all__ = ["Batch", "RowChange", "RankedRow", "Reader", "Store", "Totals"]
+__all__ = ["Batch", "RowChange", "Store", "Totals"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
-"""Format of the file and of the terms in it; a file of another format is refused.
-
-2: KStem instead of Snowball.  3: the terms of title and text in columns of their own.
-"""
-
-# What ranking reads comes first: SQLite walks a long row's pages only as far as the last column
-# that is asked for.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE totals (
-    last_change INTEGER NOT NULL, documents INTEGER NOT NULL, titles INTEGER NOT NULL,
-    title_length INTEGER NOT NULL, contents_length INTEGER NOT NULL
-);
-INSERT INTO totals VALUES (0, 0, 0, 0, 0);
-CREATE TABLE documents (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    change INTEGER NOT NULL,
-    title_length INTEGER NOT NULL,
-    contents_length INTEGER NOT NULL,
-    token_fingerprint INTEGER,
-    doc_id TEXT,
-    title_terms TEXT NOT NULL,
-    text_terms TEXT NOT NULL,
-    tokens BLOB,
-    title TEXT,
-    text TEXT
-);
-CREATE INDEX documents_by_change ON documents (change);
-CREATE TABLE removals (change INTEGER PRIMARY KEY, row INTEGER NOT NULL);
-"""
-_DOCUMENT = (
-    "doc_id, title, text, token_fingerprint, tokens, title_terms, text_terms, title_length, "
-    "contents_length"
+_INSERT = (
+    f"INSERT INTO documents (document_id, change, {', '.join(DOCUMENT)}) "
+    f"VALUES (?, ?{', ?' * len(DOCUMENT)})"
 )
-_CHUNK = 500
-"""Rows in one `IN (...)`."""
+_UPDATE = f"UPDATE documents SET change = ?, {' = ?, '.join(DOCUMENT)} = ? WHERE row = ?"
+_UPDATE_TOTALS = (
+    "UPDATE totals SET last_change = ?, documents = ?, titles = ?, title_length = ?, "
+    "contents_length = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +86,6 @@ class Batch:
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True)
-class RankedRow:
-    """What the first phase sees of a document; see `StoredDocument`."""
-
-    row: int
-    title_length: int
-    contents_length: int
-    token_fingerprint: int | None
-    doc_id: str | None
-    title_terms: str
-    text_terms: str
-
-
 class Store:
     """The writing side; one caller at a time.
 
@@ -143,8 +100,8 @@ class Store:
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         self.path = path
         try:
-            self._connection = _connect(path)
-            self._meta = _prepare(self._connection, path)
+            self._connection = connect(path)
+            self._meta = prepare(self._connection, path)
         except sqlite3.DatabaseError as error:
             raise ArtifactError(
                 f"{path} cannot be used ({error}); expected the documents of an embedded engine"
@@ -237,16 +194,19 @@ class Store:
                     totals, change = self._apply(operation, totals)
                     batch.changes.extend([change] if change else [])
                     batch.outcomes.append(None)
-                except DocumentError as fault:
-                    batch.outcomes.append(fault)
+                except DocumentError as error:
+                    batch.outcomes.append(error)
             if batch.changes:
-                self._note(totals)
+                self._connection.execute(
+                    "DELETE FROM removals WHERE change <= ?", (self._followed,)
+                )
+                self._connection.execute(_UPDATE_TOTALS, astuple(totals))
             self._batch = replace(batch, totals=totals)
         except BaseException as error:
             self._undo()
             if not isinstance(error, sqlite3.Error):
                 raise
-            self._batch = Batch([_storage_fault(error)] * len(operations), [], self.totals)
+            self._batch = Batch([_storage_error(error)] * len(operations), [], self.totals)
 
     def commit(self) -> Batch:
         """End the transaction: what succeeded is on disk when this returns."""
@@ -256,8 +216,7 @@ class Store:
                 self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo()
-            fault = _storage_fault(error)
-            batch = Batch([fault] * len(batch.outcomes), [], self.totals)
+            batch = Batch([_storage_error(error)] * len(batch.outcomes), [], self.totals)
         self.totals = batch.totals
         return batch
 
@@ -272,39 +231,28 @@ class Store:
         """Close the file; the WAL is folded into it."""
         self._connection.close()
 
-    def _note(self, totals: Totals) -> None:
-        """Write the totals down, and forget the removals that the index has followed."""
-        self._connection.execute("DELETE FROM removals WHERE change <= ?", (self._followed,))
-        self._connection.execute(
-            "UPDATE totals SET last_change = ?, documents = ?, titles = ?, title_length = ?, "
-            "contents_length = ?",
-            _row_of(totals),
-        )
-
     def _apply(
         self, operation: DocumentOperation, totals: Totals
     ) -> tuple[Totals, RowChange | None]:
-        columns = f"row, {_DOCUMENT}" if operation.reads else "row, title_length, contents_length"
+        columns = ", ".join(DOCUMENT) if operation.reads else "title_length, contents_length"
         found = self._connection.execute(
-            f"SELECT {columns} FROM documents WHERE id = ?", (operation.id,)
+            f"SELECT row, {columns} FROM documents WHERE document_id = ?", (operation.document_id,)
         ).fetchone()
-        document = operation.apply(
-            StoredDocument(*found[1:]) if found and operation.reads else None
-        )
-        if found:
-            totals = totals.plus(found[-2], found[-1], -1)
+        row, *before = found or (None,)
+        document = operation.apply(document_of(before) if before and operation.reads else None)
+        if before:
+            totals = totals.plus(before[0], before[1], -1)
         if document:
             totals = totals.plus(document.title_length, document.contents_length)
-        if not found and not document:
+        if not before and not document:
             return totals, None
         number = totals.last_change + 1
-        row = self._write(operation.id, found[0] if found else None, document, number)
-        return replace(totals, last_change=number), RowChange(
-            number, row, document, fresh=not found
-        )
+        row = self._write(operation.document_id, row, document, number)
+        change = RowChange(number, row, document, fresh=not before)
+        return replace(totals, last_change=number), change
 
     def _write(
-        self, id_: str, row: int | None, document: StoredDocument | None, number: int
+        self, document_id: str, row: int | None, document: StoredDocument | None, number: int
     ) -> int:
         execute = self._connection.execute
         if document is None:
@@ -312,32 +260,13 @@ class Store:
             execute("DELETE FROM documents WHERE row = ?", (row,))
             execute("INSERT INTO removals VALUES (?, ?)", (number, row))
             return row
-        values = (
-            number,
-            document.title_length,
-            document.contents_length,
-            document.token_fingerprint,
-            document.doc_id,
-            document.title_terms,
-            document.text_terms,
-            document.tokens,
-            document.title,
-            document.text,
-        )
-        if row is None:
-            inserted = execute(
-                "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (id_, *values),
-            )
-            assert inserted.lastrowid is not None
-            return inserted.lastrowid
-        execute(
-            "UPDATE documents SET change = ?, title_length = ?, contents_length = ?, "
-            "token_fingerprint = ?, doc_id = ?, title_terms = ?, text_terms = ?, tokens = ?, "
-            "title = ?, text = ? WHERE row = ?",
-            (*values, row),
-        )
-        return row
+        values = (number, *document_row(document))
+        if row is not None:
+            execute(_UPDATE, (*values, row))
+            return row
+        inserted = execute(_INSERT, (document_id, *values)).lastrowid
+        assert inserted is not None
+        return inserted
 
     def _undo(self) -> None:
         if self._connection.in_transaction:
@@ -347,122 +276,12 @@ class Store:
                 logger.warning("rollback failed: %s", error)
 
 
-class Reader:
-    """The reading side, from any thread: each has its own connection, and none blocks the writer.
-
-    Args:
-        path: the SQLite file, which a `Store` has made.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
-
-    def get(self, id_: str) -> StoredDocument | None:
-        """A document by its id."""
-        found = self._execute(f"SELECT {_DOCUMENT} FROM documents WHERE id = ?", (id_,)).fetchone()
-        return StoredDocument(*found) if found else None
-
-    def documents(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
-        """Row to id and document, of those rows that are still there."""
-        found = self._rows(f"row, id, {_DOCUMENT}", rows)
-        return {row: (id_, StoredDocument(*rest)) for row, id_, *rest in found}
-
-    def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
-        """Row to what the first phase needs."""
-        columns = (
-            "row, title_length, contents_length, token_fingerprint, doc_id, title_terms, text_terms"
-        )
-        return {found[0]: RankedRow(*found) for found in self._rows(columns, rows)}
-
-    def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
-        """Row to tokens."""
-        return dict(self._rows("row, tokens", rows))
-
-    def scan(self, after: int, limit: int) -> list[tuple[int, str, StoredDocument]]:
-        """The next documents after a row, in the order of rows."""
-        found = self._execute(
-            f"SELECT row, id, {_DOCUMENT} FROM documents WHERE row > ? ORDER BY row LIMIT ?",
-            (after, limit),
-        )
-        return [(row, id_, StoredDocument(*rest)) for row, id_, *rest in found]
-
-    def changes(self, after: int) -> Iterator[RowChange]:
-        """Changes after a number, in no particular order, each row once."""
-        for number, row in self._execute("SELECT * FROM removals WHERE change > ?", (after,)):
-            yield RowChange(number, row, None, fresh=False)
-        found = self._execute(
-            f"SELECT change, row, {_DOCUMENT} FROM documents WHERE change > ?", (after,)
-        )
-        for number, row, *rest in found:
-            yield RowChange(number, row, StoredDocument(*rest), fresh=False)
-
-    def last_change(self) -> int:
-        """Number of the last change."""
-        return int(self._execute("SELECT last_change FROM totals", ()).fetchone()[0])
-
-    def _rows(self, columns: str, rows: Sequence[int]) -> list[Any]:
-        found: list[Any] = []
-        for at in range(0, len(rows), _CHUNK):
-            chunk = rows[at : at + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            query = f"SELECT {columns} FROM documents WHERE row IN ({marks})"
-            found += self._execute(query, chunk).fetchall()
-        return found
-
-    def _execute(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = _connect(self._path)
-            self._local.connection.execute("PRAGMA query_only = ON")
-        cursor: sqlite3.Cursor = self._local.connection.execute(query, values)
-        return cursor
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Connections end with their thread, and a thread may end at exit in another's hands.
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "wal_autocheckpoint = 4000",
-        "journal_size_limit = 67108864",
-        "cache_size = -16000",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
-    """Make the tables of a new file; refuse another format. What the file says of itself."""
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;"
-        )
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if meta.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"the data folder {path.parent} belongs to the format {meta.get('format')}, this "
-            f"version of ranker has {FORMAT}; name another --data folder and feed again"
-        )
-    return meta
-
-
 def _identity(manifest: Manifest) -> dict[str, str]:
     """What documents and application must have in common."""
     return {"schema": manifest.schema, "fingerprint": manifest.spec.fingerprint}
 
 
-def _row_of(totals: Totals) -> tuple[int, ...]:
-    return (
-        totals.last_change,
-        totals.documents,
-        totals.titles,
-        totals.title_length,
-        totals.contents_length,
-    )
-
-
-def _storage_fault(error: sqlite3.Error) -> DocumentError:
+def _storage_error(error: sqlite3.Error) -> DocumentError:
     """A full disk is 507, as in Vespa; SQLite reports a file limit as an I/O error."""
     logger.error("documents could not be stored: %s", error)
     full = "full" in str(error) or "disk I/O" in str(error)

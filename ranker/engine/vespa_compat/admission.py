@@ -15,7 +15,7 @@ from ranker.artifacts.installation import RECORDS
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
-from ranker.engine.documents.stored_document import FIELDS
+from ranker.contract.fields import FIELDS
 from ranker.errors import ArtifactError
 from ranker.export.score import Scorer
 from ranker.files import read_json
@@ -161,9 +161,7 @@ def _check_schema(folder: Path, manifest: Manifest) -> None:
     if schemas != [expected]:
         raise ArtifactError(f"expected one schema, {expected}, got: {_list(schemas)}")
     text = (folder / expected).read_text(encoding="utf-8")
-    tokens = f"tensor<float>(d0[{manifest.spec.document_tokens}])"
-    kinds = {name: tokens if kind == "tensor" else kind for name, kind in FIELDS.items()}
-    kinds[vespa_names.CONTENTS] = "string"
+    kinds = {field.name: field.type_name(manifest.token_type) for field in FIELDS}
     found = dict(_FIELD.findall(text))
     different = sorted(n for n in {*kinds, *found} if kinds.get(n) != found.get(n))
     if different:

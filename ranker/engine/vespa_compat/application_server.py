@@ -25,7 +25,8 @@ from ranker.engine.http.documents import Documents
 from ranker.engine.rank.search import Search
 from ranker.engine.storage.commits import Commits
 from ranker.engine.storage.index import Index
-from ranker.engine.storage.store import Reader, Store
+from ranker.engine.storage.reader import Reader
+from ranker.engine.storage.store import Store
 from ranker.engine.vespa_compat.admission import open_scorer, unused_files
 from ranker.errors import EndpointError
 from ranker.export.score import Scorer

@@ -1,0 +1,109 @@
+"""Reading the documents, from any thread."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranker.contract import vespa_names
+from ranker.engine.documents.stored_document import StoredDocument
+from ranker.engine.storage.database import ATTRIBUTES, DOCUMENT, TERMS, connect, document_of
+from ranker.engine.storage.store import RowChange
+
+__all__ = ["RankedRow", "Reader"]
+
+_CHUNK = 500
+"""Rows in one `IN (...)`."""
+
+_DOCUMENT = ", ".join(DOCUMENT)
+_RANKED = ", ".join(("row", *TERMS, *ATTRIBUTES))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """The part of a document that the first phase reads; see `StoredDocument`.
+
+    Attributes:
+        attributes: values of the fields of `ATTRIBUTES`.
+    """
+
+    row: int
+    title_length: int
+    contents_length: int
+    title_terms: str
+    text_terms: str
+    attributes: dict[str, Any]
+
+
+class Reader:
+    """The reading side: each thread has a connection of its own, and none blocks the writer.
+
+    Args:
+        path: the SQLite file, which a `Store` has made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+
+    def get(self, document_id: str) -> StoredDocument | None:
+        """Return the document of an id, None where there is none."""
+        query = f"SELECT {_DOCUMENT} FROM documents WHERE document_id = ?"
+        found = self._execute(query, (document_id,)).fetchone()
+        return document_of(found) if found else None
+
+    def documents(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
+        """Return row to id and document, for those rows that still exist."""
+        found = self._rows(f"row, document_id, {_DOCUMENT}", rows)
+        return {row: (document_id, document_of(rest)) for row, document_id, *rest in found}
+
+    def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
+        """Return row to what the first phase needs."""
+        ranked = {}
+        for row, title_length, contents_length, title, text, *values in self._rows(_RANKED, rows):
+            attributes = dict(zip(ATTRIBUTES, values, strict=True))
+            ranked[row] = RankedRow(row, title_length, contents_length, title, text, attributes)
+        return ranked
+
+    def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
+        """Return row to token ids."""
+        return dict(self._rows(f"row, {vespa_names.DOC_TOKEN_IDS}", rows))
+
+    def scan(self, after: int, limit: int) -> list[tuple[int, str, StoredDocument]]:
+        """Return the next documents after a row, in the order of rows."""
+        found = self._execute(
+            f"SELECT row, document_id, {_DOCUMENT} FROM documents WHERE row > ? "
+            "ORDER BY row LIMIT ?",
+            (after, limit),
+        )
+        return [(row, document_id, document_of(rest)) for row, document_id, *rest in found]
+
+    def changes(self, after: int) -> Iterator[RowChange]:
+        """Iterate over the changes after a number, in no particular order, each row once."""
+        for number, row in self._execute("SELECT * FROM removals WHERE change > ?", (after,)):
+            yield RowChange(number, row, None, fresh=False)
+        query = f"SELECT change, row, {_DOCUMENT} FROM documents WHERE change > ?"
+        for number, row, *rest in self._execute(query, (after,)):
+            yield RowChange(number, row, document_of(rest), fresh=False)
+
+    def last_change(self) -> int:
+        """Return the number of the last change."""
+        return int(self._execute("SELECT last_change FROM totals", ()).fetchone()[0])
+
+    def _rows(self, columns: str, rows: Sequence[int]) -> list[Any]:
+        found: list[Any] = []
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT {columns} FROM documents WHERE row IN ({marks})"
+            found += self._execute(query, chunk).fetchall()
+        return found
+
+    def _execute(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = connect(self._path)
+            self._local.connection.execute("PRAGMA query_only = ON")
+        cursor: sqlite3.Cursor = self._local.connection.execute(query, values)
+        return cursor
