@@ -1,6 +1,6 @@
 """Kill a training at random moments, go on, and compare the weights with those of one left alone.
 
-    python benchmarks/interrupting.py judged.csv --base tiny-model --kills 20 -- --cv 3 --warmup
+    python benchmarks/interrupting.py judged.csv --base tiny-model --kills 20 -- --cv 3 --pretrain
 
 What follows `--` goes to `ranker train`.  A killed training (SIGKILL) is begun again with the same
 command, which half of the time is killed, too.  Saves come every `--save-seconds`, not every

@@ -9,7 +9,8 @@ import time
 
 from ranker.contract.encode import Encoder
 from ranker.dataset import load
-from ranker.model.base import DEFAULT_BASE, open_base
+from ranker.model.base import open_base
+from ranker.model.hub import DEFAULT_BASE
 from ranker.records import Document
 
 

@@ -16,11 +16,12 @@ from ranker.dataset.groups import TrainingGroup
 from ranker.metrics.measures import Run
 from ranker.model.base import Base, load_weights
 from ranker.model.forward import forward_of
+from ranker.model.losses import LOSSES
 from ranker.train import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.loop import precision_of, run_stage
 from ranker.train.stages import CPU_CHUNK
-from ranker.train.token_store import GroupRows
+from ranker.train.token_store import TokenStore
 
 __all__ = ["our_steps", "their_logits", "their_steps", "train_theirs"]
 
@@ -35,15 +36,18 @@ def our_steps(
     model = load_weights(base.source, dropout=arguments.dropout)
     forward, _ = forward_of(model, segments=encoder.spec.segments, fused=True)
     ticks: list[float] = []
+    loss = LOSSES[arguments.loss]
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(GroupRows(Path(folder), encoder)) as rows,
+        contextlib.closing(
+            TokenStore(Path(folder), encoder, lambda group: loss.targets(group, 1))
+        ) as rows,
     ):
         batches = Batches(
             lambda _: [groups],
             rows,
             encoder.spec,
-            size=arguments.groups,
+            size=arguments.batch_size,
             seed=0,
             epochs=1,
             chunk=CPU_CHUNK,
@@ -54,7 +58,7 @@ def our_steps(
             None,
             stage="judged",
             learning_rate=arguments.learning_rate,
-            loss=arguments.loss,
+            loss=loss.function,
             arguments=arguments,
             work=Path(folder),
             on_progress=lambda *_: ticks.append(time.perf_counter()),
@@ -83,7 +87,7 @@ def their_steps(
         "labels": [[float(grade) for grade in group.grades] for group in groups],
     }
     with tempfile.TemporaryDirectory() as folder:
-        settings = _their_settings(arguments, folder, size=arguments.groups, save_strategy="no")
+        settings = _their_settings(arguments, folder, size=arguments.batch_size, save_strategy="no")
         _their_trainer(
             model,
             settings,
@@ -135,7 +139,7 @@ def train_theirs(
         settings = _their_settings(
             arguments,
             folder,
-            size=arguments.groups * (1 + arguments.negatives),
+            size=arguments.batch_size * (1 + arguments.negatives),
             num_train_epochs=arguments.epochs,
             seed=arguments.seed,
             eval_strategy="epoch",
@@ -214,7 +218,7 @@ def _their_settings(arguments: TrainArguments, folder: str, *, size: int, **othe
         "per_device_train_batch_size": size,
         "num_train_epochs": 1,
         "learning_rate": arguments.learning_rate,
-        "warmup_steps": arguments.lr_warmup,
+        "warmup_steps": arguments.warmup_ratio,
         "bf16": precision_of(arguments) == "bf16",
         "use_cpu": True,
         "report_to": "none",

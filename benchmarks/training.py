@@ -10,7 +10,7 @@ Needs `pip install 'sentence-transformers[train]'`.  Both start from the same Mi
 speed: the same groups (a positive and BM25 negatives) in the same order with ListNet's loss, in
 the same precision, interleaved; the first two steps of each round warm up.
 
-quality: an arm is `judged` (ranker, judged queries only), `warm` (with warm-up on the corpus) or
+quality: an arm is `judged` (ranker, judged queries only), `warm` (pretrained on the corpus) or
 `theirs`: sentence-transformers as its documentation sets up a reranker: hard negatives mined with
 the same MiniLM, binary cross-entropy with the positives weighted, the best epoch on held-out
 queries, ranker's learning rate.  By cross-validation with --folds (the same folds and the same
@@ -56,7 +56,7 @@ from ranker.train.batches import Batches
 from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import precision_of
 from ranker.train.stages import CPU_CHUNK, TOGETHER, Stages
-from ranker.train.token_store import GroupRows
+from ranker.train.token_store import TokenStore
 
 DEPTH = 100
 RESULTS = Path(__file__).with_name("training.jsonl")
@@ -78,7 +78,7 @@ def main() -> None:
     verb.add_argument("--arm", choices=("judged", "warm", "theirs"), required=True)
     verb.add_argument("--folds", type=int, default=0)
     verb.add_argument("--epochs", type=int, default=3)
-    verb.add_argument("--warmup-steps", type=int, default=300)
+    verb.add_argument("--pretrain-steps", type=int, default=300)
     verb.add_argument("--document-slots", type=int, default=96)
     verb.add_argument("--work", type=Path, default=Path("work/training"))
     verb.add_argument("--out", type=Path, default=RESULTS)
@@ -98,12 +98,12 @@ def speed(given: argparse.Namespace) -> None:
     arguments = TrainArguments()
     dataset = load(given.collection, skip_bad=True)
     index = BM25Index(dataset.documents.values())
-    negatives = Negatives(count=arguments.negatives, depth=arguments.depth)
+    negatives = Negatives(count=arguments.negatives, depth=arguments.negatives_depth)
     every = judged_groups(dataset, index, negatives=negatives, seed=0)
-    groups = list(itertools.islice(every, given.steps * arguments.groups))
+    groups = list(itertools.islice(every, given.steps * arguments.batch_size))
     base = open_base(arguments.base)
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
-    pairs = arguments.groups * (1 + arguments.negatives)
+    pairs = arguments.batch_size * (1 + arguments.negatives)
     runs: dict[str, Callable[[], list[float]]] = {
         "ranker": lambda: trainers.our_steps(base, encoder, groups, arguments),
         "sentence-transformers": lambda: trainers.their_steps(base, encoder, groups, arguments),
@@ -128,8 +128,8 @@ class Work:
         self.arguments = TrainArguments(
             epochs=given.epochs,
             cv=given.folds,
-            warmup=given.arm == "warm",
-            warmup_steps=given.warmup_steps,
+            pretrain=given.arm == "warm",
+            pretrain_steps=given.pretrain_steps,
         )
         split = None if given.folds else "train"
         self.dataset = load(given.collection, split=split, skip_bad=True)
@@ -141,7 +141,7 @@ class Work:
         self.judged = (
             self.dataset if given.folds else load(given.collection, split="test", skip_bad=True)
         )
-        options = (given.folds, given.epochs, given.arm, given.warmup_steps, slots)
+        options = (given.folds, given.epochs, given.arm, given.pretrain_steps, slots)
         self.folder = given.work / "-".join(map(str, (self.name, *options)))
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -227,7 +227,7 @@ def _theirs(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
         blend |= blend_run(bm25, found["logits"], found["weight"])
         pairs += found["pairs"]
         weights.append(found["weight"])
-    facts = {"pairs": pairs, "pairs_warmup": 0, "weight": statistics.median(weights)}
+    facts = {"pairs": pairs, "pairs_pretrain": 0, "weight": statistics.median(weights)}
     return {"theirs": cross, "theirs, blend": blend}, facts
 
 
@@ -255,8 +255,8 @@ def _held_out(work: Work, judged: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _facts(work: Work, steps: int, before: int, weight: float) -> dict[str, Any]:
-    size = work.arguments.groups * (1 + work.arguments.negatives)
-    return {"pairs": steps * size, "pairs_warmup": before * size, "weight": weight}
+    size = work.arguments.batch_size * (1 + work.arguments.negatives)
+    return {"pairs": steps * size, "pairs_pretrain": before * size, "weight": weight}
 
 
 def _kept(path: Path, compute: Callable[[], Any]) -> Any:
@@ -277,7 +277,8 @@ def memory(given: argparse.Namespace) -> None:
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.closing(GroupRows(Path(folder), encoder)) as rows:
+        store = TokenStore(Path(folder), encoder, lambda group: group.grades)
+        with contextlib.closing(store) as rows:
             batches = Batches(
                 lambda _: _made_up(given.pairs // 6),
                 rows,
@@ -330,7 +331,7 @@ def show(given: argparse.Namespace) -> None:
         against = {row["profile"]: row for row in compared}
         run = f"{how}, {epochs} epochs, {slots} document slots"
         print(f"\n{collection}, {run}, {len(values['bm25'])} queries")
-        print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | warm-up | s |")
+        print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | pretraining | s |")
         print("|---|---|---|---|---|---|---|---|---|")
         ids = list(values["bm25"])
         spans = intervals(np.array([[row[id_] for id_ in ids] for row in values.values()]))
@@ -363,7 +364,7 @@ def _line(name: str, row: dict[str, Any], span: Any, against: Any) -> str:
             f"{against['p_holm']:.4f}",
         ]
     if name not in ("bm25", "base"):
-        cells[6:] = [f"{row['pairs']:,}", f"{row['pairs_warmup']:,}", str(row["seconds"])]
+        cells[6:] = [f"{row['pairs']:,}", f"{row['pairs_pretrain']:,}", str(row["seconds"])]
     return f"| {' | '.join(cells)} |"
 
 

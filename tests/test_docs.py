@@ -40,7 +40,7 @@ def test_every_verb_is_in_the_readme() -> None:
 def test_readme_commands_have_options_that_exist(command: list[str]) -> None:
     verb = COMMAND.commands[command[1]]
     known = {name for parameter in verb.params for name in parameter.opts}
-    assert {word for word in command if word.startswith("--")} <= known | {"--no-warmup"}
+    assert {word for word in command if word.startswith("--")} <= known | {"--no-pretrain"}
 
 
 def test_make_targets_of_the_readme_exist() -> None:

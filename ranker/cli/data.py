@@ -32,7 +32,7 @@ def lint(
     split: Annotated[
         str | None, typer.Option(help="Split of the judgements; all together if absent.")
     ] = None,
-    relevant: Annotated[int, typer.Option(help="Lowest grade of an answer.")] = 1,
+    min_grade: Annotated[int, typer.Option(help="Minimum grade of a positive.")] = 1,
     base: Annotated[
         str, typer.Option(help="Base model whose tokens count: a folder or Hugging Face id.")
     ] = "all-MiniLM-L6-v2",
@@ -64,7 +64,7 @@ def lint(
     with bar("linting", quiet=as_json) as show:
         report = run(
             collection,
-            relevant=relevant,
+            min_grade=min_grade,
             encoder=encoder,
             no_encoder=reason,
             examples=examples,
@@ -85,7 +85,7 @@ def lint(
 
 
 def tell_lint(
-    dataset: "Dataset", *, data: str, format: str | None, relevant: int, **slots: Any
+    dataset: "Dataset", *, data: str, format: str | None, min_grade: int, **slots: Any
 ) -> None:
     """Say on stderr what is wrong with data that will be trained on, in a few lines.
 
@@ -93,7 +93,7 @@ def tell_lint(
         dataset: as loaded.
         data: what the user called it.
         format: of `data`.
-        relevant: lowest grade of an answer.
+        min_grade: lowest grade of an answer.
         slots: base, query_slots and document_slots of the training.
     """
     from ranker.lint import collection_of
@@ -101,7 +101,7 @@ def tell_lint(
 
     encoder, reason = _encoder(**slots)
     collection = collection_of(dataset, data=data, format=format)
-    report = run(collection, relevant=relevant, encoder=encoder, no_encoder=reason, quick=True)
+    report = run(collection, min_grade=min_grade, encoder=encoder, no_encoder=reason, quick=True)
     for line in report.summary():
         note(f"lint: {line}")
     if report.findings:

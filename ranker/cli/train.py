@@ -1,7 +1,9 @@
 """The verb that trains a cross-encoder."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,172 +13,177 @@ from ranker.cli.console import emit, note, progress, save_options, table
 from ranker.cli.data import tell_lint
 from ranker.cli.options import DataOrNone, Format, Json, SkipBad, tell_skipped
 from ranker.errors import UsageError
+from ranker.model.hub import DEFAULT_BASE
+from ranker.train.arguments import TrainArguments
 
 __all__ = ["register"]
 
-Out = Annotated[Path, typer.Option(help="Folder of the checkpoint.")]
-From = Annotated[
+Out = Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")]
+Reproduce = Annotated[
     Path | None,
     typer.Option(
-        "--from", help="Repeat the training of this training.json, with its options and data."
+        help="Repeat the training that wrote this training.json, with its options and data."
     ),
 ]
-Base = Annotated[str, typer.Option(help="Base model: a folder or Hugging Face id.")]
-Split = Annotated[str | None, typer.Option(help="Split to learn from; train where there is one.")]
-Lint = Annotated[bool, typer.Option("--lint/--no-lint", help="Say what is wrong with the data.")]
-License = Annotated[str, typer.Option(help="Licence of the data, for the model card.")]
-Warmup = Annotated[
-    bool, typer.Option("--warmup/--no-warmup", help="Learn from the corpus itself first.")
-]
-WarmupSteps = Annotated[int, typer.Option(help="Steps of the first stage.")]
-WarmupLearningRate = Annotated[float, typer.Option(help="Its peak learning rate.")]
-Synthetic = Annotated[
+Split = Annotated[
     str | None,
-    typer.Option(help="Then from synthetic queries: a CSV, TSV or JSONL file of query, doc_id."),
+    typer.Option(
+        help="Split of the data to learn from; train by default, where there is one.",
+        rich_help_panel="Data",
+    ),
 ]
-SyntheticRank = Annotated[
-    int, typer.Option(help="Those that have their own document in the best N of BM25.")
-]
-SyntheticSteps = Annotated[int, typer.Option(help="Most steps of that stage.")]
-Relevant = Annotated[int, typer.Option(help="Lowest grade of an answer.")]
-Loss = Annotated[
-    str, typer.Option(help="bce, pairwise, listwise, lambda; of a teacher: margin-mse, distill.")
-]
-Teacher = Annotated[
-    str | None,
-    typer.Option(help="Cross-encoder whose scores are learned from: a folder or Hugging Face id."),
-]
-Epochs = Annotated[int, typer.Option(help="Passes over the judged positives.")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
-Groups = Annotated[int, typer.Option(help="Queries in a step.")]
-Negatives = Annotated[int, typer.Option(help="Negatives for each positive.")]
-RandomNegatives = Annotated[int, typer.Option(help="Of these, drawn at random.")]
-Depth = Annotated[int, typer.Option(help="Hard negatives: the best DEPTH of BM25.")]
-SkipTop = Annotated[int, typer.Option(help="But none of the best N, where nobody judged them.")]
-Margin = Annotated[
-    float | None,
-    typer.Option(help="Nor unjudged ones above X times the positive's BM25 score, say 0.95."),
-]
-Refresh = Annotated[
+Lint = Annotated[
     bool,
-    typer.Option("--refresh", help="Choose each epoch's negatives by what the model has learned."),
+    typer.Option(
+        "--lint/--no-lint", help="Check the judgements for problems first.", rich_help_panel="Data"
+    ),
 ]
-LogitMargin = Annotated[
-    float | None,
-    typer.Option(help="Then none within X of the positive's logit (0: none above it)."),
-]
-Folds = Annotated[
-    int, typer.Option(help="Cross-validate in so many folds, for the verdict of the ship gate.")
+License = Annotated[
+    str, typer.Option(help="Licence of the data, for the model card.", rich_help_panel="Data")
 ]
 FoldWorkers = Annotated[
-    int, typer.Option(min=1, help="Folds at once, as far as memory allows; they share the cores.")
+    int,
+    typer.Option(
+        min=1,
+        help="Folds to train at once, as far as memory allows; they share the cores.",
+        rich_help_panel="Hardware",
+    ),
 ]
-HeldOut = Annotated[
-    float, typer.Option(help="Share of queries for early stopping; with --cv, inside each fold.")
-]
-Evaluations = Annotated[int, typer.Option(help="Evaluations in an epoch.")]
-Patience = Annotated[int, typer.Option(help="Evaluations without gain before it stops.")]
-Dropout = Annotated[float, typer.Option(help="Dropout while training.")]
-Freeze = Annotated[str, typer.Option(help="Keep the weights: none, embeddings, base.")]
-Lora = Annotated[
-    int, typer.Option(help="Rank of adapters that learn in place of the encoder (peft); 0: none.")
-]
-Accumulate = Annotated[
-    int, typer.Option(help="Compute a step in N parts, for less memory; it stays one step.")
-]
-GradientCheckpointing = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
-]
-Schedule = Annotated[str, typer.Option(help="linear or cosine.")]
-LrWarmup = Annotated[float, typer.Option(help="Share of steps with rising rate.")]
-WeightDecay = Annotated[float, typer.Option(help="AdamW's weight decay.")]
-Clip = Annotated[float, typer.Option(help="Largest norm of the gradient.")]
-QuerySlots = Annotated[int, typer.Option(help="Slots of the query, CLS, SEP included.")]
-DocumentSlots = Annotated[int, typer.Option(help="Slots of the document, SEP included.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, or fp16 on a GPU.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 
 _GIVEN = ("COMMANDLINE", "DEFAULT_MAP")
-"""Where click has an option from that somebody named: the command, or the file of --config."""
-_WITH_FROM = {"data", "out", "from_report", "lint", "as_json"}
-_LINTED = ("data", "format", "relevant", "base", "query_slots", "document_slots")
-_ORDER = ("bm25", "base", "warmed", "synthetic", "cross", "blend")
+"""Where click has an option from that was named: the command, or the file of --config."""
+_WITH_REPRODUCE = {"data", "out", "reproduce", "lint", "as_json"}
+_LINTED = ("min_grade", "base", "query_slots", "document_slots")
+_ORDER = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
 _KEYS = ("held_out", "blend_weight", "recommended_profile", "gate", "seconds")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the program."""
-    app.command(epilog="Example: ranker train data/scifact --warmup --cv 5 --out checkpoint")(train)
+    app.command(epilog="Example: ranker train data/scifact --pretrain --cv 5 --out checkpoint")(
+        _with_options_of_training(train)
+    )
+
+
+def _with_options_of_training(verb: Any) -> Any:
+    """Give a function the options of `TrainArguments` in place of its `**options`."""
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())
+    made = [
+        inspect.Parameter(
+            argument.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=argument.default,
+            annotation=Annotated[argument.type, _option(argument)],
+        )
+        for argument in fields(TrainArguments)
+    ]
+    shown = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    verb.__signature__ = inspect.Signature([*shown, *made])
+    return verb
+
+
+def _option(argument: Any) -> Any:
+    """Return the command line's option of a field of `TrainArguments`."""
+    name, about = argument.name.replace("_", "-"), argument.metadata["option"]
+    flag = f"--{name}/--no-{name}" if argument.type is bool else f"--{name}"
+    return typer.Option(flag, help=about.help, rich_help_panel=about.panel)
 
 
 def train(
     context: typer.Context,
+    *,
     out: Out,
     data: DataOrNone = None,
-    from_report: From = None,
-    base: Base = "all-MiniLM-L6-v2",
+    reproduce: Reproduce = None,
     format: Format = None,
     split: Split = None,
     skip_bad: SkipBad = False,
     lint: Lint = True,
     license: License = "unknown",
-    warmup: Warmup = False,
-    warmup_steps: WarmupSteps = 300,
-    warmup_learning_rate: WarmupLearningRate = 1e-4,
-    synthetic: Synthetic = None,
-    synthetic_rank: SyntheticRank = 20,
-    synthetic_steps: SyntheticSteps = 300,
-    relevant: Relevant = 1,
-    loss: Loss = "listwise",
-    teacher: Teacher = None,
-    epochs: Epochs = 3,
-    learning_rate: LearningRate = 5e-5,
-    groups: Groups = 8,
-    negatives: Negatives = 5,
-    random_negatives: RandomNegatives = 0,
-    depth: Depth = 60,
-    skip_top: SkipTop = 0,
-    margin: Margin = None,
-    refresh: Refresh = False,
-    logit_margin: LogitMargin = None,
-    cv: Folds = 0,
     fold_workers: FoldWorkers = 1,
-    held_out: HeldOut = 0.2,
-    evaluations: Evaluations = 1,
-    patience: Patience = 2,
-    dropout: Dropout = 0.1,
-    freeze: Freeze = "none",
-    lora: Lora = 0,
-    accumulate: Accumulate = 1,
-    gradient_checkpointing: GradientCheckpointing = False,
-    schedule: Schedule = "linear",
-    lr_warmup: LrWarmup = 0.1,
-    weight_decay: WeightDecay = 0.01,
-    clip: Clip = 1.0,
-    query_slots: QuerySlots = 32,
-    document_slots: DocumentSlots = 96,
-    precision: Precision = "auto",
-    seed: Seed = 0,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Fine-tune a cross-encoder on judged queries.
 
-    A share of the queries is held out: training stops when nDCG@10 on them gets no better, and
-    the blend with BM25 learns its weight there. With --cv every query is held out once, which
-    says whether the model is better than BM25. After an interruption the same command goes on.
+    A share of the queries is held out for early stopping on nDCG@10 and to learn the weight of
+    the blend with BM25. With --cv every query is held out once, which shows whether the model is
+    better than BM25. Rerun the same command to resume an interrupted training.
 
-    On several GPUs: torchrun --standalone --nproc-per-node 4 -m ranker train ... shares every
-    step among them, so that it is the step of one GPU, but for rounding and for what dropout draws.
+    On several GPUs, torchrun --standalone --nproc-per-node 4 -m ranker train ... divides every
+    step among them; it matches a single-GPU step up to rounding and dropout noise.
     """
-    given = {name: value for name, value in locals().items() if name != "context"}
-    checkpoint = _repeated(context, given) if from_report else _trained(given)
-    _tell(checkpoint.training, out, as_json=as_json)
+    if reproduce:
+        checkpoint = _reproduced(context, reproduce, out, data=data, quiet=as_json)
+    else:
+        if data is None:
+            raise UsageError(
+                "Missing argument 'DATA': the judged data to learn from (or --reproduce)"
+            )
+        from ranker.dataset import default_split, load
+        from ranker.train import provenance
+        from ranker.train import train as run
+
+        arguments = TrainArguments(**options | _absolute(options))
+        split = split or default_split(data, "train", format=format)
+        dataset = load(data, format=format, split=split, skip_bad=skip_bad)
+        if _is_first():
+            tell_skipped(dataset)
+            if lint:
+                slots = {name: options[name] for name in _LINTED}
+                tell_lint(dataset, data=data, format=format, **slots)
+        source = provenance(data, format=format, split=split, skip_bad=skip_bad, license=license)
+        with _progress(quiet=as_json) as show:
+            checkpoint = run(
+                dataset,
+                out,
+                arguments=arguments,
+                source=source,
+                fold_workers=fold_workers,
+                on_progress=show,
+            )
+    if _is_first():
+        _tell(checkpoint.training, out, as_json=as_json)
+
+
+def _reproduced(
+    context: typer.Context, report: Path, out: Path, *, data: str | None, quiet: bool
+) -> Any:
+    """Train as an earlier training.json says, which takes every option from it."""
+    from ranker.train import reproduce
+
+    others = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in _WITH_REPRODUCE
+        and getattr(context.get_parameter_source(str(parameter.name)), "name", "") in _GIVEN
+    ]
+    if others:
+        raise UsageError(
+            f"--reproduce takes every option from the report; leave out {', '.join(others)}"
+        )
+    with _progress(quiet=quiet) as show:
+        return reproduce(report, out, data=data, on_progress=show)
+
+
+def _absolute(options: dict[str, Any]) -> dict[str, str]:
+    """Return the files and folders among the options as whole paths, for --reproduce elsewhere."""
+    return {
+        name: str(Path(options[name]).absolute())
+        for name in ("base", "teacher", "synthetic")
+        if options[name] not in (None, DEFAULT_BASE) and Path(options[name]).exists()
+    }
+
+
+def _is_first() -> bool:
+    """Return whether this process is the one of several that writes to the terminal."""
+    from ranker.train import is_first
+
+    return is_first()
 
 
 def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
-    """Save the options beside the checkpoint and say what it is worth."""
-    if not _is_first():
-        return
+    """Save the options next to the checkpoint and print its figures."""
     options = {**report["arguments"], **report["source"], "fold_workers": report["fold_workers"]}
     options.pop("files")
     save_options("train", {**options, "out": out}, out)
@@ -189,79 +196,8 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     )
 
 
-def _is_first() -> bool:
-    """Whether this process is the one of several that speaks."""
-    from ranker.train import is_first
-
-    return is_first()
-
-
-def _trained(given: dict[str, Any]) -> Any:
-    """Train on DATA with the options given."""
-    from ranker.dataset import load, split_names
-    from ranker.train import TrainArguments, provenance
-    from ranker.train import train as run
-
-    if given["data"] is None:
-        raise UsageError("Missing argument 'DATA': the judged data to learn from (or --from)")
-    named = {name: given[name] for name in TrainArguments.__dataclass_fields__}
-    arguments = TrainArguments(**named | _absolute(named))
-    read = {name: given[name] for name in ("format", "split", "skip_bad")}
-    if read["split"] is None and "train" in split_names(given["data"], format=read["format"]):
-        read["split"] = "train"
-    dataset = load(given["data"], **read)
-    if _is_first():
-        tell_skipped(dataset)
-        if given["lint"]:
-            tell_lint(dataset, **{name: given[name] for name in _LINTED})
-    source = provenance(given["data"], **read, license=given["license"])
-    with _progress(given) as show:
-        return run(
-            dataset,
-            given["out"],
-            arguments=arguments,
-            source=source,
-            fold_workers=given["fold_workers"],
-            on_progress=show,
-        )
-
-
-def _absolute(named: dict[str, Any]) -> dict[str, str]:
-    """The files and folders among the options by their whole paths: --from may be elsewhere."""
-    from ranker.model.base import DEFAULT_BASE
-
-    return {
-        name: str(Path(named[name]).absolute())
-        for name in ("base", "teacher", "synthetic")
-        if named[name] not in (None, DEFAULT_BASE) and Path(named[name]).exists()
-    }
-
-
-def _repeated(context: typer.Context, given: dict[str, Any]) -> Any:
-    """Train as an earlier training.json says."""
-    from ranker.train import repeat
-
-    others = [
-        f"--{name.replace('_', '-')}"
-        for name in given
-        if name not in _WITH_FROM
-        and getattr(context.get_parameter_source(name), "name", "") in _GIVEN
-    ]
-    if others:
-        raise UsageError(
-            f"--from takes every option from the report; leave out {', '.join(others)}"
-        )
-    with _progress(given) as show:
-        return repeat(
-            given["from_report"],
-            given["out"],
-            data=given["data"],
-            on_progress=show,
-        )
-
-
 def _figures(report: dict[str, Any]) -> str:
-    """A table of nDCG@10: on the held-out queries, or out of fold with the verdict."""
+    """Return a table of nDCG@10: on the held-out queries, or out of fold with the verdict."""
     held, gate = report["held_out"], report["gate"]
     if not report["cv"]:
         rows = [[name, f"{held[name]:.4f}"] for name in ("bm25", "cross", "blend")]
@@ -281,17 +217,17 @@ def _figures(report: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _progress(given: dict[str, Any]) -> Iterator[Any]:
-    """What training tells its progress to; only the first of several processes shows it."""
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """Show the progress of training; only the first of several processes does."""
     if not _is_first():
         yield lambda *_: None
         return
-    with progress(quiet=given["as_json"]) as bars:
+    with progress(quiet=quiet) as bars:
         yield _training_bar(bars)
 
 
 def _training_bar(bars: Any) -> Any:
-    """Draws the progress of stages and folds: loss, nDCG@10, time left."""
+    """Draw the progress of stages and folds: loss, nDCG@10, time left."""
     tasks: dict[str, Any] = {}
     last: dict[str, dict[str, str]] = {}
 

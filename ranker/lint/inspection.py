@@ -36,7 +36,7 @@ class Inspection:
 
     Attributes:
         collection: what is looked at.
-        relevant: lowest grade of an answer.
+        min_grade: lowest grade of an answer.
         examples: most examples of a finding.
         quick: leave out what takes long in a corpus of more than `QUICK_DOCUMENTS`.
         encoder: texts to tokens; None without a base model.
@@ -47,7 +47,7 @@ class Inspection:
     """
 
     collection: Collection
-    relevant: int = 1
+    min_grade: int = 1
     examples: int = 5
     quick: bool = False
     encoder: Encoder | None = None
@@ -79,12 +79,12 @@ class Inspection:
     def answers(self, query_id: str) -> list[str]:
         """Documents judged relevant to a query."""
         grades = self.collection.qrels[query_id]
-        return [doc_id for doc_id, grade in grades.items() if grade >= self.relevant]
+        return [doc_id for doc_id, grade in grades.items() if grade >= self.min_grade]
 
     def others(self, query_id: str) -> list[str]:
         """Documents judged, but not relevant."""
         grades = self.collection.qrels[query_id]
-        return [doc_id for doc_id, grade in grades.items() if grade < self.relevant]
+        return [doc_id for doc_id, grade in grades.items() if grade < self.min_grade]
 
     @functools.cached_property
     def judged_negatives(self) -> int:

@@ -56,7 +56,7 @@ def _silent(about: str, done: int, total: int) -> None:
 def lint(
     collection: Collection,
     *,
-    relevant: int = 1,
+    min_grade: int = 1,
     encoder: Encoder | None = None,
     no_encoder: str = "no base model was given",
     examples: int = 5,
@@ -67,7 +67,7 @@ def lint(
 
     Args:
         collection: of `read_collection` or `collection_of`.
-        relevant: lowest grade of an answer.
+        min_grade: lowest grade of an answer.
         encoder: for the texts that the slots cut; without one that is left out.
         no_encoder: why there is none, for the report.
         examples: most examples of a finding.
@@ -80,7 +80,7 @@ def lint(
     started = time.monotonic()
     inspection = Inspection(
         collection,
-        relevant=relevant,
+        min_grade=min_grade,
         examples=examples,
         quick=quick,
         encoder=encoder,

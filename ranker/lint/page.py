@@ -99,7 +99,7 @@ def _plots(figures: dict[str, Any]) -> list[View]:
         caption = "Judgements by grade; grey: not relevant."
         plot = bars(
             grades,
-            highlighted=[grade for grade in grades if int(grade) >= figures["relevant"]],
+            highlighted=[grade for grade in grades if int(grade) >= figures["min_grade"]],
             axis="grade",
             ident="plot-grades",
             title="Judgements by grade",

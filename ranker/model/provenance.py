@@ -12,7 +12,7 @@ from typing import Any
 from ranker.errors import ArtifactError, ExportError, first_line
 from ranker.files import sha256
 from ranker.model import hub
-from ranker.model.base import DEFAULT_BASE, Base
+from ranker.model.base import Base
 
 __all__ = [
     "UNKNOWN",
@@ -132,7 +132,8 @@ def base_evidence(base: Base) -> dict[str, Any]:
     """Name, revision, file hashes and licence of a base model, as far as they are known."""
     folder = Path(base.source)
     of_hub = hub.hub_id(folder)
-    id_ = f"sentence-transformers/{DEFAULT_BASE}" if base.name == DEFAULT_BASE else of_hub
+    packaged = base.name == hub.DEFAULT_BASE
+    id_ = f"sentence-transformers/{hub.DEFAULT_BASE}" if packaged else of_hub
     files = sorted(file for pattern in _BASE_FILES for file in folder.glob(pattern))
     return {
         "name": id_ or folder.resolve().name,

@@ -1,9 +1,32 @@
-"""Fine-tuning a cross-encoder: an optional stage on the corpus, then one on judged queries."""
+"""Fine-tuning a cross-encoder: an optional stage on the corpus, then one on judged queries.
 
-from ranker.train.arguments import TrainArguments
-from ranker.train.evidence import Provenance, provenance
-from ranker.train.processes import is_first
-from ranker.train.repeat import repeat
-from ranker.train.run import train
+The names below are imported when they are first used, so that the arguments of a training are at
+hand without the libraries that training needs.
+"""
 
-__all__ = ["Provenance", "TrainArguments", "is_first", "provenance", "repeat", "train"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ranker.train.arguments import TrainArguments
+    from ranker.train.evidence import Provenance, provenance
+    from ranker.train.processes import is_first
+    from ranker.train.repeat import reproduce
+    from ranker.train.run import train
+
+__all__ = ["Provenance", "TrainArguments", "is_first", "provenance", "reproduce", "train"]
+
+_MODULES = {
+    "Provenance": "evidence",
+    "TrainArguments": "arguments",
+    "is_first": "processes",
+    "provenance": "evidence",
+    "reproduce": "repeat",
+    "train": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

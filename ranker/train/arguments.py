@@ -1,170 +1,296 @@
-"""What a training run was asked to do, as one value that is saved beside its result."""
+"""The arguments of a training run: one value that is saved with its result.
+
+Each argument is stated once, as a field of `TrainArguments`: its default, its help, its panel on
+the command line and the rule that its value keeps.  The options of `ranker train` are made from
+these fields.
+"""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 from ranker.errors import UsageError
-from ranker.model.base import DEFAULT_BASE
-from ranker.model.losses import TAUGHT, loss_of
+from ranker.model.hub import DEFAULT_BASE
+from ranker.model.losses import LOSSES
 
-__all__ = ["TrainArguments"]
+__all__ = ["Option", "TrainArguments", "options"]
+
+T = TypeVar("T")
+Panel = Literal["Data", "Model", "Training", "Negatives", "Evaluation", "Hardware"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a value, and the words for it."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an argument besides its name, type and default.
+
+    Attributes:
+        help: a sentence for the command line.
+        panel: the group of options it is listed in.
+        rule: what its value must satisfy unless it is None.
+    """
+
+    help: str
+    panel: Panel
+    rule: Rule | None = None
+
+
+def _argument(default: T, help: str, *, panel: Panel, rule: Rule | None = None) -> T:
+    return field(default=default, metadata={"option": Option(help, panel, rule)})
+
+
+_ONE_OR_MORE = Rule("at least 1", lambda value: value >= 1)
+_ZERO_OR_MORE = Rule("0 or more", lambda value: value >= 0)
+_FINITE = Rule("finite", math.isfinite)
+_POSITIVE = Rule("above 0 and finite", lambda value: 0 < value < math.inf)
+_SHARE = Rule("from 0 to below 1", lambda value: 0 <= value < 1)
+_LOSS = Rule(f"one of {', '.join(LOSSES)}", LOSSES.__contains__)
+_TAUGHT = " and ".join(name for name, loss in LOSSES.items() if loss.needs_teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainArguments:
-    """Arguments of a training run.
+    """Everything that decides the result of a training run, except its data and the machine.
 
-    Attributes:
-        base: the packaged MiniLM, a folder, or a Hugging Face id.
-        query_slots: positions of the query part, CLS and SEP included.
-        document_slots: positions of the document part, separators included.
-        relevant: lowest grade of a document that answers its query.
-        loss: bce, pairwise, listwise, lambda; margin-mse and distill learn from a teacher's
-            scores, and the stage on the corpus, which has none, then learns with listwise.
-        teacher: for those, a cross-encoder with one logit that scores every pair: a folder or a
-            Hugging Face id.  None takes the scores of the data (`teacher_score`), so that groups
-            hold judged documents only.
-        epochs: passes over the judged positives.
-        learning_rate: peak of the judged stage.
-        groups: groups of one query in a step.
-        negatives: documents in a group that do not answer it.
-        random_negatives: how many of them are drawn from the whole corpus.
-        depth: hard negatives come from the best `depth` documents of BM25.
-        skip_top: unjudged documents among so many of the best are no negatives.
-        margin: nor are those with more than this many times the positive's BM25 score; None for
-            no such limit.
-        refresh: choose the hard negatives of an epoch by what the model has learned by then: from
-            the half of BM25's best that it ranks higher.
-        logit_margin: with `refresh`, unjudged documents whose logit is above that of the positive
-            minus this are no negatives; None for no such limit.
-        warmup: whether a first stage learns from the corpus alone.
-        warmup_steps: steps of that stage.
-        warmup_learning_rate: its peak.
-        synthetic: a file of synthetic queries (`query`, `doc_id`) for a stage between those two,
-            at the learning rate of the first; None for no such stage.
-        synthetic_rank: its queries are those with their own document in so many of BM25's best.
-        synthetic_steps: most steps of that stage, which sees each of its queries at most once.
-        schedule: decay of the learning rate after its warm-up.
-        lr_warmup: share of the steps in which the learning rate rises.
-        weight_decay: on all weights but biases and layer norms.
-        clip: largest norm of the gradient.
-        dropout: of the hidden states while training; attention has none.
-        freeze: parts of the encoder that keep their weights.
-        lora: rank of the adapters that learn in place of the encoder's weights; 0 for none.
-        accumulate: parts that a step is computed in, one after the other, for less memory.
-        gradient_checkpointing: compute activations twice instead of keeping them, for less memory.
-        held_out: share of the judged queries that training does not see.
-        evaluations: how often nDCG@10 is measured in an epoch.
-        patience: evaluations without a better nDCG@10 before training stops.
-        cv: folds of the cross-validation; 0 for none.
-        precision: auto takes bfloat16 where the machine has it in hardware; fp16 is for GPUs.
-        seed: of everything that is drawn.
+    Raises:
+        UsageError: values that are out of range or contradict each other; lists all of them.
     """
 
-    base: str = DEFAULT_BASE
-    query_slots: int = 32
-    document_slots: int = 96
-    relevant: int = 1
-    loss: str = "listwise"
-    teacher: str | None = None
-    epochs: int = 3
-    learning_rate: float = 5e-5
-    groups: int = 8
-    negatives: int = 5
-    random_negatives: int = 0
-    depth: int = 60
-    skip_top: int = 0
-    margin: float | None = None
-    refresh: bool = False
-    logit_margin: float | None = None
-    warmup: bool = False
-    warmup_steps: int = 300
-    warmup_learning_rate: float = 1e-4
-    synthetic: str | None = None
-    synthetic_rank: int = 20
-    synthetic_steps: int = 300
-    schedule: Literal["linear", "cosine"] = "linear"
-    lr_warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    dropout: float = 0.1
-    freeze: Literal["none", "embeddings", "base"] = "none"
-    lora: int = 0
-    accumulate: int = 1
-    gradient_checkpointing: bool = False
-    held_out: float = 0.2
-    evaluations: int = 1
-    patience: int = 2
-    cv: int = 0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: int = 0
+    min_grade: int = _argument(1, "Minimum grade of a positive.", panel="Data", rule=_ONE_OR_MORE)
+    synthetic: str | None = _argument(
+        None,
+        "CSV, TSV or JSONL file of synthetic queries (columns query, doc_id) to learn from before "
+        "the judged ones.",
+        panel="Data",
+    )
+    synthetic_rank: int = _argument(
+        20,
+        "Use only synthetic queries whose source document is in BM25's top N.",
+        panel="Data",
+        rule=_ONE_OR_MORE,
+    )
+
+    base: str = _argument(DEFAULT_BASE, "Base model: a folder or a Hugging Face id.", panel="Model")
+    query_slots: int = _argument(
+        32, "Token slots of the query, including CLS and SEP.", panel="Model"
+    )
+    document_slots: int = _argument(
+        96, "Token slots of the document, including its separators.", panel="Model"
+    )
+    teacher: str | None = _argument(
+        None,
+        f"Cross-encoder whose scores {_TAUGHT} learn from: a folder or a Hugging Face id; without "
+        "one they need a teacher_score in the data.",
+        panel="Model",
+    )
+    freeze: Literal["none", "embeddings", "base"] = _argument(
+        "none", "Part of the encoder whose weights stay fixed.", panel="Model"
+    )
+    lora_rank: int = _argument(
+        0,
+        "Train LoRA adapters of this rank in place of the encoder's weights; 0 for none.",
+        panel="Model",
+        rule=_ZERO_OR_MORE,
+    )
+    dropout: float = _argument(
+        0.1, "Dropout of hidden states during training.", panel="Model", rule=_SHARE
+    )
+
+    loss: str = _argument(
+        "listwise",
+        f"Loss to minimise: {', '.join(LOSSES)}; {_TAUGHT} learn from a teacher's scores.",
+        panel="Training",
+        rule=_LOSS,
+    )
+    epochs: int = _argument(
+        3, "Passes over the judged positives.", panel="Training", rule=_ZERO_OR_MORE
+    )
+    learning_rate: float = _argument(
+        5e-5, "Peak learning rate on judged queries.", panel="Training", rule=_POSITIVE
+    )
+    batch_size: int = _argument(8, "Queries in a step.", panel="Training", rule=_ONE_OR_MORE)
+    pretrain: bool = _argument(
+        False, "Pretrain on the corpus before learning from judgements.", panel="Training"
+    )
+    pretrain_steps: int = _argument(
+        300, "Steps of corpus pretraining.", panel="Training", rule=_ONE_OR_MORE
+    )
+    pretrain_learning_rate: float = _argument(
+        1e-4,
+        "Peak learning rate of corpus pretraining and of synthetic queries.",
+        panel="Training",
+        rule=_POSITIVE,
+    )
+    synthetic_steps: int = _argument(
+        300,
+        "Maximum number of steps on synthetic queries, each of which is used at most once.",
+        panel="Training",
+        rule=_ONE_OR_MORE,
+    )
+    schedule: Literal["linear", "cosine"] = _argument(
+        "linear", "Decay of the learning rate after its warm-up.", panel="Training"
+    )
+    warmup_ratio: float = _argument(
+        0.1, "Share of the steps in which the learning rate rises.", panel="Training", rule=_SHARE
+    )
+    weight_decay: float = _argument(
+        0.01,
+        "Weight decay of AdamW on all weights except biases and layer norms.",
+        panel="Training",
+        rule=Rule("0 or more and finite", lambda value: 0 <= value < math.inf),
+    )
+    max_grad_norm: float = _argument(
+        1.0, "Norm to which gradients are clipped.", panel="Training", rule=_POSITIVE
+    )
+    seed: int = _argument(
+        0,
+        "Seed of everything that is random.",
+        panel="Training",
+        rule=Rule("from 0 to below 2**32", lambda value: 0 <= value < 2**32),
+    )
+
+    negatives: int = _argument(
+        5, "Negatives for each positive.", panel="Negatives", rule=_ONE_OR_MORE
+    )
+    random_negatives: int = _argument(
+        0,
+        "Number of the negatives that are sampled from the whole corpus.",
+        panel="Negatives",
+        rule=_ZERO_OR_MORE,
+    )
+    negatives_depth: int = _argument(
+        60,
+        "Sample hard negatives from BM25's top N documents.",
+        panel="Negatives",
+        rule=_ONE_OR_MORE,
+    )
+    skip_top: int = _argument(
+        0,
+        "Skip unjudged documents among BM25's top N.",
+        panel="Negatives",
+        rule=_ZERO_OR_MORE,
+    )
+    max_score_ratio: float | None = _argument(
+        None,
+        "Skip unjudged documents with a BM25 score above X times the positive's, 0.95 for example.",
+        panel="Negatives",
+        rule=_POSITIVE,
+    )
+    remine_negatives: bool = _argument(
+        False,
+        "Choose the hard negatives of each epoch by the scores of the model trained so far.",
+        panel="Negatives",
+    )
+    logit_margin: float | None = _argument(
+        None,
+        "Skip unjudged documents with a logit above the positive's minus X; needs "
+        "--remine-negatives.",
+        panel="Negatives",
+        rule=_FINITE,
+    )
+
+    cv: int = _argument(
+        0,
+        "Folds of the cross-validation that the verdict of the ship gate rests on; 0 for none.",
+        panel="Evaluation",
+        rule=Rule("0 or at least 2", lambda value: value == 0 or value >= 2),
+    )
+    held_out: float = _argument(
+        0.2,
+        "Share of the judged queries held out for early stopping; with --cv, inside each fold.",
+        panel="Evaluation",
+        rule=Rule("between 0 and 1", lambda value: 0 < value < 1),
+    )
+    evaluations: int = _argument(
+        1, "Evaluations in an epoch.", panel="Evaluation", rule=_ONE_OR_MORE
+    )
+    patience: int = _argument(
+        2,
+        "Stop after N evaluations without an improvement.",
+        panel="Evaluation",
+        rule=_ONE_OR_MORE,
+    )
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _argument(
+        "auto",
+        "Number format to compute in: auto takes bf16 where the hardware has it, fp16 needs a GPU.",
+        panel="Hardware",
+    )
+    gradient_accumulation_steps: int = _argument(
+        1,
+        "Parts that a step is computed in to save memory; the step remains the same.",
+        panel="Hardware",
+        rule=_ONE_OR_MORE,
+    )
+    gradient_checkpointing: bool = _argument(
+        False,
+        "Save memory by computing activations twice, which takes about a third more time.",
+        panel="Hardware",
+    )
 
     def __post_init__(self) -> None:
-        loss_of(self.loss)
-        problems = [
-            f"{name} must be {wanted}, got {getattr(self, name)}"
-            for name, wanted, holds in _RULES
-            if not holds(getattr(self, name))
-        ]
-        if self.random_negatives > self.negatives:
-            problems.append(
-                f"random_negatives {self.random_negatives} exceeds negatives {self.negatives}"
-            )
-        if self.skip_top >= self.depth:
-            problems.append(f"skip_top {self.skip_top} leaves nothing of depth {self.depth}")
-        if self.logit_margin is not None and not self.refresh:
-            problems.append("logit_margin needs refresh: without it no logits are there")
-        if self.refresh and self.loss in TAUGHT and self.teacher is None:
-            problems.append(f"{self.loss} on scores of the data takes no negatives to refresh")
-        if self.refresh and self.depth < 2:
-            problems.append("refresh needs a depth of at least 2")
-        if self.accumulate > self.groups:
-            problems.append(
-                f"accumulate {self.accumulate} exceeds groups {self.groups}: a part needs a group"
-            )
-        if self.lora and self.freeze != "none":
-            problems.append("lora keeps the encoder's weights by itself; leave freeze at none")
-        if self.teacher is not None and self.loss not in TAUGHT:
-            known = " or ".join(sorted(TAUGHT))
-            problems.append(f"the loss {self.loss} has no use for a teacher; choose {known}")
+        problems = [*self._broken_rules(), *self._contradictions()]
         if problems:
             raise UsageError("; ".join(problems))
 
+    def _broken_rules(self) -> list[str]:
+        problems = []
+        for argument in fields(self):
+            value, rule = getattr(self, argument.name), argument.metadata["option"].rule
+            if choices := get_args(argument.type):
+                if isinstance(choices[0], str):
+                    words = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                    rule = Rule(words, choices.__contains__)
+            if rule and value is not None and not rule.holds(value):
+                problems.append(f"{argument.name} must be {rule.words}, got {value}")
+        return problems
+
+    def _contradictions(self) -> list[str]:
+        loss = LOSSES.get(self.loss)
+        needs_teacher = loss is not None and loss.needs_teacher
+        conditions = {
+            f"random_negatives {self.random_negatives} exceeds negatives {self.negatives}": (
+                self.random_negatives > self.negatives
+            ),
+            f"skip_top {self.skip_top} leaves nothing of negatives_depth {self.negatives_depth}": (
+                self.skip_top >= self.negatives_depth
+            ),
+            "logit_margin needs remine_negatives: without it there are no logits to compare": (
+                self.logit_margin is not None and not self.remine_negatives
+            ),
+            f"remine_negatives has no effect on {self.loss} without a teacher, which learns from "
+            "judged documents only": (
+                self.remine_negatives and needs_teacher and self.teacher is None
+            ),
+            "remine_negatives needs a negatives_depth of at least 2": (
+                self.remine_negatives and self.negatives_depth < 2
+            ),
+            f"gradient_accumulation_steps {self.gradient_accumulation_steps} exceeds batch_size "
+            f"{self.batch_size}: each part needs a query": (
+                self.gradient_accumulation_steps > self.batch_size
+            ),
+            "lora_rank already keeps the encoder's weights fixed; leave freeze at none": (
+                bool(self.lora_rank) and self.freeze != "none"
+            ),
+            f"the loss {self.loss} does not use a teacher; choose {_TAUGHT.replace('and', 'or')}": (
+                self.teacher is not None and loss is not None and not needs_teacher
+            ),
+        }
+        return [words for words, holds in conditions.items() if holds]
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
-def _at_least(least: float) -> Any:
-    return lambda value: value >= least
-
-
-def _one_of(*values: str) -> Any:
-    return lambda value: value in values
-
-
-_RULES = [
-    *[(name, "at least 1", _at_least(1)) for name in ("groups", "negatives", "depth", "patience")],
-    ("accumulate", "at least 1", _at_least(1)),
-    ("lora", "0 or more", _at_least(0)),
-    ("logit_margin", "finite", lambda value: value is None or math.isfinite(value)),
-    ("relevant", "at least 1", _at_least(1)),
-    *[(name, "at least 1", _at_least(1)) for name in ("warmup_steps", "evaluations")],
-    *[(name, "at least 1", _at_least(1)) for name in ("synthetic_rank", "synthetic_steps")],
-    *[(name, "0 or more", _at_least(0)) for name in ("epochs", "random_negatives", "skip_top")],
-    ("margin", "above 0 and finite", lambda value: value is None or 0 < value < math.inf),
-    ("weight_decay", "0 or more and finite", lambda value: 0 <= value < math.inf),
-    ("seed", "from 0 to below 2**32", lambda value: 0 <= value < 2**32),
-    *[
-        (name, "above 0 and finite", lambda value: 0 < value < math.inf)
-        for name in ("learning_rate", "warmup_learning_rate", "clip")
-    ],
-    ("lr_warmup", "from 0 to below 1", lambda value: 0 <= value < 1),
-    ("dropout", "from 0 to below 1", lambda value: 0 <= value < 1),
-    ("cv", "0 or at least 2", lambda value: value == 0 or value >= 2),
-    ("held_out", "between 0 and 1", lambda value: 0 < value < 1),
-    ("schedule", "linear or cosine", _one_of("linear", "cosine")),
-    ("freeze", "none, embeddings or base", _one_of("none", "embeddings", "base")),
-    ("precision", "auto, fp32, bf16 or fp16", _one_of("auto", "fp32", "bf16", "fp16")),
-]
+def options() -> dict[str, Option]:
+    """Return what is said of each argument, by its name."""
+    return {argument.name: argument.metadata["option"] for argument in fields(TrainArguments)}

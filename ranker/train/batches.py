@@ -14,7 +14,7 @@ from ranker.contract.spec import TokenSpec
 from ranker.dataset.groups import TrainingGroup, count_negatives
 from ranker.errors import require
 from ranker.model.base import tensors
-from ranker.train.token_store import EncodedGroup, GroupRows
+from ranker.train.token_store import EncodedGroup, TokenStore
 
 __all__ = ["Batches", "inputs_of", "plan"]
 
@@ -59,7 +59,7 @@ class Batches:
     def __init__(
         self,
         groups_of: GroupsOf,
-        rows: GroupRows,
+        rows: TokenStore,
         spec: TokenSpec,
         *,
         size: int,

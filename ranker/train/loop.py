@@ -16,7 +16,7 @@ from typing import Any
 
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import write_failure
-from ranker.model.losses import loss_of
+from ranker.model.losses import LossFunction
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
@@ -75,7 +75,7 @@ def run_stage(
     learning_rate: float,
     evaluate_every: int = 1,
     schedule: int | None = None,
-    loss: str,
+    loss: LossFunction,
     arguments: TrainArguments,
     work: Path,
     on_progress: OnProgress,
@@ -94,7 +94,7 @@ def run_stage(
         learning_rate: its peak.
         evaluate_every: steps between two evaluations.
         schedule: steps in which the learning rate falls to 0, if not those of `batches`.
-        loss: its name.
+        loss: what is minimised.
         arguments: the run's.
         work: folder of the saves.
         on_progress: told of each.
@@ -151,8 +151,8 @@ def _in_words(work: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainError(
-            "a step does not fit into the GPU's memory; --accumulate computes it in parts, and "
-            "--gradient-checkpointing and --lora need less"
+            "a step does not fit into the GPU's memory; --gradient-accumulation-steps computes it "
+            "in parts, and --gradient-checkpointing and --lora-rank need less"
         ) from error
     except Exception as error:
         reason = write_failure(error)
@@ -225,12 +225,12 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
         "output_dir": str(work),
         "per_device_train_batch_size": 1,
         "lr_scheduler_type": arguments.schedule,
-        "warmup_steps": arguments.lr_warmup,
+        "warmup_steps": arguments.warmup_ratio,
         "weight_decay": arguments.weight_decay,
-        "max_grad_norm": arguments.clip,
+        "max_grad_norm": arguments.max_grad_norm,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
-        "gradient_accumulation_steps": arguments.accumulate,
+        "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
         "ddp_find_unused_parameters": False,
         "ddp_broadcast_buffers": False,  # the processes do not forward equally often
         "use_cpu": not torch.cuda.is_available(),
@@ -253,14 +253,13 @@ def _trainer(
     held_out: RerankedQueries | None,
     *,
     settings: dict[str, Any],
-    loss: str,
+    loss: LossFunction,
     patience: int,
     tell: Callable[[int, float | None, float | None], None],
 ) -> Any:
     """A Trainer that takes whole batches, and measures nDCG@10 where others measure loss."""
     transformers = require("transformers", extra="train")
     torch = require("torch", extra="train")
-    ranking_loss = loss_of(loss)
 
     class RankingTrainer(transformers.Trainer):  # type: ignore[misc, name-defined]
         stop = threading.Event()
@@ -283,7 +282,7 @@ def _trainer(
             flat = torch.zeros_like(found).index_copy(0, inputs["order"], found)
             target, mask = inputs["target"], inputs["mask"]
             logits = torch.zeros_like(target).masked_scatter(mask, flat)
-            return ranking_loss(logits, target, mask) * inputs["weight"]
+            return loss(logits, target, mask) * inputs["weight"]
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             assert held_out is not None

@@ -16,12 +16,12 @@ from ranker.train.evidence import Provenance, check_files, environment, provenan
 from ranker.train.loop import OnProgress
 from ranker.train.run import train
 
-__all__ = ["repeat"]
+__all__ = ["reproduce"]
 
 logger = logging.getLogger(__name__)
 
 
-def repeat(
+def reproduce(
     report: Path,
     out: Path,
     *,
@@ -41,7 +41,7 @@ def repeat(
 
     Raises:
         UsageError: `out` is the folder of the earlier training.
-        ArtifactError: the report cannot be repeated from, or the base model has changed.
+        ArtifactError: the report cannot be reproduced, or the base model has changed.
         DataError: the data is gone or has changed; the message names the file.
     """
     path = report / Checkpoint.MARKER if report.is_dir() else report
@@ -93,7 +93,7 @@ def _source(training: dict[str, Any], path: Path) -> Provenance:
     source = training.get("source")
     if missing or not source:
         raise ArtifactError(
-            f"{path} does not say where its data came from: it is older than --from, or was "
+            f"{path} does not say where its data came from: it is older than --reproduce, or was "
             "trained from Python without `source`"
         )
     return Provenance(**source)

@@ -1,4 +1,4 @@
-"""A whole training run: warm-up, judged queries, what held-out queries or folds say, checkpoint."""
+"""A training run as a whole: its stages, what held-out queries or folds say, the checkpoint."""
 
 import contextlib
 import hashlib
@@ -78,7 +78,7 @@ def train(
         dataset: judged queries.
         out: folder of the checkpoint.
         arguments: everything that decides the result, but data and machine.
-        source: where the data came from, for the evidence; `repeat` needs it.
+        source: where the data came from, for the evidence; `reproduce` needs it.
         fold_workers: folds of a cross-validation at once, as far as memory allows.  The threads
             are shared among them, so that figures may differ in the last digits.
         on_progress: told of each step and evaluation.
@@ -175,16 +175,16 @@ def _order(dataset: Dataset) -> str:
 
 def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
     """Refuse several processes that would have folds of their own, or nothing to do in a step."""
-    count, parts = processes.count(), arguments.accumulate
+    count, parts = processes.count(), arguments.gradient_accumulation_steps
     if fold_workers > 1 and count > 1:
         raise UsageError(
             f"{count} processes train each fold together; leave --fold-workers at 1, or start "
             "without a launcher"
         )
-    if count * parts > arguments.groups:
+    if count * parts > arguments.batch_size:
         raise UsageError(
             f"{count} processes with {parts} parts of a step each need at least {count * parts} "
-            f"groups in a step, got --groups {arguments.groups}"
+            f"queries in a step, got --batch-size {arguments.batch_size}"
         )
 
 
@@ -300,7 +300,7 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
 
 def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any]) -> None:
     base, spec = stages.base, stages.encoder.spec
-    if stages.arguments.lora:
+    if stages.arguments.lora_rank:
         merge_lora(outcome.model)
     with new_folder(out, replace_marker=Checkpoint.MARKER) as folder:
         save_model(outcome.model, base, spec, folder)

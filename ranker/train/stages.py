@@ -1,4 +1,4 @@
-"""The stages of a run: the base model, warm-up on the corpus, learning from judged queries."""
+"""The stages of a run: the base model, pretraining on the corpus, learning from judged queries."""
 
 import contextlib
 import functools
@@ -29,14 +29,14 @@ from ranker.metrics.measures import Run
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora
-from ranker.model.losses import TAUGHT
+from ranker.model.losses import LOSSES, Loss
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, GroupsOf
 from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, restore, run_stage
 from ranker.train.reranking import RerankedQueries, depth_for
 from ranker.train.teacher import Teacher, with_scores
-from ranker.train.token_store import GroupRows
+from ranker.train.token_store import TokenStore
 
 __all__ = ["DONE", "Stages"]
 
@@ -46,8 +46,8 @@ FINAL_PAIRS = 10_000
 CPU_CHUNK, GPU_CHUNK = 12, 4096
 TOGETHER = 1024
 """Groups that are made, scored by a teacher and tokenized together."""
-UNTAUGHT = "listwise"
-"""The loss of a stage without a teacher's scores, where that of the run needs them."""
+WITHOUT_TEACHER = "listwise"
+"""The loss of a stage that has no teacher's scores, if the loss of the run needs them."""
 DONE = "done.json"
 """What a stage did, written when it is done."""
 
@@ -82,15 +82,16 @@ class Stages:
         self.base, self.encoder, self.arguments = base, encoder, arguments
         self.on_progress, self.teacher = on_progress, teacher
         self.precision = precision_of(arguments)
+        self.loss = LOSSES[arguments.loss]
         self.documents = dataset.documents
         self._asked = [query.text for query in dataset.queries.values()]
         self.index = index or BM25Index(self.documents.values())
         self.negatives = Negatives(
             count=arguments.negatives,
             random=arguments.random_negatives,
-            depth=arguments.depth,
+            depth=arguments.negatives_depth,
             skip_top=arguments.skip_top,
-            max_score_ratio=arguments.margin,
+            max_score_ratio=arguments.max_score_ratio,
             logit_margin=arguments.logit_margin,
         )
 
@@ -99,8 +100,8 @@ class Stages:
         torch = require("torch", extra="train")
         require("transformers", extra="train").set_seed(self.arguments.seed)
         model = load_weights(self.base.source, dropout=self.arguments.dropout)
-        if self.arguments.lora:
-            add_lora(model, self.arguments.lora)
+        if self.arguments.lora_rank:
+            add_lora(model, self.arguments.lora_rank)
         forward, _ = forward_of(
             model,
             segments=self.encoder.spec.segments,
@@ -117,13 +118,13 @@ class Stages:
 
     def without_judgements(self, forward: Any, work: Path) -> Iterator[StageResult]:
         """The stages before the judged one, each in the folder of its name below `work`."""
-        synthetic = self.synthetic  # first, so that a bad file does not cost a warm-up
-        if self.arguments.warmup:
-            yield self.warm_up(forward, work / "warmup")
+        synthetic = self.synthetic  # first, so that a bad file does not cost pretraining
+        if self.arguments.pretrain:
+            yield self.learn_corpus(forward, work / "pretrain")
         if synthetic is not None:
             yield self.learn_synthetic(forward, synthetic, work / "synthetic")
 
-    def warm_up(self, forward: Any, work: Path) -> StageResult:
+    def learn_corpus(self, forward: Any, work: Path) -> StageResult:
         """Learn from the corpus alone; no judgement is used."""
         arguments = self.arguments
 
@@ -132,7 +133,7 @@ class Stages:
                 pretrain_groups(
                     self.documents,
                     self.index,
-                    count=arguments.warmup_steps * arguments.groups,
+                    count=arguments.pretrain_steps * arguments.batch_size,
                     negatives=Negatives(count=arguments.negatives, random=2, depth=30)
                     if arguments.negatives > 2
                     else self.negatives,
@@ -141,12 +142,12 @@ class Stages:
             )
 
         return self._run(
-            "warmup",
+            "pretrain",
             forward,
             groups_of,
             work,
-            learning_rate=arguments.warmup_learning_rate,
-            loss=self._loss(taught=False),
+            learning_rate=arguments.pretrain_learning_rate,
+            loss=self._loss(scored=False),
             seed=arguments.seed,
         )
 
@@ -173,7 +174,7 @@ class Stages:
         arguments = self.arguments
         drawn = random.Random(arguments.seed).sample(
             sorted(queries.judged.qrels),
-            min(len(queries.judged.qrels), arguments.synthetic_steps * arguments.groups),
+            min(len(queries.judged.qrels), arguments.synthetic_steps * arguments.batch_size),
         )
         judged = replace(queries.judged, qrels={id_: queries.judged.qrels[id_] for id_ in drawn})
 
@@ -189,8 +190,8 @@ class Stages:
             groups_of,
             work,
             steps=arguments.synthetic_steps,
-            learning_rate=arguments.warmup_learning_rate,
-            loss=self._loss(taught=self.teacher is not None),
+            learning_rate=arguments.pretrain_learning_rate,
+            loss=self._loss(scored=self.teacher is not None),
             seed=arguments.seed,
         )
 
@@ -217,17 +218,19 @@ class Stages:
             schedule: steps in which the learning rate falls to 0, if not those.
         """
         arguments = self.arguments
-        window = functools.cache(lambda: self.queries(judged, arguments.depth, with_judged=True))
+        window = functools.cache(
+            lambda: self.queries(judged, arguments.negatives_depth, with_judged=True)
+        )
         positives = sum(
-            grade >= arguments.relevant for row in judged.qrels.values() for grade in row.values()
+            grade >= arguments.min_grade for row in judged.qrels.values() for grade in row.values()
         )
 
         def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             seed = arguments.seed + 1 + epoch
-            if arguments.loss in TAUGHT and self.teacher is None:
+            if self.loss.needs_teacher and self.teacher is None:
                 return _chunks(
                     scored_groups(
-                        judged, count=arguments.negatives, seed=seed, min_grade=arguments.relevant
+                        judged, count=arguments.negatives, seed=seed, min_grade=arguments.min_grade
                     )
                 )
             groups = judged_groups(
@@ -235,11 +238,9 @@ class Stages:
                 self.index,
                 negatives=self.negatives,
                 seed=seed,
-                min_grade=arguments.relevant,
+                min_grade=arguments.min_grade,
                 logits=self._window(window, forward, epoch, stage, work),
             )
-            if arguments.loss == "bce":
-                groups = (_binary(group, arguments.relevant) for group in groups)
             return self._with_teacher(groups, stage, positives)
 
         return self._run(
@@ -252,7 +253,8 @@ class Stages:
             steps=steps,
             schedule=schedule,
             learning_rate=arguments.learning_rate,
-            loss=arguments.loss,
+            loss=self.loss,
+            min_grade=arguments.min_grade,
             seed=arguments.seed + 1,
         )
 
@@ -300,8 +302,8 @@ class Stages:
     ) -> Run | None:
         """The model's logits to choose an epoch's negatives by, where it has learned anything."""
         arguments = self.arguments
-        warmed = arguments.warmup or arguments.synthetic is not None
-        if not arguments.refresh or (epoch == 0 and not warmed):
+        pretrained = arguments.pretrain or arguments.synthetic is not None
+        if not arguments.remine_negatives or (epoch == 0 and not pretrained):
             return None
         return self.saved_logits(
             work / f"window-{epoch}.json",
@@ -310,9 +312,9 @@ class Stages:
             f"{stage}: negatives",
         )
 
-    def _loss(self, *, taught: bool) -> str:
-        """The loss of a stage that has a teacher's scores, or has none."""
-        return self.arguments.loss if taught or self.arguments.loss not in TAUGHT else UNTAUGHT
+    def _loss(self, *, scored: bool) -> Loss:
+        """Return the loss of a stage whose groups are scored by a teacher, or are not."""
+        return LOSSES[WITHOUT_TEACHER] if self.loss.needs_teacher and not scored else self.loss
 
     def _with_teacher(
         self, groups: Iterable[TrainingGroup], stage: str, count: int
@@ -339,8 +341,9 @@ class Stages:
         work: Path,
         *,
         learning_rate: float,
-        loss: str,
+        loss: Loss,
         seed: int,
+        min_grade: int = 1,
         epochs: int | None = 1,
         steps: int | None = None,
         schedule: int | None = None,
@@ -356,17 +359,19 @@ class Stages:
         if held_out is not None:
             depth = depth_for(len(held_out.qrels), pairs=EVALUATION_PAIRS, least=10)
             watched = self.queries(held_out, depth)
-        with contextlib.closing(GroupRows(work, self.encoder)) as rows:
+        with contextlib.closing(
+            TokenStore(work, self.encoder, lambda group: loss.targets(group, min_grade))
+        ) as rows:
             batches = Batches(
                 groups_of,
                 rows,
                 self.encoder.spec,
-                size=self.arguments.groups,
+                size=self.arguments.batch_size,
                 seed=seed,
                 epochs=epochs,
                 steps=steps,
                 chunk=GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK,
-                parts=self.arguments.accumulate,
+                parts=self.arguments.gradient_accumulation_steps,
                 share=(processes.rank(), processes.count()),
             )
             result = run_stage(
@@ -377,7 +382,7 @@ class Stages:
                 learning_rate=learning_rate,
                 evaluate_every=max(1, batches.per_epoch // self.arguments.evaluations),
                 schedule=schedule,
-                loss=loss,
+                loss=loss.function,
                 arguments=self.arguments,
                 work=work,
                 on_progress=self.on_progress,
@@ -390,11 +395,6 @@ def _finish(work: Path, result: StageResult) -> None:
     write_json(work / DONE, asdict(result))
     for save in work.glob("checkpoint-*"):
         shutil.rmtree(save)
-
-
-def _binary(group: TrainingGroup, relevant: int) -> TrainingGroup:
-    """The group with 1 and 0 for grades: BCE asks whether a document answers, not how well."""
-    return replace(group, grades=tuple(int(grade >= relevant) for grade in group.grades))
 
 
 def _chunks(groups: Iterable[TrainingGroup]) -> Iterator[list[TrainingGroup]]:

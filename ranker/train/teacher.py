@@ -25,7 +25,7 @@ from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
 from ranker.model.base import load_weights, open_base, predict
 from ranker.model.forward import forward_of
-from ranker.model.losses import TAUGHT
+from ranker.model.losses import LOSSES
 from ranker.model.provenance import base_evidence
 from ranker.records import Document
 from ranker.train import processes
@@ -155,12 +155,12 @@ def with_scores(
 
 
 def require_scores(dataset: Dataset, arguments: TrainArguments) -> None:
-    """Check that a loss of `TAUGHT` has a teacher, or data with a score for every judgement.
+    """Check that a loss that needs a teacher has one, or data with a score for every judgement.
 
     Raises:
         UsageError: it has neither.
     """
-    if arguments.loss not in TAUGHT or arguments.teacher is not None:
+    if not LOSSES[arguments.loss].needs_teacher or arguments.teacher is not None:
         return
     judged = [(query_id, doc_id) for query_id, row in dataset.qrels.items() for doc_id in row]
     scored = sum(doc_id in dataset.teacher_scores.get(id_, {}) for id_, doc_id in judged)

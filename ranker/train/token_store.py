@@ -20,7 +20,7 @@ from ranker.dataset.groups import TrainingGroup
 from ranker.errors import TrainError
 from ranker.files import write_failure
 
-__all__ = ["EncodedGroup", "GroupRows", "TokenRows"]
+__all__ = ["EncodedGroup", "TokenStore", "TokenRows"]
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 TokenIds = npt.NDArray[np.unsignedinteger]
@@ -100,15 +100,19 @@ class TokenRows:
         return self._ends[row + 1] - self._ends[row]
 
 
-class GroupRows:
+class TokenStore:
     """Groups by number; filled anew for each epoch, while the token rows stay.
 
     Args:
         folder: where the files lie.
         encoder: the contract.
+        targets: what the loss learns from, for the documents of a group.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
+    def __init__(
+        self, folder: Path, encoder: Encoder, targets: Callable[[TrainingGroup], Sequence[float]]
+    ) -> None:
+        self._targets_of = targets
         size, self._spec = encoder.spec.vocabulary_size, encoder.spec
         self._queries = TokenRows(folder, encoder.queries_ids, vocabulary_size=size)
         self._documents = TokenRows(folder, encoder.texts_ids, vocabulary_size=size)
@@ -132,8 +136,7 @@ class GroupRows:
             self._query_of.extend(self._queries.add([group.query for group in groups]))
             self._documents_of.extend(self._documents.add(documents))
             for group in groups:
-                scores = group.teacher_scores
-                self._targets.extend(group.grades if scores is None else scores)
+                self._targets.extend(self._targets_of(group))
                 self._ends.append(self._ends[-1] + len(group.documents))
 
     def close(self) -> None:

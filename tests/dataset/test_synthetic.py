@@ -13,10 +13,10 @@ from ranker.errors import DataError, UsageError
 from ranker.lexical.bm25 import BM25Index
 from ranker.records import Document
 from ranker.report.facts import training_view
-from ranker.train import TrainArguments, repeat, train
+from ranker.train import TrainArguments, reproduce, train
 from ranker.train.evidence import provenance
 
-SMALL = {"groups": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
+SMALL = {"batch_size": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
 DOCUMENTS = {
     doc_id: Document(doc_id, "", text)
     for doc_id, text in {
@@ -122,7 +122,7 @@ def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("trained")
     csv = write_csv(folder / "judged.csv")
     arguments = TrainArguments(
-        base=str(tiny_bert), warmup=True, warmup_steps=2, synthetic_steps=4, cv=2,
+        base=str(tiny_bert), pretrain=True, pretrain_steps=2, synthetic_steps=4, cv=2,
         synthetic=str(write_synthetic(folder / "written.csv", data)), **SMALL,
     )  # fmt: skip
     return train(load(csv), folder / "out", arguments=arguments, source=provenance(str(csv)))
@@ -131,7 +131,7 @@ def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFac
 def test_the_stage_comes_after_the_warm_up_and_before_the_judged(trained: Checkpoint) -> None:
     history = trained.training["history"]
     stages = list(dict.fromkeys(row["stage"] for row in history))
-    assert stages[:2] == ["warmup", "synthetic"] and set(stages[2:]) <= {"judged"}
+    assert stages[:2] == ["pretrain", "synthetic"] and set(stages[2:]) <= {"judged"}
     assert sum(row["stage"] == "synthetic" for row in history) == 4
     assert trained.training["documents_by_source"]["synthetic"]["positive"] == 8
 
@@ -142,7 +142,11 @@ def test_the_report_says_what_was_kept_and_what_it_did(trained: Checkpoint) -> N
     assert found["rows"] == 31 == found["kept"] + sum(found["dropped"].values())
     assert found["dropped"]["unknown_document"] == 1 and found["kept"] > 20
     effects = [(row["baseline"], row["profile"]) for row in report["gate"]["effects"]]
-    assert sorted(effects) == [("base", "warmed"), ("synthetic", "cross"), ("warmed", "synthetic")]
+    assert sorted(effects) == [
+        ("base", "pretrained"),
+        ("synthetic", "cross"),
+        ("pretrained", "synthetic"),
+    ]
     card = (trained.path / "README.md").read_text()
     assert f"of 31 rows {found['kept']} were kept" in card
     assert "1 of documents that are not in the corpus" in card
@@ -174,13 +178,13 @@ def test_it_is_repeated_only_with_the_same_file(trained: Checkpoint, tmp_path: P
     report["arguments"]["synthetic"] = str(tmp_path / "other.csv")
     (tmp_path / "training.json").write_text(json.dumps(report))
     with pytest.raises(DataError, match=r"other\.csv is not what the training read"):
-        repeat(tmp_path / "training.json", tmp_path / "out")
+        reproduce(tmp_path / "training.json", tmp_path / "out")
 
 
 def test_a_bad_file_leaves_nothing_behind(data: Dataset, tiny_bert: Path, tmp_path: Path) -> None:
     (tmp_path / "written.csv").write_text("query,doc_id\n,d1\n")
     arguments = TrainArguments(
-        base=str(tiny_bert), synthetic=str(tmp_path / "written.csv"), warmup=True, **SMALL
+        base=str(tiny_bert), synthetic=str(tmp_path / "written.csv"), pretrain=True, **SMALL
     )
     with pytest.raises(DataError, match="line 2: the query is empty"):
         train(data, tmp_path / "out", arguments=arguments)

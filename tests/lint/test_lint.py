@@ -556,8 +556,8 @@ def test_holes_beside_answers_only_are_a_note(tmp_path) -> None:
 
 def test_the_lowest_grade_of_an_answer_counts(tmp_path) -> None:
     collection = read_collection(clean().write(tmp_path / "data"))
-    assert lint(collection, relevant=2).finding("queries-without-answer") is None
-    assert lint(collection, relevant=3).finding("queries-without-answer").count == 100
+    assert lint(collection, min_grade=2).finding("queries-without-answer") is None
+    assert lint(collection, min_grade=3).finding("queries-without-answer").count == 100
 
 
 def test_tokens_are_counted_exactly(tmp_path) -> None:

@@ -73,10 +73,10 @@ def test_better_than_the_base_is_not_enough() -> None:
 
 
 def test_the_stages_have_their_effects_measured_apart() -> None:
-    gate = judged(20, bm25=0, base=0, warmed=10, cross=20, blend=20)
+    gate = judged(20, bm25=0, base=0, pretrained=10, cross=20, blend=20)
     effects = {(row["baseline"], row["profile"]): row for row in gate["effects"]}
-    assert set(effects) == {("base", "warmed"), ("warmed", "cross")}
-    assert effects["base", "warmed"]["wins"] == effects["warmed", "cross"]["wins"] == 10
+    assert set(effects) == {("base", "pretrained"), ("pretrained", "cross")}
+    assert effects["base", "pretrained"]["wins"] == effects["pretrained", "cross"]["wins"] == 10
     without = judged(20, bm25=0, base=0, cross=20, blend=20)
     assert without["effects"] == [] and without["comparisons"] == gate["comparisons"]
 
@@ -90,9 +90,9 @@ def test_the_shortfall_says_by_how_much_and_what_helps() -> None:
     assert re.search(r"cross -0\.1107 \[-0\.\d{4}, -0\.\d{4}\], p 0\.094", said)
     assert f"about {gate['queries_needed']['blend']:,} queries" in said
     assert gate["queries_needed"]["cross"] is None
-    assert "--warmup" in said and "the blend instead" in said
-    warmed = judged(20, bm25=10, base=0, warmed=0, cross=4, blend=4)
-    assert "--warmup" not in shortfall(warmed) and "no gain yet" in shortfall(warmed)
+    assert "--pretrain" in said and "the blend instead" in said
+    pretrained = judged(20, bm25=10, base=0, pretrained=0, cross=4, blend=4)
+    assert "--pretrain" not in shortfall(pretrained) and "no gain yet" in shortfall(pretrained)
 
 
 def test_queries_needed_by_hand() -> None:

@@ -165,7 +165,7 @@ def test_a_picture_brings_nothing_but_itself_and_is_the_same_each_time():
 def training(steps=4, **changes):
     history = [
         {"stage": stage, "step": step, "loss": 2.0 - step / steps, "seconds": 1.0}
-        for stage in ("warmup", "judged")
+        for stage in ("pretrain", "judged")
         for step in range(1, steps + 1)
     ]
     evaluations = [{"stage": "judged", "step": steps, "ndcg@10": 0.5}]
@@ -180,9 +180,9 @@ def test_curves_lay_the_stages_one_after_the_other():
     (tip,) = tips(root)
     assert tip == "step 8: 0.500"
     labels = {text.strip() for text in texts(root)}
-    assert {"warmup", "judged", "loss", "nDCG@10, held-out queries", "step"} <= labels
+    assert {"pretrain", "judged", "loss", "nDCG@10, held-out queries", "step"} <= labels
     assert root.find(f"{SVG}desc").text == (
-        "warmup: loss from 1.750 to 1.375 (smoothed); judged: loss from 1.750 to 1.375 (smoothed); "
+        "pretrain: loss from 1.750 to 1.375 (smoothed); judged: loss from 1.750 to 1.375 (smoothed); "
         "judged: nDCG@10 from 0.500, best 0.500"
     )
 

@@ -333,7 +333,7 @@ def test_a_trained_checkpoint_works_in_sentence_transformers_as_it_is(
     change(base, sentence_transformers={"activation_fn": SIGMOID})
     data = small_dataset(tmp_path)
     arguments = TrainArguments(
-        base=str(base), epochs=1, groups=2, negatives=3, held_out=0.3, precision="fp32"
+        base=str(base), epochs=1, batch_size=2, negatives=3, held_out=0.3, precision="fp32"
     )
     checkpoint = train(data, tmp_path / "checkpoint", arguments=arguments)
     bundle = export(checkpoint, tmp_path / "bundle")
@@ -370,7 +370,7 @@ def test_a_tokenizers_own_class_does_not_change_what_it_does(model: Path, tmp_pa
 def test_a_base_of_the_hub_is_known_by_its_files(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two revisions of one id are two models: for --from, and for a teacher's cache."""
+    """Two revisions of one id are two models: for --reproduce, and for a teacher's cache."""
     repository = tmp_path / "hub" / "models--someone--tiny"
     (repository / "refs").mkdir(parents=True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -3,18 +3,22 @@ import math
 import pytest
 import torch
 
+from ranker.dataset.groups import TrainingGroup
 from ranker.errors import UsageError
 from ranker.model.losses import (
     LOSSES,
-    TAUGHT,
+    binary,
     binary_cross_entropy,
+    grades,
     lambda_ndcg,
     listwise_softmax,
-    loss_of,
     margin_mse,
     pairwise_logistic,
     softmax_distillation,
+    teacher_scores,
 )
+from ranker.records import Document
+from ranker.train import TrainArguments
 
 LOGITS = torch.tensor([[1.0, -0.5, 2.0], [0.3, 0.1, 9.0]])
 RELEVANCE = torch.tensor([[2.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
@@ -28,7 +32,8 @@ def softplus(x: float) -> float:
 def test_binary_cross_entropy_by_hand() -> None:
     relevant, not_relevant = (1.0, 2.0, 0.3), (-0.5, 0.1)
     expected = (sum(softplus(-s) for s in relevant) + sum(softplus(s) for s in not_relevant)) / 5
-    assert binary_cross_entropy(LOGITS, RELEVANCE, MASK).item() == pytest.approx(expected, abs=1e-6)
+    loss = binary_cross_entropy(LOGITS, (RELEVANCE > 0).float(), MASK).item()
+    assert loss == pytest.approx(expected, abs=1e-6)
 
 
 def test_pairwise_logistic_by_hand() -> None:
@@ -89,23 +94,23 @@ def test_softmax_distillation_by_hand() -> None:
 
 
 def test_a_pupil_with_its_teachers_differences_has_nothing_to_learn() -> None:
-    for name in TAUGHT:
+    for loss in (loss for loss in LOSSES.values() if loss.needs_teacher):
         logits = (RELEVANCE + 3).requires_grad_()
-        loss_of(name)(logits, RELEVANCE, MASK).backward()
+        loss.function(logits, RELEVANCE, MASK).backward()
         assert logits.grad is not None and logits.grad.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["pairwise", "listwise", "lambda"])
 def test_a_group_without_relevant_documents_is_finite(name: str) -> None:
     logits = LOGITS.clone().requires_grad_()
-    loss = loss_of(name)(logits, torch.zeros_like(RELEVANCE), MASK)
+    loss = LOSSES[name].function(logits, torch.zeros_like(RELEVANCE), MASK)
     loss.backward()
     assert loss == 0 and logits.grad is not None and torch.isfinite(logits.grad).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_masked_documents_have_no_part(name: str) -> None:
-    loss = loss_of(name)
+    loss = LOSSES[name].function
     moved = LOGITS.clone()
     moved[1, 2] = -100.0
     assert loss(LOGITS, RELEVANCE, MASK) == loss(moved, RELEVANCE, MASK)
@@ -121,12 +126,28 @@ def test_descent_ranks_by_grade(name: str) -> None:
     relevance = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
     for _ in range(50):
         (gradient,) = torch.autograd.grad(
-            loss_of(name)(logits, relevance, torch.ones(1, 4, dtype=torch.bool)), logits
+            LOSSES[name].function(logits, relevance, torch.ones(1, 4, dtype=torch.bool)), logits
         )
         logits = (logits - gradient).detach().requires_grad_()
     assert logits.argmax() == 1
 
 
 def test_an_unknown_loss_names_the_known() -> None:
-    with pytest.raises(UsageError, match="unknown loss 'hinge'; there are: bce, pair"):
-        loss_of("hinge")
+    with pytest.raises(UsageError, match="loss must be one of bce, pair.*, got hinge"):
+        TrainArguments(loss="hinge")
+
+
+def test_each_loss_says_what_it_learns_from() -> None:
+    group = TrainingGroup(
+        "query", (Document("1", "", "a"), Document("2", "", "b")), (2, 1), ("positive", "judged"),
+        teacher_scores=(3.5, -1.0),
+    )  # fmt: skip
+    assert {name: list(loss.targets(group, 2)) for name, loss in LOSSES.items()} == {
+        "bce": [1.0, 0.0],
+        "pairwise": [2, 1],
+        "listwise": [2, 1],
+        "lambda": [2, 1],
+        "margin-mse": [3.5, -1.0],
+        "distill": [3.5, -1.0],
+    }
+    assert {loss.targets for loss in LOSSES.values()} == {binary, grades, teacher_scores}

@@ -7,8 +7,9 @@ from typing import Any
 
 from ranker.contract.encode import Encoder
 from ranker.dataset.groups import TrainingGroup
+from ranker.model.losses import grades
 from ranker.train.batches import Batches
-from ranker.train.token_store import GroupRows
+from ranker.train.token_store import TokenStore
 
 
 @contextlib.contextmanager
@@ -17,5 +18,5 @@ def batches_of(
 ) -> Iterator[Batches]:
     """An epoch of two groups a step, 12 pairs together, where the test says nothing else."""
     settings = {"size": 2, "seed": 0, "epochs": 1, "chunk": 12} | others
-    with contextlib.closing(GroupRows(folder, encoder)) as rows:
+    with contextlib.closing(TokenStore(folder, encoder, lambda group: grades(group, 1))) as rows:
         yield Batches(lambda epoch: [groups], rows, encoder.spec, **settings)

@@ -32,15 +32,15 @@ from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.export.to_onnx import export
 from ranker.model.base import load_weights, open_base
 from ranker.records import Document, Query
-from ranker.train import Provenance, TrainArguments, provenance, repeat, train
+from ranker.train import Provenance, TrainArguments, provenance, reproduce, train
 from ranker.train.folds.workers import affordable
 from ranker.train.stages import Stages
 
 OPTIONS = {
-    "groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32", "cv": 3,
-    "warmup": True, "warmup_steps": 3, "learning_rate": 3e-3,
+    "batch_size": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32", "cv": 3,
+    "pretrain": True, "pretrain_steps": 3, "learning_rate": 3e-3,
 }  # fmt: skip
-RUNS = ("bm25", "base", "warmed", "cross", "blend")
+RUNS = ("bm25", "base", "pretrained", "cross", "blend")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -194,9 +194,9 @@ def test_a_folds_own_judgements_do_not_matter(
 
 def test_the_final_model_takes_the_steps_that_the_folds_chose(validated: Checkpoint) -> None:
     report = validated.training
-    cv, (warmup, judged) = report["cv"], report["stages"]
+    cv, (pretrain, judged) = report["cv"], report["stages"]
     assert cv["steps"] == sorted(row["best_step"] for row in cv["by_fold"])[1] > 0
-    assert (warmup["stage"], warmup["steps"]) == ("warmup", 3)
+    assert (pretrain["stage"], pretrain["steps"]) == ("pretrain", 3)
     assert (judged["stage"], judged["steps"], judged["best_step"]) == (
         "judged", cv["steps"], cv["steps"],
     )  # fmt: skip
@@ -312,7 +312,7 @@ def test_no_more_processes_than_memory_holds(
 ) -> None:
     base = open_base(str(tiny_bert))
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
-    chosen = TrainArguments(base=str(tiny_bert), groups=groups)
+    chosen = TrainArguments(base=str(tiny_bert), batch_size=groups)
     stages = Stages(base, load(csv), encoder, chosen, lambda *_: None)
     with caplog.at_level(logging.WARNING, logger="ranker.train.folds.workers"):
         assert affordable(stages, 2) == fitting
@@ -379,7 +379,7 @@ def test_a_training_is_repeated_from_its_report(
 ) -> None:
     report = str(validated.path / "training.json")
     again = tmp_path / "again"
-    assert main(["train", "--from", report, "--out", str(again), "--json"]) == 0
+    assert main(["train", "--reproduce", report, "--out", str(again), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["gate"] == validated.training["gate"]
     repeated = Checkpoint.open(again)
     assert equal(repeated, validated)
@@ -400,7 +400,7 @@ def test_a_training_is_repeated_from_another_folder(
     command = ["train", str(csv), "--base", "bert", "--epochs", "0", "--out", "first", "--no-lint"]
     assert main(command) == 0
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert main(["train", "--from", "../first/training.json", "--out", "again"]) == 0
+    assert main(["train", "--reproduce", "../first/training.json", "--out", "again"]) == 0
     first, again = (Checkpoint.open(tmp_path / name) for name in ("first", "elsewhere/again"))
     assert equal(first, again)
 
@@ -411,7 +411,14 @@ def test_a_repetition_refuses_other_data_and_names_it(
     moved = Path(shutil.copy(csv, tmp_path / "judged.csv"))
     with moved.open("a") as file:
         file.write("red fox,red fox,It is a text.,1\n")
-    command = ["train", str(moved), "--from", str(validated.path), "--out", str(tmp_path / "out")]
+    command = [
+        "train",
+        str(moved),
+        "--reproduce",
+        str(validated.path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 1
     error = capsys.readouterr().err
     assert f"{moved} is not what the training read: sha256" in error
@@ -427,7 +434,7 @@ def test_a_repetition_refuses_other_data_and_names_it(
 
 def test_what_cannot_be_repeated(validated: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name another folder"):
-        repeat(validated.path / "training.json", validated.path)
+        reproduce(validated.path / "training.json", validated.path)
     report = dict(validated.training)
     path = tmp_path / "training.json"
     for change, words in [
@@ -438,7 +445,7 @@ def test_what_cannot_be_repeated(validated: Checkpoint, tmp_path: Path) -> None:
     ]:
         path.write_text(json.dumps({**report, **change}))
         with pytest.raises((ArtifactError, DataError), match=words):
-            repeat(path, tmp_path / "out")
+            reproduce(path, tmp_path / "out")
     assert [file.name for file in tmp_path.iterdir()] == ["training.json"]
 
 

@@ -18,12 +18,12 @@ from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights
 from ranker.records import Document
 from ranker.report.facts import training_view
-from ranker.train import TrainArguments, repeat, train
+from ranker.train import TrainArguments, reproduce, train
 from ranker.train import teacher as module
 from ranker.train.evidence import provenance
 from ranker.train.teacher import Teacher, with_scores
 
-SMALL = {"groups": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
+SMALL = {"batch_size": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
 SLOTS = {"query_slots": 16, "document_slots": 48}
 PAIRS = [
     ("red fox", Document("a", "the red fox", "It runs over the river.")),
@@ -178,7 +178,7 @@ def taught(
     csv = write_csv(folder / "judged.csv")
     arguments = TrainArguments(
         base=str(tiny_bert), teacher=str(roberta), loss="margin-mse",
-        warmup=True, warmup_steps=2, **SMALL,
+        pretrain=True, pretrain_steps=2, **SMALL,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -189,7 +189,7 @@ def test_a_pupil_learns_from_a_teacher(taught: Checkpoint, roberta: Path) -> Non
     report = taught.training
     assert report["arguments"]["teacher"] == str(roberta)
     assert report["teacher"]["files"]["model.safetensors"]
-    assert {row["stage"] for row in report["history"]} == {"warmup", "judged"}
+    assert {row["stage"] for row in report["history"]} == {"pretrain", "judged"}
     assert all(row["loss"] > 0 for row in report["history"])
     card = (taught.path / "README.md").read_text()
     assert "- Teacher: roberta" in card and str(roberta) not in card
@@ -218,7 +218,7 @@ def test_the_target_is_the_teacher_and_not_the_grade(
 def test_a_training_is_repeated_only_with_the_same_teacher(
     taught: Checkpoint, roberta: Path, tmp_path: Path
 ) -> None:
-    again = repeat(taught.path, tmp_path / "again")
+    again = reproduce(taught.path, tmp_path / "again")
     weights = [load_weights(checkpoint.path).state_dict() for checkpoint in (taught, again)]
     for name, expected in weights[0].items():
         assert torch.allclose(weights[1][name], expected, atol=1e-6), name
@@ -226,7 +226,7 @@ def test_a_training_is_repeated_only_with_the_same_teacher(
     report["teacher"]["files"]["model.safetensors"] = "0" * 64
     (tmp_path / "training.json").write_text(json.dumps(report))
     with pytest.raises(ArtifactError, match="is not what the training began with"):
-        repeat(tmp_path / "training.json", tmp_path / "other")
+        reproduce(tmp_path / "training.json", tmp_path / "other")
 
 
 def with_column(path: Path, *, holes: bool = False) -> Path:

@@ -29,7 +29,7 @@ from ranker.train.loop import run_stage
 from ranker.train.reranking import RerankedQueries
 from ranker.train.token_store import EncodedGroup
 
-SMALL = {"groups": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
+SMALL = {"batch_size": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     out = tmp_path_factory.mktemp("trained") / "checkpoint"
-    arguments = TrainArguments(base=str(tiny_bert), warmup=True, warmup_steps=3, **SMALL)
+    arguments = TrainArguments(base=str(tiny_bert), pretrain=True, pretrain_steps=3, **SMALL)
     return train(data, out, arguments=arguments)
 
 
@@ -58,7 +58,7 @@ def test_the_checkpoint_is_whole_and_leaves_no_work_folder(trained: Checkpoint) 
 def test_the_report_tells_what_was_done(trained: Checkpoint, data: Dataset) -> None:
     report = trained.training
     stages = [row["stage"] for row in report["history"]]
-    assert stages.count("warmup") == 3 and stages.count("judged") >= 1
+    assert stages.count("pretrain") == 3 and stages.count("judged") >= 1
     assert all(row["loss"] > 0 for row in report["history"])
     assert report["held_out"]["queries"] == len(report["held_out_query_ids"]) >= 3
     assert set(report["held_out_query_ids"]) < set(data.qrels)
@@ -79,7 +79,7 @@ def test_same_seed_same_weights_and_another_seed_others(
     data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
     def once(name: str, seed: int) -> dict[str, torch.Tensor]:
-        stages = {"warmup": True, "warmup_steps": 3, "epochs": 0}
+        stages = {"pretrain": True, "pretrain_steps": 3, "epochs": 0}
         arguments = TrainArguments(base=str(tiny_bert), seed=seed, **{**SMALL, **stages})
         return weights(train(data, tmp_path / name, arguments=arguments))
 
@@ -105,7 +105,7 @@ except KeyboardInterrupt:
 """
 
 
-RESUMED = {**SMALL, "warmup": True, "warmup_steps": 4, "epochs": 2}
+RESUMED = {**SMALL, "pretrain": True, "pretrain_steps": 4, "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_an_interrupted_training_ends_as_one_without_interruption(
         arguments=TrainArguments(**arguments),
         on_progress=lambda stage, step, *_: seen.append((stage, step)),
     )
-    assert ("judged", 1) not in seen and ("warmup", 1) not in seen  # it went on, not began anew
+    assert ("judged", 1) not in seen and ("pretrain", 1) not in seen  # it went on, not began anew
     expected, got = weights(uninterrupted), weights(again)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     losses = [[row["loss"] for row in c.training["history"]] for c in (uninterrupted, again)]
@@ -182,7 +182,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
                 learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
                 evaluate_every=2,
                 schedule=None if watched else 20,
-                loss="listwise",
+                loss=LOSSES["listwise"].function,
                 arguments=arguments,
                 work=tmp_path,
                 on_progress=lambda stage, step, *_: seen.append(step),
@@ -266,14 +266,14 @@ def test_chunks_hold_every_pair_where_it_belongs(trained: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"groups": 0}, "groups must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"held_out": 1.0}, "held_out must be between 0 and 1"),
-        ({"loss": "hinge"}, "unknown loss"),
+        ({"loss": "hinge"}, "loss must be one of bce, pairwise, listwise"),
         ({"random_negatives": 9}, "random_negatives 9 exceeds negatives 5"),
-        ({"skip_top": 60}, "skip_top 60 leaves nothing of depth 60"),
-        ({"margin": 0.0}, "margin must be above 0"),
+        ({"skip_top": 60}, "skip_top 60 leaves nothing of negatives_depth 60"),
+        ({"max_score_ratio": 0.0}, "max_score_ratio must be above 0"),
         ({"precision": "int8"}, "precision must be auto, fp32, bf16 or fp16"),
-        ({"learning_rate": 0.0, "clip": -1.0}, "learning_rate.*clip"),
+        ({"learning_rate": 0.0, "max_grad_norm": -1.0}, "learning_rate.*max_grad_norm"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments: dict[str, object], words: str) -> None:
@@ -313,7 +313,7 @@ def test_another_folder_is_refused_at_once(data: Dataset, tmp_path: Path) -> Non
 def test_bce_asks_for_the_grades_that_answer(
     tiny_bert: Path, data: Dataset, tmp_path: Path
 ) -> None:
-    """With --relevant 2 a document of grade 1 is a negative, not a second answer."""
+    """With --min-grade 2 a document of grade 1 is a negative, not a second answer."""
     queries = list(data.qrels)[:4]
     graded = replace(
         data,
@@ -325,9 +325,9 @@ def test_bce_asks_for_the_grades_that_answer(
         taught.append(target[mask].tolist())
         return binary_cross_entropy(logits, target, mask)
 
-    arguments = TrainArguments(base=str(tiny_bert), loss="bce", relevant=2, **SMALL)
+    arguments = TrainArguments(base=str(tiny_bert), loss="bce", min_grade=2, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LOSSES, "bce", binary)
+        patch.setitem(LOSSES, "bce", replace(LOSSES["bce"], function=binary))
         train(graded, tmp_path / "out", arguments=arguments)
     assert {value for row in taught for value in row} == {0.0, 1.0}
     assert all(sum(row) <= 2 for row in taught)  # one answer in each of the two groups

@@ -20,18 +20,18 @@ from train_support import batches_of
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Negatives, judged_groups, pretrain_groups
+from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups, pretrain_groups
 from ranker.errors import TrainError, UsageError
 from ranker.lexical.bm25 import BM25Index
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora, merge_lora
-from ranker.model.losses import loss_of
+from ranker.model.losses import LOSSES, Loss
 from ranker.train import TrainArguments, loop, train
 from ranker.train.batches import plan
-from ranker.train.token_store import GroupRows, TokenRows
+from ranker.train.token_store import TokenRows, TokenStore
 
-SMALL = {"groups": 4, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
+SMALL = {"batch_size": 4, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,10 @@ def groups_of(data: Dataset, count: int = 3) -> list:
     return list(judged_groups(data, index, negatives=Negatives(count=count), seed=0))
 
 
+def grades_of(group: TrainingGroup) -> tuple[int, ...]:
+    return group.grades
+
+
 # Token rows
 
 
@@ -67,7 +71,7 @@ def test_rows_give_back_what_the_encoder_says(
     data: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     groups = groups_of(data)
-    with contextlib.closing(GroupRows(tmp_path, encoder)) as rows:
+    with contextlib.closing(TokenStore(tmp_path, encoder, grades_of)) as rows:
         rows.fill([groups[:3], groups[3:4], groups[4:]])
         assert len(rows) == len(groups) > 5
         for n, group in enumerate(groups):
@@ -105,11 +109,11 @@ MANY = """
 import contextlib, resource, sys, tempfile
 from pathlib import Path
 from ranker.dataset.groups import TrainingGroup
-from ranker.encode import Encoder
-from ranker.model import open_base
+from ranker.contract.encode import Encoder
+from ranker.model.base import open_base
 from ranker.records import Document
 from ranker.train.batches import Batches
-from ranker.train.rows import GroupRows
+from ranker.train.token_store import TokenStore
 
 base = open_base(sys.argv[1])
 encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
@@ -128,7 +132,8 @@ def peak():
 
 with tempfile.TemporaryDirectory() as folder:
     for count in (1000, 21000):
-        with contextlib.closing(GroupRows(Path(folder), encoder)) as rows:
+        store = TokenStore(Path(folder), encoder, lambda group: group.grades)
+        with contextlib.closing(store) as rows:
             batches = Batches(lambda _: chunks(count), rows, encoder.spec, size=8, seed=0,
                               epochs=1, chunk=12)
             for at in range(0, len(batches), 50):
@@ -170,7 +175,7 @@ def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
-def test_pretrain_groups_are_made_as_they_are_taken(data: Dataset) -> None:
+def test_warmup_groups_are_made_as_they_are_taken(data: Dataset) -> None:
     index = BM25Index(data.documents.values())
 
     def first(count: int) -> list:
@@ -186,7 +191,7 @@ def test_pretrain_groups_are_made_as_they_are_taken(data: Dataset) -> None:
 def test_every_group_comes_once_an_epoch_next_to_its_like(
     data: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
-    with contextlib.closing(GroupRows(tmp_path, encoder)) as rows:
+    with contextlib.closing(TokenStore(tmp_path, encoder, grades_of)) as rows:
         rows.fill([groups_of(data)])
         batches = plan(rows.lengths(), size=3, seed=1)
         again, other = (plan(rows.lengths(), size=3, seed=seed) for seed in (1, 2))
@@ -202,7 +207,7 @@ def test_parts_and_shares_add_up_to_the_step(
 ) -> None:
     """The gradient is that of the whole step, also where some have fewer groups or none."""
     groups = groups_of(data)[:7]
-    loss = loss_of("listwise")
+    loss = LOSSES["listwise"].function
 
     def gradient(share: tuple[int, int], parts: int) -> torch.Tensor:
         """Mean over a process's items, as accumulation makes it."""
@@ -230,7 +235,9 @@ def test_parts_and_shares_add_up_to_the_step(
 def test_a_training_in_parts_is_the_same_training(
     plain: Checkpoint, data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    arguments = TrainArguments(base=str(tiny_bert), accumulate=3, dropout=0.0, **SMALL)
+    arguments = TrainArguments(
+        base=str(tiny_bert), gradient_accumulation_steps=3, dropout=0.0, **SMALL
+    )
     one = TrainArguments(base=str(tiny_bert), dropout=0.0, **SMALL)
     parts, whole = (
         train(data, tmp_path / name, arguments=a)
@@ -249,7 +256,7 @@ def test_a_step_that_does_not_fit_a_gpu_says_what_needs_less(
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     arguments = TrainArguments(base=str(tiny_bert), **SMALL)
-    with pytest.raises(TrainError, match="--accumulate computes it in parts"):
+    with pytest.raises(TrainError, match="--gradient-accumulation-steps computes it in parts"):
         train(data, tmp_path / "out", arguments=arguments, on_progress=full)
 
 
@@ -307,7 +314,12 @@ def test_a_training_with_adapters_leaves_an_ordinary_checkpoint(
     plain: Checkpoint, data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
     arguments = TrainArguments(
-        base=str(tiny_bert), lora=2, learning_rate=0.01, warmup=True, warmup_steps=2, **SMALL
+        base=str(tiny_bert),
+        lora_rank=2,
+        learning_rate=0.01,
+        pretrain=True,
+        pretrain_steps=2,
+        **SMALL,
     )
     found = train(data, tmp_path / "out", arguments=arguments)
     after, before = weights(found), load_weights(tiny_bert).state_dict()
@@ -354,8 +366,9 @@ def test_refreshed_negatives_survive_an_interruption(
 ) -> None:
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     arguments = TrainArguments(
-        base=str(tiny_bert), refresh=True, logit_margin=0.0, learning_rate=3e-3, depth=10,
-        warmup=True, warmup_steps=2, **{**SMALL, "epochs": 4, "patience": 9},
+        base=str(tiny_bert), remine_negatives=True, logit_margin=0.0, learning_rate=3e-3,
+        negatives_depth=10, pretrain=True, pretrain_steps=2,
+        **{**SMALL, "epochs": 4, "patience": 9},
     )  # fmt: skip
     whole = train(data, tmp_path / "whole", arguments=arguments)
     steps = whole.training["stages"][-1]["steps"]
@@ -381,14 +394,20 @@ def test_refreshed_negatives_survive_an_interruption(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"logit_margin": 0.5}, "logit_margin needs refresh"),
-        ({"refresh": True, "loss": "distill"}, "takes no negatives to refresh"),
-        ({"refresh": True, "depth": 1}, "refresh needs a depth of at least 2"),
-        ({"lora": 4, "freeze": "base"}, "leave freeze at none"),
-        ({"lora": -1}, "lora must be 0 or more"),
-        ({"accumulate": 0}, "accumulate must be at least 1"),
-        ({"accumulate": 9, "groups": 8}, "accumulate 9 exceeds groups 8"),
-        ({"refresh": True, "logit_margin": float("nan")}, "logit_margin must be finite"),
+        ({"logit_margin": 0.5}, "logit_margin needs remine_negatives"),
+        (
+            {"remine_negatives": True, "loss": "distill"},
+            "remine_negatives has no effect on distill",
+        ),
+        (
+            {"remine_negatives": True, "negatives_depth": 1},
+            "remine_negatives needs a negatives_depth of at least 2",
+        ),
+        ({"lora_rank": 4, "freeze": "base"}, "leave freeze at none"),
+        ({"lora_rank": -1}, "lora_rank must be 0 or more"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
+        ({"gradient_accumulation_steps": 9, "batch_size": 8}, "steps 9 exceeds batch_size 8"),
+        ({"remine_negatives": True, "logit_margin": float("nan")}, "logit_margin must be finite"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict, words: str) -> None:
@@ -402,3 +421,26 @@ def test_fp16_without_a_gpu_is_refused(data: Dataset, tiny_bert: Path, tmp_path:
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
         train(data, tmp_path / "out", arguments=arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_is_added_by_one_entry(
+    data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[set[float]] = []
+
+    def squared_error(
+        logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        learned.append(set(targets[mask].tolist()))
+        return (logits - targets)[mask].square().mean()
+
+    def halves(group: TrainingGroup, min_grade: int) -> list[float]:
+        return [0.5 if grade >= min_grade else 0.0 for grade in group.grades]
+
+    monkeypatch.setitem(LOSSES, "squared", Loss(function=squared_error, targets=halves))
+    arguments = TrainArguments(
+        base=str(tiny_bert), loss="squared", epochs=1, batch_size=2, negatives=3, precision="fp32"
+    )
+    checkpoint = train(data, tmp_path / "out", arguments=arguments)
+    assert checkpoint.training["arguments"]["loss"] == "squared"
+    assert set().union(*learned) == {0.0, 0.5}

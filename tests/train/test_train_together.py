@@ -17,8 +17,8 @@ from ranker.train import TrainArguments, processes
 from ranker.train.run import _require_room
 
 OPTIONS = {
-    "groups": 3, "negatives": 3, "epochs": 2, "held-out": 0.3, "precision": "fp32", "cv": 3,
-    "dropout": 0, "warmup-steps": 3, "learning-rate": 1e-3,
+    "batch-size": 3, "negatives": 3, "epochs": 2, "held-out": 0.3, "precision": "fp32", "cv": 3,
+    "dropout": 0, "pretrain-steps": 3, "learning-rate": 1e-3,
 }  # fmt: skip
 """Three groups a step, so that two processes have two of them and one."""
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -28,7 +28,7 @@ def command(launcher: list[str], csv: Path, base: Path, out: Path) -> list[str]:
     options = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
     return [
         sys.executable, *launcher, "-m", "ranker", "train", str(csv), "--base", str(base),
-        "--warmup", "--no-lint", "--out", str(out), *options,
+        "--pretrain", "--no-lint", "--out", str(out), *options,
     ]  # fmt: skip
 
 
@@ -133,6 +133,6 @@ def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not processes.is_first() and processes.count() == 4
     with pytest.raises(UsageError, match="4 processes train each fold together"):
         _require_room(TrainArguments(), 2)
-    _require_room(TrainArguments(groups=8, accumulate=2), 1)
+    _require_room(TrainArguments(batch_size=8, gradient_accumulation_steps=2), 1)
     with pytest.raises(UsageError, match="4 processes with 3 parts .* need at least 12"):
-        _require_room(TrainArguments(groups=8, accumulate=3), 1)
+        _require_room(TrainArguments(batch_size=8, gradient_accumulation_steps=3), 1)

@@ -102,7 +102,7 @@ def _judged(inspection: Inspection, family: Mapping[str, Group]) -> Iterator[Fin
             answers += 1
             copied = [other for other in family.get(doc_id, ()) if other != doc_id]
             if wrong := [
-                it for it in copied if grades.get(it, inspection.relevant) < inspection.relevant
+                it for it in copied if grades.get(it, inspection.min_grade) < inspection.min_grade
             ]:
                 apart[query_id, doc_id] = wrong[0]
             elif blank := [it for it in copied if it not in grades]:
@@ -152,7 +152,7 @@ def _answers_of(inspection: Inspection, split: str) -> list[str]:
         doc_id: None
         for grades in qrels.values()
         for doc_id, grade in grades.items()
-        if grade >= inspection.relevant
+        if grade >= inspection.min_grade
     }
     return list(found)
 

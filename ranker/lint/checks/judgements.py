@@ -20,7 +20,7 @@ NO_ANSWER = Kind(
     "Nothing can be learned from them, and every ranking scores 0 on them, which lowers every "
     "mean and widens every interval.",
     "Look for an answer (other words, deeper in the ranking), or leave the queries out. Check "
-    "--relevant, the lowest grade of an answer.",
+    "--min-grade, the lowest grade of an answer.",
 )
 ONLY_ANSWERS = Kind(
     "queries-with-only-answers",
@@ -65,7 +65,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
         grade for row in inspection.collection.qrels.values() for grade in row.values()
     )
     inspection.figures["grades"] = {str(grade): grades[grade] for grade in sorted(grades)}
-    inspection.figures["relevant"] = inspection.relevant
+    inspection.figures["min_grade"] = inspection.min_grade
     yield from _no_answer(inspection)
     yield from _odd_grades(inspection, grades)
     yield from _skew(inspection, grades)
@@ -81,7 +81,7 @@ def _no_answer(inspection: Inspection) -> Iterator[Finding]:
         yield NO_ANSWER.found(
             "warning",
             f"{part(len(without), len(qrels))} judged queries have no answer "
-            f"(no grade of {inspection.relevant} or higher)",
+            f"(no grade of {inspection.min_grade} or higher)",
             count=len(without),
             total=len(qrels),
             unit="queries",

@@ -160,8 +160,8 @@ def _contradicting(inspection: Inspection) -> Iterator[Finding]:
         for group in same.values()
         for one, other in itertools.combinations(group, 2)
         for doc_id in qrels[one].keys() & qrels[other].keys()
-        if (qrels[one][doc_id] >= inspection.relevant)
-        != (qrels[other][doc_id] >= inspection.relevant)
+        if (qrels[one][doc_id] >= inspection.min_grade)
+        != (qrels[other][doc_id] >= inspection.min_grade)
     ]
     if found:
         yield CONTRADICTING.found(

@@ -29,7 +29,7 @@ class CrossValidation:
     """What the folds say of all judged queries.
 
     Attributes:
-        runs: the out-of-fold runs by name: bm25, base, warmed (after warm-up), synthetic (after
+        runs: the out-of-fold runs by name: bm25, base, pretrained (on the corpus), synthetic (after
             synthetic queries), cross, blend.
         fold_of_query: fold of each query, from 1.
         records: what each fold did.
@@ -103,7 +103,7 @@ def cross_validate(
     for result in stages.without_judgements(forward, work):
         before.append(result)
         weights = work / result.stage / BEST
-        name = "warmed" if result.stage == "warmup" else result.stage
+        name = "pretrained" if result.stage == "pretrain" else result.stage
         runs[name] = stages.saved_logits(
             work / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
         )

@@ -65,7 +65,9 @@ def affordable(stages: Stages, workers: int) -> int:
     config, arguments = stages.base.config, stages.arguments
     width = int(getattr(config, "hidden_size", 768))
     layers = int(getattr(config, "num_hidden_layers", 12))
-    pairs = math.ceil(arguments.groups / arguments.accumulate) * (1 + arguments.negatives)
+    pairs = math.ceil(arguments.batch_size / arguments.gradient_accumulation_steps) * (
+        1 + arguments.negatives
+    )
     positions = pairs * stages.encoder.spec.length
     parameters = layers * 12 * width**2 + int(config.vocab_size) * width
     learning = 4 * (5 * parameters + 18 * positions * width * layers)
