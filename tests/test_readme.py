@@ -58,7 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     application("shop", folder).rename(folder / "my-app")
     write_beir(folder / "DATA")
-    config = f'[train]\nbase = "{tiny_bert}"\nwarmup-steps = 2\nepochs = 1\ngroups = 4\n'
+    config = f'[train]\nbase = "{tiny_bert}"\npretrain-steps = 2\nepochs = 1\nbatch-size = 4\n'
     (folder / "small.toml").write_text(config)
     program = folder / "bin/ranker"
     program.parent.mkdir()

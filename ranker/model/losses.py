@@ -88,7 +88,7 @@ def binary_cross_entropy(logits: Tensor, relevant: Tensor, mask: Tensor) -> Tens
     return losses[mask].mean()
 
 
-def pairwise_logistic(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
+def pairwise_logistic(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Score the higher one of every pair of documents with different grades higher.
 
     RankNet, Burges et al. 2005, Learning to Rank using Gradient Descent, with target
@@ -97,13 +97,13 @@ def pairwise_logistic(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor
     from torch.nn import functional
 
     margin = logits.unsqueeze(2) - logits.unsqueeze(1)
-    higher = relevance.unsqueeze(2) > relevance.unsqueeze(1)
+    higher = targets.unsqueeze(2) > targets.unsqueeze(1)
     pairs = (higher & mask.unsqueeze(2) & mask.unsqueeze(1)).to(logits.dtype)
     losses = functional.softplus(-margin) * pairs
     return (losses.sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)).mean()
 
 
-def listwise_softmax(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
+def listwise_softmax(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Return the cross-entropy of the grades' shares of a group and the softmax of its logits.
 
     The top-one form of ListNet, Cao et al. 2007, with the grades themselves as gains, as in
@@ -112,12 +112,12 @@ def listwise_softmax(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     import torch
 
     scores = torch.log_softmax(logits.masked_fill(~mask, float("-inf")), dim=1)
-    gains = relevance * mask
+    gains = targets * mask
     share = gains / gains.sum(1, keepdim=True).clamp(min=1e-9)
     return -(share * scores.masked_fill(~mask, 0.0)).sum(1).mean()
 
 
-def lambda_ndcg(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
+def lambda_ndcg(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Weight each pair of different grades by what swapping it does to nDCG.
 
     NDCG-Loss2++ of Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization,
@@ -127,9 +127,9 @@ def lambda_ndcg(logits: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     import torch
 
     order = logits.masked_fill(~mask, float("-inf")).argsort(dim=1, descending=True, stable=True)
-    scores, gains = logits.gather(1, order), (relevance * mask).gather(1, order)
+    scores, gains = logits.gather(1, order), (targets * mask).gather(1, order)
     places = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype)
-    ideal = ((relevance * mask).sort(dim=1, descending=True).values / torch.log2(1 + places)).sum(1)
+    ideal = ((targets * mask).sort(dim=1, descending=True).values / torch.log2(1 + places)).sum(1)
     gains = gains / ideal.clamp(min=1e-9).unsqueeze(1)
     weights = (gains.unsqueeze(2) - gains.unsqueeze(1)).clamp(min=0) * _swap_weights(places)
     present = mask.gather(1, order)

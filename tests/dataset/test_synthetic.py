@@ -144,8 +144,8 @@ def test_the_report_says_what_was_kept_and_what_it_did(trained: Checkpoint) -> N
     effects = [(row["baseline"], row["profile"]) for row in report["gate"]["effects"]]
     assert sorted(effects) == [
         ("base", "pretrained"),
-        ("synthetic", "cross"),
         ("pretrained", "synthetic"),
+        ("synthetic", "cross"),
     ]
     card = (trained.path / "README.md").read_text()
     assert f"of 31 rows {found['kept']} were kept" in card

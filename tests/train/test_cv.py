@@ -269,7 +269,7 @@ def test_killed_in_a_fold_and_gone_on_in_two_processes(
 
 PARENT = """
 import multiprocessing, time
-from ranker.train.workers import _live_as_long_as_the_parent
+from ranker.train.folds.workers import _live_as_long_as_the_parent
 
 def work(pipe):
     _live_as_long_as_the_parent()

@@ -175,7 +175,7 @@ def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
-def test_warmup_groups_are_made_as_they_are_taken(data: Dataset) -> None:
+def test_pretraining_groups_are_made_as_they_are_taken(data: Dataset) -> None:
     index = BM25Index(data.documents.values())
 
     def first(count: int) -> list:
