@@ -182,7 +182,8 @@ def test_curves_lay_the_stages_one_after_the_other():
     labels = {text.strip() for text in texts(root)}
     assert {"pretrain", "judged", "loss", "nDCG@10, held-out queries", "step"} <= labels
     assert root.find(f"{SVG}desc").text == (
-        "pretrain: loss from 1.750 to 1.375 (smoothed); judged: loss from 1.750 to 1.375 (smoothed); "
+        "pretrain: loss from 1.750 to 1.375 (smoothed); "
+        "judged: loss from 1.750 to 1.375 (smoothed); "
         "judged: nDCG@10 from 0.500, best 0.500"
     )
 

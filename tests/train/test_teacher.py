@@ -261,7 +261,9 @@ def test_a_taught_loss_without_scores_says_what_to_do(tmp_path: Path, data: Data
 
 
 def test_a_teacher_for_another_loss_is_refused() -> None:
-    with pytest.raises(UsageError, match="the loss listwise does not use a teacher; choose margin-mse or dist"):
+    with pytest.raises(
+        UsageError, match="the loss listwise does not use a teacher; choose margin-mse or dist"
+    ):
         TrainArguments(teacher="somewhere")
 
 
