@@ -6,7 +6,7 @@ may be strings.  Every error that a user can cause is a `ranker.RankerError` of 
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ranker.client.search import Client
 from ranker.errors import UsageError
@@ -125,7 +125,11 @@ def export(
 
 
 def package(
-    bundle: "str | Path | Bundle", out: str | Path, *, application: str = "ranker"
+    bundle: "str | Path | Bundle",
+    out: str | Path,
+    *,
+    application: str = "ranker",
+    storage: Literal["float", "int8"] = "float",
 ) -> "Package":
     """Write the Vespa application package of a bundle.
 
@@ -133,15 +137,18 @@ def package(
         bundle: a bundle or its folder.
         out: folder of the application package.
         application: its name in Vespa.
+        storage: how Vespa stores token ids; int8 takes half the memory of float.
 
     Raises:
+        SpecError: the storage does not hold every id of the vocabulary.
         ArtifactError: `out` holds something else, or the bundle was changed.
     """
     from ranker.artifacts.bundle import Bundle
+    from ranker.contract.storage import STORAGES
     from ranker.package.application import write
 
     opened = Bundle.open(Path(bundle)) if isinstance(bundle, str | Path) else bundle
-    return write(opened, Path(out), application=application)
+    return write(opened, Path(out), application=application, storage=STORAGES[storage])
 
 
 def deploy(

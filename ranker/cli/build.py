@@ -1,20 +1,23 @@
 """Verbs that make artifacts of a checkpoint: export, package, verify."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ranker.cli.console import emit, note, save_options
 from ranker.cli.options import Format, Json
-from ranker.cli.plugin import Wanted, change_application
+from ranker.cli.plugin import Wanted, change_application, plan_change
 from ranker.cli.verify import verify
 from ranker.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from ranker.artifacts.bundle import Bundle
+    from ranker.contract.storage import Storage
 
 __all__ = ["register"]
+
+_INTO: dict[str, Any] = {"rich_help_panel": "With --into, for an existing application"}
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: ranker export checkpoint --data data/scifact --out bundle")(export)
     app.command(
         epilog="Example: ranker package bundle --out app · "
-        "ranker package bundle --into my-app --schema product --text title,body"
+        "ranker package bundle --into my-app --schema product --text-fields title,body"
     )(package)
     app.command(epilog="Example: ranker verify app --pairs 200")(verify)
 
@@ -101,91 +104,132 @@ def _tell_exported(bundle: "Bundle", *, as_json: bool) -> None:
 def package(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Bundle of `ranker export`; without one, the default text only."),
+        typer.Argument(help="Bundle of `ranker export`; without one, the default text is written."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the application package; app if absent.")
+        Path | None, typer.Option(help="Folder of the application package; app by default.")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the application; with --into, of the model; ranker if absent."),
+        typer.Option(
+            help="Name of the application, or with --into the name of the model; ranker by default."
+        ),
     ] = None,
+    storage: Annotated[
+        Literal["float", "int8"],
+        typer.Option(
+            help="How Vespa stores token ids: int8 takes half the memory of float and holds "
+            "vocabularies of up to 65,536 ids."
+        ),
+    ] = "float",
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the folder differs.")
     ] = False,
     into: Annotated[
-        Path | None, typer.Option(help="Add the model to this application package instead.")
+        Path | None,
+        typer.Option(help="Add the model to this application package instead.", **_INTO),
     ] = None,
     schema: Annotated[
-        str | None, typer.Option(help="--into: the schema whose documents it ranks.")
-    ] = None,
-    text: Annotated[
         str | None,
-        typer.Option(help="--into: its text fields, by commas; the title's first: title,body."),
+        typer.Option(help="With --into: schema whose documents the model ranks.", **_INTO),
+    ] = None,
+    text_fields: Annotated[
+        str | None,
+        typer.Option(
+            help="With --into: text fields of that schema, separated by commas, the title first: "
+            "title,body.",
+            **_INTO,
+        ),
     ] = None,
     inherits: Annotated[
         str | None,
-        typer.Option(help="--into: a rank profile whose first phase stays; else bm25 of --text."),
+        typer.Option(
+            help="With --into: rank profile to keep as the first phase; by default it is bm25 of "
+            "the text fields.",
+            **_INTO,
+        ),
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option(help="--into: namespace of document ids; the schema's name by default."),
+        typer.Option(
+            help="With --into: namespace of document ids; by default the schema's name.", **_INTO
+        ),
     ] = None,
     remove: Annotated[
-        str | None, typer.Option(help="--into: take the model of this name out again.")
+        str | None, typer.Option(help="With --into: remove the model of this name again.", **_INTO)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="--into: write nothing, show the change as a diff.")
+        bool,
+        typer.Option(
+            "--dry-run", help="With --into: write nothing; show the changes as a diff.", **_INTO
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the Vespa application package of a bundle, or add it to one that is there.
+    """Write the Vespa application package of a bundle, or add the model to an existing one.
 
-    With --into APP --schema NAME --text FIELDS an application gets the model and its rank profiles
-    as files of their own and two fields in the schema; all else stays byte for byte. Running it
-    again changes nothing, another --name puts a second model beside the first, --remove NAME takes
-    one out again. `ranker feed` and `query` then work with --app APP; where it holds several
-    models, name one as APP/ext/ranker/NAME.json.
+    With --into APP --schema NAME --text-fields FIELDS, the model and its rank profiles are added
+    as new files and two fields are added to the schema; all other bytes stay the same. Running
+    the command again changes nothing, another --name adds a second model, --remove NAME removes
+    one again. `ranker feed` and `query` then work with --app APP; if the application holds
+    several models, name one as APP/ext/ranker/NAME.json.
     """
+    from ranker.contract.storage import STORAGES
+
     wanted = Wanted(
-        app=into, schema=schema, text=text, inherits=inherits, namespace=namespace, remove=remove
+        app=into,
+        schema=schema,
+        text_fields=text_fields,
+        inherits=inherits,
+        namespace=namespace,
+        remove=remove,
     )
-    called = name or "ranker"
+    name_or_default, form = name or "ranker", STORAGES[storage]
     if wanted.check(bundle=bundle, out=out, name=name, dry_run=dry_run):
-        change_application(wanted, bundle, called, dry_run=dry_run, check=check, as_json=as_json)
+        plan = plan_change(wanted, bundle, name_or_default, storage=form)
+        change_application(plan, wanted, dry_run=dry_run, check=check, as_json=as_json)
+    elif check:
+        _check_package(bundle, out or Path("app"), name_or_default, form, as_json=as_json)
     else:
-        _package_whole(bundle, out or Path("app"), called, check=check, as_json=as_json)
+        _write_package(bundle, out or Path("app"), name_or_default, form, as_json=as_json)
 
 
-def _package_whole(
-    bundle: Path | None, out: Path, name: str, *, check: bool, as_json: bool
+def _check_package(
+    bundle: Path | None, out: Path, name: str, storage: "Storage", *, as_json: bool
 ) -> None:
-    """An application that is all ranker's."""
     from ranker.artifacts.bundle import Bundle
     from ranker.package import application as packages
 
-    opened = Bundle.open(bundle) if bundle is not None else None
-    if check:
-        if opened is None:
-            found = packages.differences(out, packages.default_texts(name))
-        else:
-            found = packages.differences_from(opened, out, application=name)
-        if found:
-            raise ArtifactError("; ".join(found) + "; write it again with `ranker package`")
-        emit({"checked": str(out)}, as_json=as_json, text=f"{out} is current")
-        return
-    if opened is None:
-        packages.write_default(out)
+    if bundle is None:
+        differences = packages.differences(out, packages.default_texts(name, storage=storage))
+    else:
+        opened = Bundle.open(bundle)
+        differences = packages.differences_from(opened, out, application=name, storage=storage)
+    if differences:
+        raise ArtifactError("; ".join(differences) + "; write it again with `ranker package`")
+    emit({"checked": str(out)}, as_json=as_json, text=f"{out} is current")
+
+
+def _write_package(
+    bundle: Path | None, out: Path, name: str, storage: "Storage", *, as_json: bool
+) -> None:
+    from ranker.artifacts.bundle import Bundle
+    from ranker.package import application as packages
+
+    if bundle is None:
+        packages.write_default(out, storage=storage)
         emit({"application": str(out)}, as_json=as_json, text=f"default application: {out}")
         return
-    written = packages.write(opened, out, application=name)
-    save_options("package", {"bundle": bundle, "out": out, "name": name}, out)
-    profiles = ", ".join(profile.name for profile in written.manifest.profiles)
+    manifest = packages.write(Bundle.open(bundle), out, application=name, storage=storage).manifest
+    options = {"bundle": bundle, "out": out, "name": name, "storage": storage.name}
+    save_options("package", options, out)
+    profiles = ", ".join(profile.name for profile in manifest.profiles)
     emit(
-        {"application": str(out), "manifest": written.manifest.to_dict()},
+        {"application": str(out), "manifest": manifest.to_dict()},
         as_json=as_json,
-        text=f"rank profiles: {profiles} (recommended: {written.manifest.recommended_profile})\n"
-        f"application package: {out}",
+        text=f"rank profiles: {profiles} (recommended: {manifest.recommended_profile})\n"
+        f"token ids: {manifest.token_type}, {manifest.token_type.attribute_bytes} bytes of memory "
+        f"per document\napplication package: {out}",
     )
 
 

@@ -128,8 +128,8 @@ def feed(
     """Tokenize documents and feed them; every one is accounted for.
 
     A document of a collection has an id, a title and a text; they go into the text fields that
-    `ranker package --text` named, and replace the document of that id. Vespa's own lines keep
-    their ids and all their fields, and get their token ids; --format vespa if they come by -.
+    `ranker package --text-fields` named, and replace the document of that id. Vespa's own lines
+    keep their ids and all their fields, and get their token ids; --format vespa if they come by -.
     Exits 1, with a list, if a document did not arrive. Feeding again is harmless.
     """
     from ranker.feed import feed as run

@@ -10,7 +10,7 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.client.search import App
-from ranker.contract.encode import sanitize_text, zero_pad
+from ranker.contract.encode import sanitize_text
 from ranker.errors import DataError
 from ranker.files import new_file
 from ranker.records import Document
@@ -146,7 +146,7 @@ def _token_fields(ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
     return {
         # A list of numbers: 247 bytes for a title, where hex digits take 760; reading and
         # writing it costs 3 microseconds more.
-        manifest.token_field: {"values": zero_pad(ids, spec.document_tokens)},
+        manifest.token_field: {"values": manifest.storage.pack(ids, spec.document_tokens)},
         manifest.fingerprint_field: spec.fingerprint_number,
     }
 

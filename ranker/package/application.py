@@ -236,14 +236,15 @@ def write(
     return Package.open(out)
 
 
-def write_default(out: Path) -> None:
+def write_default(out: Path, *, storage: Storage = FLOAT) -> None:
     """Write the default application as text, without a model: the committed `vespa_app/`."""
-    _write_texts(default_texts(), out)
+    _write_texts(default_texts(storage=storage), out)
 
 
-def default_texts(application: str = "ranker") -> dict[str, str]:
+def default_texts(application: str = "ranker", *, storage: Storage = FLOAT) -> dict[str, str]:
     """Return the default application as text."""
-    return render(DEFAULT_SPEC, default_profiles(1.0), application=application)
+    profiles = default_profiles(1.0)
+    return render(DEFAULT_SPEC, profiles, application=application, storage=storage)
 
 
 def differences(folder: Path, texts: dict[str, str]) -> list[str]:

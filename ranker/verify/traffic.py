@@ -129,8 +129,7 @@ def operation_problems(
             *_tensor_problems(
                 manifest.token_field,
                 fields.get(manifest.token_field),
-                ids,
-                spec.document_tokens,
+                manifest.storage.pack(ids, spec.document_tokens),
             ),
             *_number_problems(
                 manifest.fingerprint_field, fields.get(manifest.fingerprint_field), spec
@@ -155,19 +154,23 @@ def body_problems(text: str, body: Mapping[str, Any], app: App) -> list[str]:
             found.append(f"unknown input {key}, which Vespa would leave aside")
     if profile.needs_tokens:
         ids = app.encoder.query_ids(text)
-        found += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), ids, spec.query_tokens)
+        cells = zero_pad(ids, spec.query_tokens)
+        found += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), cells)
         found += _number_problems(SPEC_INPUT, body.get(SPEC_INPUT), spec)
     return [f"profile {profile.name}, {_shown(text)}: {line}" for line in found]
 
 
-def _tensor_problems(name: str, value: Any, ids: Sequence[int], cells: int) -> Iterator[str]:
+def _tensor_problems(name: str, value: Any, cells: Sequence[int]) -> Iterator[str]:
     values = value.get("values") if isinstance(value, Mapping) else value
     if not isinstance(values, list):
         yield f"{name} is missing; Vespa would rank with an empty text"
-    elif len(values) != cells:
-        yield f"{name} has {len(values)} cells, expected {cells}; Vespa fills up with 0 in silence"
-    elif values != zero_pad(ids, cells):
-        yield f"{name} is {values[:8]}..., expected the ids {zero_pad(ids, cells)[:8]}..."
+    elif len(values) != len(cells):
+        yield (
+            f"{name} has {len(values)} cells, expected {len(cells)}; Vespa fills up with 0 in "
+            "silence"
+        )
+    elif values != cells:
+        yield f"{name} is {values[:8]}..., expected the ids {cells[:8]}..."
 
 
 def _number_problems(name: str, value: Any, spec: TokenSpec) -> Iterator[str]:

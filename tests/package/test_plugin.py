@@ -373,7 +373,7 @@ def test_a_model_whose_schema_is_gone_goes_too(bundle: Bundle, shop: Path) -> No
         ("shop", "product", {"text_fields": ["keywords"]}, UsageError, r"of type array<string>"),
         ("shop", "product", {"text_fields": ["everything"]}, UsageError, "beside the document"),
         ("shop", "product", {"text_fields": ["category"]}, UsageError, "index: enable-bm25"),
-        ("shop", "product", {"text_fields": []}, UsageError, "--text must name"),
+        ("shop", "product", {"text_fields": []}, UsageError, "--text-fields must name"),
         ("shop", "product", {"text_fields": ["title"] * 2}, UsageError, "different fields"),
         ("shop", "product", {"inherits": "gone"}, UsageError, "has: learned, popular"),
         ("shop", "product", {"namespace": "a:b c"}, UsageError, "no colon, blank or control"),
@@ -635,7 +635,7 @@ def run(*arguments: str | Path) -> int:
 
 
 def add_arguments(bundle: Bundle, app: Path) -> list[str | Path]:
-    options = ["--schema", "product", "--text", "title, description"]
+    options = ["--schema", "product", "--text-fields", "title, description"]
     return ["package", bundle.path, "--into", app, *options]
 
 
@@ -693,12 +693,12 @@ def record_size(app: Path) -> int:
         (["--schema", "product"], "--schema go with --into APP"),
         (["--dry-run"], "--dry-run go with --into APP"),
         (["--remove", "ranker"], "--remove go with --into APP"),
-        (["--into", "APP"], "name a BUNDLE, --schema, --text"),
-        (["BUNDLE", "--into", "APP", "--schema", "product"], "name --text"),
+        (["--into", "APP"], "name a BUNDLE, --schema, --text-fields"),
+        (["BUNDLE", "--into", "APP", "--schema", "product"], "name --text-fields"),
         (["BUNDLE", "--into", "APP", "--remove", "x"], "a BUNDLE makes no sense"),
         (["--into", "APP", "--remove", "x", "--name", "y"], "--name makes no sense"),
         (["BUNDLE", "--into", "APP", "--out", "y"], "--out makes no sense"),
-        (["--into", "APP", "--remove", "x", "--text", "a"], "--text makes no sense"),
+        (["--into", "APP", "--remove", "x", "--text-fields", "a"], "--text-fields makes no sense"),
         (["--into", "APP", "--remove", "x"], "has no model 'x'"),
     ],
 )

@@ -45,7 +45,7 @@ def binding(
     return {
         f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(query, spec.query_tokens),
         f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": float(spec.fingerprint_number),
-        f"attribute({manifest.token_field})": zero_pad(document, spec.document_tokens),
+        f"attribute({manifest.token_field})": manifest.storage.pack(document, spec.document_tokens),
         f"attribute({manifest.fingerprint_field})": float(spec.fingerprint_number),
         **{f"bm25({field})": bm25 / len(fields) for field in fields},
     }

@@ -127,7 +127,9 @@ def _check_texts(application: Application, schema: Schema, model: _Model) -> Non
         UsageError: says of each field what is wrong, and what to do.
     """
     if not model.text_fields or len(set(model.text_fields)) < len(model.text_fields):
-        raise UsageError(f"--text must name different fields, got {', '.join(model.text_fields)}")
+        raise UsageError(
+            f"--text-fields must name different fields, got {', '.join(model.text_fields)}"
+        )
     fields = application.fields(schema)
     problems = [
         problem

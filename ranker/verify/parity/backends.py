@@ -148,7 +148,9 @@ def _binding(part: Part, row: int, manifest: Manifest) -> dict[str, float | Sequ
     return {
         f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(part.queries[row], spec.query_tokens),
         f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": number,
-        f"attribute({manifest.token_field})": zero_pad(part.documents[row], spec.document_tokens),
+        f"attribute({manifest.token_field})": manifest.storage.pack(
+            part.documents[row], spec.document_tokens
+        ),
         f"attribute({manifest.fingerprint_field})": number,
         # The first phase is the sum over these fields.
         **{f"bm25({field})": part.bm25[row] / len(fields) for field in fields},
