@@ -50,7 +50,7 @@ class Wanted:
         if self.app is None:
             given += ["--remove"] * (self.remove is not None) + ["--dry-run"] * dry_run
             if given:
-                raise UsageError(f"{', '.join(given)} only work with --into APP, which is missing")
+                raise UsageError(f"without --into APP, {', '.join(given)} makes no sense")
             return False
         if out is not None:
             raise UsageError("--into changes the application in place; --out makes no sense")

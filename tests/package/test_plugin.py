@@ -690,9 +690,9 @@ def record_size(app: Path) -> int:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--schema", "product"], "--schema go with --into APP"),
-        (["--dry-run"], "--dry-run go with --into APP"),
-        (["--remove", "ranker"], "--remove go with --into APP"),
+        (["--schema", "product"], "without --into APP, --schema makes no sense"),
+        (["--dry-run"], "without --into APP, --dry-run makes no sense"),
+        (["--remove", "ranker"], "without --into APP, --remove makes no sense"),
         (["--into", "APP"], "name a BUNDLE, --schema, --text-fields"),
         (["BUNDLE", "--into", "APP", "--schema", "product"], "name --text-fields"),
         (["BUNDLE", "--into", "APP", "--remove", "x"], "a BUNDLE makes no sense"),
