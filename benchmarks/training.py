@@ -45,7 +45,7 @@ from ranker.dataset.folds import fold_of_queries
 from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups
 from ranker.dataset.splits import with_queries
 from ranker.files import write_json
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.metrics.blend import blend_run, learn_weight
 from ranker.metrics.measures import Run, per_query
 from ranker.metrics.significance import compare_all, intervals
@@ -97,7 +97,7 @@ def speed(given: argparse.Namespace) -> None:
     """Time both and print a table."""
     arguments = TrainArguments()
     dataset = load(given.collection, skip_bad=True)
-    index = BM25Index(dataset.documents.values())
+    index = FirstPhase(BM25Index(dataset.documents.values()))
     negatives = Negatives(count=arguments.negatives, depth=arguments.negatives_depth)
     every = judged_groups(dataset, index, negatives=negatives, seed=0)
     groups = list(itertools.islice(every, given.steps * arguments.batch_size))

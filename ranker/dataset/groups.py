@@ -3,12 +3,13 @@
 Judged groups come from qrels; pretraining groups from the corpus alone (title to body, a sentence
 to the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
 
-Unjudged documents that BM25 ranks high may be answers that nobody judged.  The guard against such
-false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
+Unjudged documents that BM25 ranks high may be answers that no annotator saw.  The guard against
+such false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
 arXiv:2407.15831: "top-k shifted by N" and "top-k with a percentage of the positive's score"), with
-BM25's ranks and scores in place of a teacher's, or the logits of the model that is trained.
+BM25's ranks and scores in place of a teacher's, or the logits of the model in training.
 """
 
+import functools
 import random
 import re
 from collections import Counter
@@ -17,29 +18,34 @@ from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.metrics.measures import Run
 from ranker.records import Document
 
 __all__ = [
-    "TrainingGroup",
     "Negatives",
+    "TrainingGroup",
     "count_negatives",
     "judged_groups",
-    "scored_groups",
     "pretrain_groups",
+    "scored_groups",
 ]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+_SENTENCE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingGroup:
-    """A query with documents to rank; `grades` has one grade for each of `documents`.
+    """A query with documents to rank, the positive first.
 
-    `sources` says where each document came from: positive, judged, hard or random;
-    `teacher_scores` has a teacher's score for each, where there is a teacher; `left_out` counts
-    what the guard against false negatives kept away, by its rule.
+    Attributes:
+        query: text of the query.
+        documents: the documents to rank.
+        grades: a grade for each document; 0 for unjudged ones.
+        sources: where each document comes from: positive, judged, hard or random.
+        teacher_scores: a teacher's score for each document, if there is a teacher.
+        left_out: number of documents that the guard against false negatives kept away, by rule.
     """
 
     query: str
@@ -56,14 +62,14 @@ class Negatives:
 
     Attributes:
         count: negatives in a group.
-        random: how many of them are drawn from the whole corpus.
-        depth: hard negatives are drawn from the best `depth` documents of BM25.
-        skip_top: so many of the best of them are no negatives unless they are judged.
+        random: number of them that are sampled from the whole corpus.
+        depth: hard negatives are sampled from the best `depth` documents of BM25.
+        skip_top: unjudged documents among this many best ones are not negatives.
         max_score_ratio: unjudged documents whose BM25 score is above this many times that of the
-            positive are no negatives; where the positive shares no word with the query, that is
+            positive are not negatives; if the positive shares no word with the query, that is
             every document that does.  None for no such limit.
-        logit_margin: where the model's logits are there, unjudged documents whose logit is above
-            that of the positive minus this are none either.  None for no such limit.
+        logit_margin: unjudged documents whose logit is above that of the positive minus this are
+            not negatives, if the model's logits are given.  None for no such limit.
     """
 
     count: int = 5
@@ -75,27 +81,29 @@ class Negatives:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A judged query: its best documents, BM25's score of any, the model's logits of some.
+class _Guard:
+    """The rules that keep possible false negatives of one query away.
 
-    `skipped` are BM25's best, which are no negatives unless they are judged.
+    Attributes:
+        negatives: the limits.
+        skipped: the best documents of BM25, up to `skip_top`.
+        score: BM25's score of a document.
+        logits: the model's logits of some documents.
     """
 
-    text: str
-    judged: Mapping[str, int]
-    hits: Sequence[str]
+    negatives: Negatives
     skipped: frozenset[str]
     score: Callable[[str], float]
     logits: Mapping[str, float]
 
-    def guarded(self, doc_id: str, positive: str, negatives: Negatives) -> str | None:
-        """The rule by which the guard keeps an unjudged document away, if it does."""
+    def rule_against(self, doc_id: str, positive: str) -> str | None:
+        """Return the rule that keeps an unjudged document away, or None."""
         if doc_id in self.skipped:
             return "skip_top"
-        limit = negatives.max_score_ratio
+        limit = self.negatives.max_score_ratio
         if limit is not None and self.score(doc_id) > limit * self.score(positive):
             return "max_score_ratio"
-        limit = negatives.logit_margin
+        limit = self.negatives.logit_margin
         if limit is not None and doc_id in self.logits:
             if self.logits[doc_id] > self.logits[positive] - limit:
                 return "logit_margin"
@@ -104,14 +112,14 @@ class _Asked:
 
 def judged_groups(
     dataset: Dataset,
-    index: BM25Index,
+    first_phase: FirstPhase,
     *,
     negatives: Negatives,
     seed: int,
     min_grade: int = 1,
     logits: Run | None = None,
 ) -> Iterator[TrainingGroup]:
-    """One group for every document of grade `min_grade` or higher, with newly drawn negatives.
+    """Yield a group for every document of grade `min_grade` or higher, with sampled negatives.
 
     Documents judged lower come first (at most half of the negatives, with their own grade),
     then unjudged documents that BM25 ranks high and the guard lets through, then random ones.
@@ -119,35 +127,32 @@ def judged_groups(
 
     Args:
         dataset: judged queries.
-        index: BM25 over the corpus.
+        first_phase: BM25 over the corpus.
         negatives: how they are chosen.
-        seed: of what is drawn.
-        min_grade: lowest grade of a positive.
+        seed: decides what is sampled.
+        min_grade: minimum grade of a positive.
         logits: the model's, of BM25's best `depth` documents and of the judged ones; then hard
-            negatives are drawn from the half of them that the model ranks higher.
+            negatives are sampled from the half of them that the model ranks higher.
 
     Raises:
         DataError: no query has a document of that grade.
     """
-    draw = random.Random(seed)
-    score_of = _scorer(index) if negatives.max_score_ratio is not None else None
+    sampler = _Sampler(dataset.documents, first_phase.index.doc_ids, negatives, seed)
     empty = True
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
-        row = logits[query_id] if logits else {}
-        hits = [doc_id for doc_id, _ in index.search(text, negatives.depth + len(judged))]
+        hits = [id_ for id_, _ in first_phase.search(text, negatives.depth + len(judged))]
         skipped = frozenset(hits[: negatives.skip_top])
+        row = logits[query_id] if logits else {}
         if logits:
             hits = sorted(row, key=lambda doc_id: -row[doc_id])
             hits = hits[: negatives.depth // 2 + len(judged)]
-        score = score_of(text) if score_of else lambda _: 0.0
-        asked = _Asked(text, judged, hits, skipped, score, row)
-        for doc_id, grade in judged.items():
+        guard = _Guard(negatives, skipped, functools.partial(first_phase.score, text), row)
+        unjudged = [doc_id for doc_id in hits if doc_id not in judged]
+        for positive, grade in judged.items():
             if grade >= min_grade:
                 empty = False
-                yield _judged_group(
-                    dataset.documents, index.doc_ids, asked, doc_id, negatives, draw
-                )
+                yield sampler.judged_group(text, judged, positive, unjudged, guard)
     if empty:
         raise DataError(
             f"{dataset.name}: no query has a document of grade {min_grade} or higher, "
@@ -158,15 +163,16 @@ def judged_groups(
 def scored_groups(
     dataset: Dataset, *, count: int, seed: int, min_grade: int = 1
 ) -> Iterator[TrainingGroup]:
-    """Groups of documents that the data has a teacher's score for, so without unjudged ones.
+    """Yield groups of documents that have a teacher's score in the data: judged ones only.
 
-    One for every document of grade `min_grade` or higher, with at most `count` drawn from those of
-    its query that are judged lower; a document without such others is passed over.
+    There is one for every document of grade `min_grade` or higher, with at most `count` documents
+    sampled from those of its query that are judged lower; a document without such others is
+    skipped.
 
     Raises:
         DataError: there is no such group.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     empty = True
     for query_id, judged in dataset.qrels.items():
         scores = dataset.teacher_scores[query_id]
@@ -174,7 +180,7 @@ def scored_groups(
             lower = sorted(other for other in judged if judged[other] < grade)
             if grade < min_grade or not lower:
                 continue
-            ids = [doc_id, *draw.sample(lower, min(len(lower), count))]
+            ids = [doc_id, *rng.sample(lower, min(len(lower), count))]
             empty = False
             yield TrainingGroup(
                 dataset.queries[query_id].text,
@@ -199,168 +205,151 @@ def pretrain_groups(
     negatives: Negatives,
     seed: int,
 ) -> Iterator[TrainingGroup]:
-    """`count` groups from the corpus alone: half ask with a title, half with a sentence.
+    """Yield `count` groups from the corpus alone: half ask with a title, half with a sentence.
 
-    Documents too short to be taken apart are passed over.
+    Documents that are too short to be taken apart are skipped.
 
     Raises:
         DataError: no document can be taken apart.
     """
-    draw = random.Random(seed)
+    sampler = _Sampler(documents, index.doc_ids, negatives, seed)
     order = list(documents.values())
     made = 0
     while made < count:
         before = made
-        draw.shuffle(order)
+        sampler.rng.shuffle(order)
         for document in order:
-            parts = _take_apart(document, draw)
+            parts = _take_apart(document, sampler.rng)
             if parts is not None:
                 made += 1
-                yield _pretrain_group(documents, index, document, parts, negatives, draw)
+                query, rest = parts
+                hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
+                yield sampler.pretrain_group(query, document, rest, hits)
             if made == count:
                 break
         if made == before:
             raise DataError(
                 f"pretraining on the corpus: none of the {len(documents)} documents has a title "
-                "and a text, or two sentences of at least 4 words; train without --pretrain"
+                f"and a text, or two sentences of at least {_SENTENCE_WORDS} words; train without "
+                "--pretrain"
             )
 
 
 def count_negatives(groups: Sequence[TrainingGroup]) -> dict[str, int]:
-    """How many documents of each source the groups hold, and how many the guard left out."""
-    counts: dict[str, int] = {}
+    """Count the documents of the groups by source, and those that the guard left out by rule."""
+    counts: Counter[str] = Counter()
     for group in groups:
-        for source in group.sources:
-            counts[source] = counts.get(source, 0) + 1
-        for rule, number in group.left_out.items():
-            source = f"left out by {rule}"
-            counts[source] = counts.get(source, 0) + number
+        counts.update(group.sources)
+        counts.update({f"left out by {rule}": number for rule, number in group.left_out.items()})
     return dict(sorted(counts.items()))
 
 
-def _scorer(index: BM25Index) -> Callable[[str], Callable[[str], float]]:
-    """For a query, BM25's score of a document by its id."""
-    rows = {doc_id: row for row, doc_id in enumerate(index.doc_ids)}
+class _Sampler:
+    """Samples the documents of groups; the seed and the order of the calls decide which."""
 
-    def of_query(query: str) -> Callable[[str], float]:
-        scores = index.scores(query)
-        return lambda doc_id: float(scores[rows[doc_id]])
+    def __init__(
+        self,
+        documents: Mapping[str, Document],
+        doc_ids: Sequence[str],
+        negatives: Negatives,
+        seed: int,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self._documents, self._doc_ids, self._negatives = documents, doc_ids, negatives
 
-    return of_query
+    def judged_group(
+        self,
+        query: str,
+        judged: Mapping[str, int],
+        positive: str,
+        unjudged: Sequence[str],
+        guard: _Guard,
+    ) -> TrainingGroup:
+        """Return a positive with documents that are judged lower, hard ones and random ones."""
+        grade, count = judged[positive], self._negatives.count
+        lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
+        chosen = self.rng.sample(lower, min(len(lower), (count + 1) // 2))
+        rules = [guard.rule_against(doc_id, positive) for doc_id in unjudged]
+        others, sources = self._unjudged(
+            [doc_id for doc_id, rule in zip(unjudged, rules, strict=True) if rule is None],
+            count=count - len(chosen),
+            excluded=set(judged),
+            answers=[doc_id for doc_id, other in judged.items() if other >= grade],
+            allowed=lambda doc_id: guard.rule_against(doc_id, positive) is None,
+        )
+        ids = [positive, *chosen, *others]
+        return TrainingGroup(
+            query,
+            tuple(self._documents[doc_id] for doc_id in ids),
+            tuple(judged.get(doc_id, 0) for doc_id in ids),
+            ("positive", *["judged"] * len(chosen), *sources),
+            left_out=Counter(rule for rule in rules if rule),
+        )
 
+    def pretrain_group(
+        self, query: str, document: Document, rest: Document, hits: Sequence[str]
+    ) -> TrainingGroup:
+        """Return the rest of the document that the query was taken from, with other documents."""
+        chosen, sources = self._unjudged(
+            hits,
+            count=self._negatives.count,
+            excluded={document.doc_id},
+            answers=[document.doc_id],
+            allowed=lambda _: True,
+        )
+        others = [self._documents[doc_id] for doc_id in chosen]
+        if not rest.title:  # the title asks, so no document of the group shows its own
+            others = [Document(other.doc_id, "", other.text or other.title) for other in others]
+        grades = (1, *[0] * len(others))
+        return TrainingGroup(query, (rest, *others), grades, ("positive", *sources))
 
-def _judged_group(
-    documents: Mapping[str, Document],
-    ids: Sequence[str],
-    asked: _Asked,
-    positive: str,
-    negatives: Negatives,
-    draw: random.Random,
-) -> TrainingGroup:
-    judged = asked.judged
-    grade = judged[positive]
-    lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
-    chosen = draw.sample(lower, min(len(lower), (negatives.count + 1) // 2))
-    sources = ["positive", *["judged"] * len(chosen)]
-    document = documents[positive]
-    unjudged = [doc_id for doc_id in asked.hits if doc_id not in judged]
-    rules = [asked.guarded(doc_id, positive, negatives) for doc_id in unjudged]
-    others, kinds = _unjudged(
-        documents,
-        ids,
-        [doc_id for doc_id, rule in zip(unjudged, rules, strict=True) if rule is None],
-        count=negatives.count - len(chosen),
-        random_count=negatives.random,
-        refused=set(judged),
-        allowed=lambda doc_id: asked.guarded(doc_id, positive, negatives) is None,
-        answers=[documents[doc_id] for doc_id, other in judged.items() if other >= grade],
-        draw=draw,
-    )
-    chosen += others
-    return TrainingGroup(
-        asked.text,
-        (document, *(documents[doc_id] for doc_id in chosen)),
-        (grade, *(judged.get(doc_id, 0) for doc_id in chosen)),
-        (*sources, *kinds),
-        left_out=Counter(rule for rule in rules if rule),
-    )
+    def _unjudged(
+        self,
+        hard: Sequence[str],
+        *,
+        count: int,
+        excluded: set[str],
+        answers: Sequence[str],
+        allowed: Callable[[str], bool],
+    ) -> tuple[list[str], list[str]]:
+        """Sample hard negatives, then random ones that are allowed, and return them with sources.
 
+        None has the text of an answer (its title, if it has no text).
+        """
+        known = {_content(self._documents[doc_id]) for doc_id in answers}
 
-def _unjudged(
-    documents: Mapping[str, Document],
-    ids: Sequence[str],
-    hard: Sequence[str],
-    *,
-    count: int,
-    random_count: int,
-    refused: set[str],
-    answers: Sequence[Document],
-    draw: random.Random,
-    allowed: Callable[[str], bool] = lambda _: True,
-) -> tuple[list[str], list[str]]:
-    """Hard negatives, then random ones that are allowed, none with the text of an answer.
+        def differs(doc_id: str) -> bool:
+            return _content(self._documents[doc_id]) not in known
 
-    Where it has no text, its title counts.
-    """
-    known = {_content(answer) for answer in answers}
-
-    def differs(doc_id: str) -> bool:
-        return _content(documents[doc_id]) not in known
-
-    candidates = [doc_id for doc_id in hard if doc_id not in refused and differs(doc_id)]
-    chosen = draw.sample(candidates, min(len(candidates), max(count - random_count, 0)))
-    kinds = ["hard"] * len(chosen)
-    taken = refused | set(chosen)
-    for _ in range(20 * count):  # a corpus of a few documents may not have enough
-        if len(chosen) >= count:
-            break
-        doc_id = draw.choice(ids)
-        if doc_id not in taken and differs(doc_id) and allowed(doc_id):
-            taken.add(doc_id)
-            chosen.append(doc_id)
-            kinds.append("random")
-    return chosen, kinds
+        candidates = [doc_id for doc_id in hard if doc_id not in excluded and differs(doc_id)]
+        hard_count = max(count - self._negatives.random, 0)
+        chosen = self.rng.sample(candidates, min(len(candidates), hard_count))
+        sources = ["hard"] * len(chosen)
+        taken = excluded | set(chosen)
+        for _ in range(20 * count):  # a corpus of a few documents may not have enough
+            if len(chosen) >= count:
+                break
+            doc_id = self.rng.choice(self._doc_ids)
+            if doc_id not in taken and differs(doc_id) and allowed(doc_id):
+                taken.add(doc_id)
+                chosen.append(doc_id)
+                sources.append("random")
+        return chosen, sources
 
 
 def _content(document: Document) -> tuple[str, str]:
     return document.text, "" if document.text else document.title
 
 
-def _pretrain_group(
-    documents: Mapping[str, Document],
-    index: BM25Index,
-    document: Document,
-    parts: tuple[str, Document],
-    negatives: Negatives,
-    draw: random.Random,
-) -> TrainingGroup:
-    query, rest = parts
-    hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
-    chosen, kinds = _unjudged(
-        documents,
-        index.doc_ids,
-        hits,
-        count=negatives.count,
-        random_count=negatives.random,
-        refused={document.doc_id},
-        answers=[document],
-        draw=draw,
-    )
-    others = [documents[doc_id] for doc_id in chosen]
-    if not rest.title:  # the title asks, so no document of the group shows its own
-        others = [Document(other.doc_id, "", other.text or other.title) for other in others]
-    return TrainingGroup(query, (rest, *others), (1, *[0] * len(others)), ("positive", *kinds))
-
-
-def _take_apart(document: Document, draw: random.Random) -> tuple[str, Document] | None:
-    """A query and the document without it, or None where that cannot be."""
+def _take_apart(document: Document, rng: random.Random) -> tuple[str, Document] | None:
+    """Return a query and the document without it, or None if the document is too short."""
     sentences = [part.strip() for part in _SENTENCE_END.split(document.text) if part.strip()]
-    long = [n for n, sentence in enumerate(sentences) if len(sentence.split()) >= 4]
+    long = [n for n, sentence in enumerate(sentences) if len(sentence.split()) >= _SENTENCE_WORDS]
     by_title = bool(document.title and sentences)
-    if by_title and (draw.random() < 0.5 or len(sentences) < 2 or not long):
+    if by_title and (rng.random() < 0.5 or len(sentences) < 2 or not long):
         return document.title, Document(document.doc_id, "", document.text)
     if len(sentences) < 2 or not long:
         return None
-    asked = draw.choice(long)
+    asked = rng.choice(long)
     rest = " ".join(sentences[:asked] + sentences[asked + 1 :])
     return sentences[asked], Document(document.doc_id, document.title or " ", rest)

@@ -20,7 +20,7 @@ from ranker.dataset.problems import Place, Problems, parsed
 from ranker.dataset.splits import near_copies
 from ranker.errors import DataError
 from ranker.files import sha256
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import FirstPhase
 from ranker.records import Document, Query
 
 __all__ = ["SyntheticQueries", "check_synthetic", "load_synthetic", "synthetic_sha256"]
@@ -65,7 +65,7 @@ class SyntheticQueries:
 def load_synthetic(
     path: Path,
     documents: dict[str, Document],
-    index: BM25Index,
+    first_phase: FirstPhase,
     *,
     rank: int,
     judged: Collection[str] = (),
@@ -80,7 +80,7 @@ def load_synthetic(
     Args:
         path: CSV, TSV, JSON lines or parquet with `query` and `doc_id`.
         documents: the corpus.
-        index: BM25 over it.
+        first_phase: BM25 over it.
         rank: how far down the own document may be.
         judged: texts of the judged queries.  What is learned before the folds and before the
             held-out queries must not be a near-duplicate of one of them.
@@ -94,7 +94,7 @@ def load_synthetic(
     known = [pair for pair in different if pair[1] in documents]
     copies = near_copies({query for query, _ in known}, judged)
     others = [pair for pair in known if pair[0] not in copies]
-    found = _finding(others, index, rank, tell)
+    found = _finding(others, first_phase, rank, tell)
     dropped = {
         "repeated": len(written) - len(different),
         "unknown_document": len(different) - len(known),
@@ -159,7 +159,7 @@ def _read(path: Path) -> list[Written]:
 
 
 def _finding(
-    known: list[Written], index: BM25Index, rank: int, tell: Callable[[int, int], None]
+    known: list[Written], first_phase: FirstPhase, rank: int, tell: Callable[[int, int], None]
 ) -> dict[str, set[str]]:
     """The queries that find documents they were written for, with these."""
     asked: dict[str, set[str]] = {}
@@ -167,7 +167,7 @@ def _finding(
         asked.setdefault(query, set()).add(doc_id)
     found: dict[str, set[str]] = {}
     for number, (query, own) in enumerate(asked.items(), 1):
-        if best := own & {doc_id for doc_id, _ in index.search(query, rank)}:
+        if best := own & {doc_id for doc_id, _ in first_phase.search(query, rank)}:
             found[query] = best
         if number % TOLD == 0 or number == len(asked):
             tell(number, len(asked))

@@ -7,7 +7,7 @@ from typing import Any
 from ranker.contract.encode import Encoder
 from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import FirstPhase
 from ranker.metrics.measures import ndcg_at_10
 from ranker.model.base import predict
 
@@ -27,7 +27,7 @@ class RerankedQueries:
 
     Args:
         dataset: the queries with their judgements.
-        index: BM25 over the corpus.
+        first_phase: BM25 over the corpus.
         encoder: the contract.
         depth: documents to rerank for a query.
         precision: in which the model computes: fp32, bf16 or fp16.
@@ -37,7 +37,7 @@ class RerankedQueries:
     def __init__(
         self,
         dataset: Dataset,
-        index: BM25Index,
+        first_phase: FirstPhase,
         encoder: Encoder,
         *,
         depth: int,
@@ -46,7 +46,7 @@ class RerankedQueries:
     ) -> None:
         self.qrels: Mapping[str, Mapping[str, int]] = dataset.qrels
         self.bm25 = {
-            query_id: dict(index.search(dataset.queries[query_id].text, depth))
+            query_id: dict(first_phase.search(dataset.queries[query_id].text, depth))
             for query_id in dataset.qrels
         }
         self._reranked = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.contract.encode import Encoder
+from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
 from ranker.dataset.groups import (
     Negatives,
@@ -24,7 +25,7 @@ from ranker.dataset.groups import (
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import require
 from ranker.files import write_json
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.metrics.measures import Run
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
@@ -62,7 +63,7 @@ class Stages:
         arguments: the run's.
         on_progress: told of each step and evaluation.
         teacher: the one that the arguments name.
-        index: BM25 over the documents, if it is there already.
+        first_phase: BM25 over the documents, if it is there already.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Stages:
         on_progress: OnProgress,
         *,
         teacher: Teacher | None = None,
-        index: BM25Index | None = None,
+        first_phase: FirstPhase | None = None,
     ) -> None:
         # Read at torch's first tensor.  Without huge pages a CPU spends a tenth of a step on page
         # faults: every chunk has a new gradient of all embeddings.
@@ -85,7 +86,9 @@ class Stages:
         self.loss = LOSSES[arguments.loss]
         self.documents = dataset.documents
         self._asked = [query.text for query in dataset.queries.values()]
-        self.index = index or BM25Index(self.documents.values())
+        self.first_phase = first_phase or FirstPhase(
+            BM25Index(self.documents.values()), depth=RERANK_COUNT
+        )
         self.negatives = Negatives(
             count=arguments.negatives,
             random=arguments.random_negatives,
@@ -132,7 +135,7 @@ class Stages:
             return _chunks(
                 pretrain_groups(
                     self.documents,
-                    self.index,
+                    self.first_phase.index,
                     count=arguments.pretrain_steps * arguments.batch_size,
                     negatives=Negatives(count=arguments.negatives, random=2, depth=30)
                     if arguments.negatives > 2
@@ -163,7 +166,7 @@ class Stages:
         return load_synthetic(
             Path(self.arguments.synthetic),
             self.documents,
-            self.index,
+            self.first_phase,
             rank=self.arguments.synthetic_rank,
             judged=self._asked,
             tell=self._telling("synthetic: BM25"),
@@ -180,7 +183,7 @@ class Stages:
 
         def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             groups = judged_groups(
-                judged, self.index, negatives=self.negatives, seed=arguments.seed
+                judged, self.first_phase, negatives=self.negatives, seed=arguments.seed
             )
             return self._with_teacher(groups, "synthetic", len(drawn))
 
@@ -235,7 +238,7 @@ class Stages:
                 )
             groups = judged_groups(
                 judged,
-                self.index,
+                self.first_phase,
                 negatives=self.negatives,
                 seed=seed,
                 min_grade=arguments.min_grade,
@@ -264,7 +267,7 @@ class Stages:
         """Queries to rerank; without a depth, at that of serving as far as time allows."""
         return RerankedQueries(
             judged,
-            self.index,
+            self.first_phase,
             self.encoder,
             depth=depth or depth_for(len(judged.qrels), pairs=FINAL_PAIRS),
             precision=self.precision,

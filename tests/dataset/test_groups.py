@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from ranker.dataset.groups import (
     pretrain_groups,
 )
 from ranker.errors import DataError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.records import Document, Query
 
 WORDS = "red green blue fox dog cat house tree river stone quick slow lazy".split()
@@ -34,7 +35,7 @@ def collection(qrels: Mapping[str, Mapping[str, int]]) -> Dataset:
 
 
 DATA = collection({"q1": {"d0": 3, "d1": 1, "d2": 0}, "q2": {"d3": 1, "d13": 1}})
-INDEX = BM25Index(DATA.documents.values())
+INDEX = FirstPhase(BM25Index(DATA.documents.values()))
 # The same without copies.
 APART = replace(
     DATA,
@@ -43,7 +44,7 @@ APART = replace(
         for id_, document in DATA.documents.items()
     },
 )
-APART_INDEX = BM25Index(APART.documents.values())
+APART_INDEX = FirstPhase(BM25Index(APART.documents.values()))
 
 
 def test_one_group_for_every_positive() -> None:
@@ -83,7 +84,7 @@ def test_where_there_are_no_texts_a_copy_has_the_same_title() -> None:
     data = replace(
         collection({"q": {"d0": 1}}), documents=documents, queries={"q": Query("q", "red fox")}
     )
-    index = BM25Index(documents.values())
+    index = FirstPhase(BM25Index(documents.values()))
     for seed in range(5):
         [group] = judged_groups(data, index, negatives=Negatives(count=3), seed=seed)
         assert [document.doc_id for document in group.documents[1:]] in (["d2", "d3"], ["d3", "d2"])
@@ -200,7 +201,9 @@ def test_the_seed_decides() -> None:
 
 def test_pretraining_takes_the_query_out_of_its_document() -> None:
     negatives = Negatives(count=3, random=1)
-    groups = list(pretrain_groups(DATA.documents, INDEX, count=60, negatives=negatives, seed=0))
+    groups = list(
+        pretrain_groups(DATA.documents, INDEX.index, count=60, negatives=negatives, seed=0)
+    )
     assert len(groups) == 60
     by_title = 0
     for group in groups:
@@ -219,4 +222,45 @@ def test_pretraining_takes_the_query_out_of_its_document() -> None:
 def test_a_corpus_that_cannot_be_taken_apart_is_refused() -> None:
     documents = {"a": Document("a", "", "one two")}
     with pytest.raises(DataError, match="train without --pretrain"):
-        list(pretrain_groups(documents, INDEX, count=1, negatives=Negatives(), seed=0))
+        list(pretrain_groups(documents, INDEX.index, count=1, negatives=Negatives(), seed=0))
+
+
+def test_bm25_is_searched_once_for_a_set_of_queries(monkeypatch) -> None:
+    """However many epochs there are, whatever their depth and their guard need."""
+    searched: list[str] = []
+    scores = BM25Index.scores
+    monkeypatch.setattr(
+        BM25Index, "scores", lambda self, query: searched.append(query) or scores(self, query)
+    )
+    first_phase = FirstPhase(INDEX.index, depth=39)
+    guard = Negatives(count=30, random=20, depth=20, max_score_ratio=1.0)
+    for seed in range(3):
+        assert list(judged_groups(DATA, first_phase, negatives=guard, seed=seed))
+    assert sorted(searched) == ["red thing q1", "red thing q2"]
+
+
+def test_the_groups_of_a_seed_are_the_same_in_every_release() -> None:
+    """A training can be repeated; the digest was made when BM25 was searched anew each epoch."""
+    logits = {query_id: {f"d{n}": (n * 7 % 11) / 3 for n in range(30)} for query_id in DATA.qrels}
+    digest = hashlib.sha256()
+    for seed in range(5):
+        for negatives in (
+            Negatives(count=8, random=3, logit_margin=0.5),
+            Negatives(count=20, random=10, max_score_ratio=1.0, skip_top=2, logit_margin=0.5),
+            Negatives(count=20, random=12, depth=5, max_score_ratio=1.0, logit_margin=0.5),
+        ):
+            for run in (None, logits):
+                for group in judged_groups(
+                    APART, APART_INDEX, negatives=negatives, seed=seed, logits=run
+                ):
+                    ids = [document.doc_id for document in group.documents]
+                    left_out = sorted(group.left_out.values())
+                    row = (group.query, ids, group.grades, group.sources, left_out)
+                    digest.update(repr(row).encode())
+        negatives = Negatives(count=4, random=2)
+        for group in pretrain_groups(
+            APART.documents, APART_INDEX.index, count=50, negatives=negatives, seed=seed
+        ):
+            texts = [(document.title, document.text) for document in group.documents]
+            digest.update(repr((group.query, texts, group.grades, group.sources)).encode())
+    assert digest.hexdigest().startswith("bc34d26164f7eac20e2825ba")

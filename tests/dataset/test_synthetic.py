@@ -10,7 +10,7 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.dataset import Dataset, load
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import DataError, UsageError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.records import Document
 from ranker.report.facts import training_view
 from ranker.train import TrainArguments, reproduce, train
@@ -23,7 +23,7 @@ DOCUMENTS = {
         "d1": "red fox runs", "d2": "red fox", "d3": "blue house", "d4": "slow dog",
     }.items()
 }  # fmt: skip
-INDEX = BM25Index(DOCUMENTS.values())
+INDEX = FirstPhase(BM25Index(DOCUMENTS.values()))
 
 
 def loaded(path: Path, text: str, rank: int = 1) -> SyntheticQueries:

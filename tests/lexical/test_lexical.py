@@ -12,7 +12,7 @@ from engine_support import free_port, make_app
 from ranker.client.search import App, query_body
 from ranker.contract.encode import sanitize_text
 from ranker.errors import DataError, MissingTool, UsageError
-from ranker.lexical.bm25 import BM25Index, bm25_weight, idf
+from ranker.lexical.bm25 import BM25Index, FirstPhase, bm25_weight, idf
 from ranker.lexical.terms import terms
 from ranker.records import Document
 from ranker.verify import VespaProcess, working_copy
@@ -194,3 +194,17 @@ def test_ties_keep_corpus_order() -> None:
 def test_a_corpus_without_words_is_refused(documents: list[Document]) -> None:
     with pytest.raises(DataError, match="without a single word"):
         BM25Index(documents)
+
+
+def test_the_first_phase_gives_what_the_index_gives_at_any_depth() -> None:
+    documents = [Document(str(n), "", f"red {'fox ' * (n % 5)} dog") for n in range(40)]
+    index = BM25Index(documents)
+    for depth in (0, 10, 100):
+        first_phase = FirstPhase(index, depth=depth)
+        for query in ("red fox", "dog", "nothing", "fox"):
+            scores = dict(index.search(query, 40))
+            for k in (3, 20, 1, 40, 7):
+                assert first_phase.search(query, k) == index.search(query, k)
+                for document in documents:
+                    expected = scores.get(document.doc_id, 0.0)
+                    assert first_phase.score(query, document.doc_id) == expected

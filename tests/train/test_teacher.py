@@ -14,7 +14,7 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.dataset import Dataset, load
 from ranker.dataset.groups import Negatives, judged_groups, scored_groups
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights
 from ranker.records import Document
 from ranker.report.facts import training_view
@@ -157,7 +157,7 @@ def test_models_that_are_no_teacher(roberta: Path, tmp_path: Path) -> None:
 
 def test_every_document_of_a_group_has_its_score(roberta: Path, data: Dataset) -> None:
     teacher = Teacher(str(roberta), **SLOTS)
-    index = BM25Index(data.documents.values())
+    index = FirstPhase(BM25Index(data.documents.values()))
     groups = with_scores(
         list(judged_groups(data, index, negatives=Negatives(count=3), seed=1))[:4], teacher
     )

@@ -19,7 +19,7 @@ from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, split_queries
 from ranker.dataset.groups import Negatives, judged_groups
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES, binary_cross_entropy
@@ -163,7 +163,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     seen: list[int] = []
     learned, held_out = split_queries(data, held_out=0.3)
-    index = BM25Index(data.documents.values())
+    index = FirstPhase(BM25Index(data.documents.values()))
     groups = list(judged_groups(learned, index, negatives=Negatives(), seed=0))
     queries = None
     if watched:

@@ -22,7 +22,7 @@ from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
 from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups, pretrain_groups
 from ranker.errors import TrainError, UsageError
-from ranker.lexical.bm25 import BM25Index
+from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora, merge_lora
@@ -56,7 +56,7 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def groups_of(data: Dataset, count: int = 3) -> list:
-    index = BM25Index(data.documents.values())
+    index = FirstPhase(BM25Index(data.documents.values()))
     return list(judged_groups(data, index, negatives=Negatives(count=count), seed=0))
 
 
@@ -176,10 +176,12 @@ def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
 
 
 def test_pretraining_groups_are_made_as_they_are_taken(data: Dataset) -> None:
-    index = BM25Index(data.documents.values())
+    index = FirstPhase(BM25Index(data.documents.values()))
 
     def first(count: int) -> list:
-        groups = pretrain_groups(data.documents, index, count=count, negatives=Negatives(), seed=1)
+        groups = pretrain_groups(
+            data.documents, index.index, count=count, negatives=Negatives(), seed=1
+        )
         return list(itertools.islice(groups, 3))
 
     assert first(10**12) == first(3)
@@ -333,7 +335,7 @@ def test_a_training_with_adapters_leaves_an_ordinary_checkpoint(
 
 
 def test_negatives_come_from_the_half_that_the_model_ranks_higher(data: Dataset) -> None:
-    index = BM25Index(data.documents.values())
+    index = FirstPhase(BM25Index(data.documents.values()))
     draw = random.Random(5)
     logits = {
         query_id: {

@@ -152,7 +152,7 @@ def _ended_together(running: dict[Any, _Worker]) -> Iterator[None]:
 def _start(stages: Stages, fold: Fold, run: FoldRun, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     ours, theirs = context.Pipe()
-    shared = (stages.base, stages.encoder, stages.arguments, stages.teacher, stages.index)
+    shared = (stages.base, stages.encoder, stages.arguments, stages.teacher, stages.first_phase)
     process = context.Process(target=_work, args=(shared, run, threads, theirs), daemon=True)
     with _sigint_kept_back():
         process.start()
@@ -206,12 +206,14 @@ def _work(shared: tuple[Any, ...], run: FoldRun, threads: int, pipe: Connection)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         require("torch", extra="train").set_num_threads(threads)
-        base, encoder, arguments, teacher, index = shared
+        base, encoder, arguments, teacher, first_phase = shared
 
         def tell(*content: Any) -> None:
             send("progress", content)
 
-        stages = Stages(base, run.dataset, encoder, arguments, tell, teacher=teacher, index=index)
+        stages = Stages(
+            base, run.dataset, encoder, arguments, tell, teacher=teacher, first_phase=first_phase
+        )
         for fold in iter(pipe.recv, None):
             run_fold(stages, fold, run)
             gc.collect()  # a Trainer holds its model in a circle
