@@ -101,23 +101,23 @@ def _running(
     package: Package | None, data: Path, port: int, config_port: int | None, deploy: bool
 ) -> Iterator[Any]:
     """The ASGI application over an open data folder; all is closed in order at the end."""
-    containers = require("ranker.engine.vespa_compat.application_server", extra="engine")
+    servers = require("ranker.engine.vespa_compat.application_server", extra="engine")
     deploying = require("ranker.engine.vespa_compat.deployments", extra="engine")
     config = require("ranker.engine.vespa_compat.config_server", extra="engine")
     empty = require("ranker.engine.http.empty", extra="engine").empty(config_port)
-    container = containers.Container(data, empty)
+    server = servers.ApplicationServer(data, empty)
     try:
-        deployments = deploying.Deployments(container, data / "applications")
+        deployments = deploying.Deployments(server, data / "applications")
         deployments.start(package, deploy=deploy)
         pages = config.ConfigServer(deployments, port=port).asgi()
 
         async def asgi(scope: Any, receive: Any, send: Any) -> None:
             deploys = scope["type"] == "http" and scope["path"].startswith(config.PREFIX)
-            await (pages if deploys else container)(scope, receive, send)
+            await (pages if deploys else server)(scope, receive, send)
 
         yield asgi
     finally:
-        container.close()
+        server.close()
 
 
 _HEADERS = [(b"content-type", b"application/json")]

@@ -210,7 +210,9 @@ def test_vespa_deploy(packages, encoder, vespa, tmp_path):
         archive.write_bytes(archive_of(packages / "new", entry("security/clients.pem")))
         code, said = vespa("deploy", archive, "--wait", 20, *at)
         assert code == 0 and "with session ID 2" in said
-        assert "WARNING security/clients.pem means nothing to the embedded engine" in said
+        assert (
+            "WARNING security/clients.pem is kept, but the embedded engine does not use it" in said
+        )
         assert (served(started.url, encoder), generation(started.url)) == (NEW, 2)
         code, said = vespa("deploy", Path(__file__).parents[2] / "vespa_app", *at)
         assert code == 1 and "manifest.json is missing" in said
@@ -541,7 +543,7 @@ def hostile(app):
     yield "got one that cannot be read", whole[: len(whole) // 2]
     yield "got one that cannot be read", b"PK\x03\x04 and then nothing of a zip file"
     yield "got one that cannot be read", whole.replace(b"PK\x05\x06", b"PK\x05\x07")
-    yield "Request contains no data", b""
+    yield "the body is empty; expected a zip file", b""
 
 
 def test_a_zip_file_that_is_none(holding, encoder, copy):
@@ -565,13 +567,23 @@ def test_a_bomb_of_known_name_is_not_unpacked(holding, encoder, copy):
 def test_requests_that_are_no_deployment(holding, encoder, packages):
     body = zipped(packages / "new")
     for options, status, code, words in (
-        ({"kind": "application/x-gzip"}, 400, "BAD_REQUEST", "(application/x-gzip), only '[applic"),
-        ({"kind": ""}, 400, "BAD_REQUEST", "Request contains no Content-Type header"),
+        (
+            {"kind": "application/x-gzip"},
+            400,
+            "BAD_REQUEST",
+            "application/zip, got application/x-gzip",
+        ),
+        ({"kind": ""}, 400, "BAD_REQUEST", "expected the Content-Type application/zip, got none"),
         ({"instance": "beta"}, 400, "BAD_REQUEST", "one application, 'default.default'"),
         ({"dryRun": "true"}, 400, "BAD_REQUEST", "dryRun and from are not supported"),
-        ({"path": f"{TENANT}/nothing"}, 404, "NOT_FOUND", f"Nothing at {TENANT}/nothing"),
-        ({"path": DEPLOY.replace("default", "me")}, 404, "NOT_FOUND", "Tenant 'me' was not found."),
-        ({"path": f"{TENANT}/session/9/active"}, 405, "METHOD_NOT_ALLOWED", "Method 'POST' is not"),
+        ({"path": f"{TENANT}/nothing"}, 404, "NOT_FOUND", f"nothing at {TENANT}/nothing"),
+        (
+            {"path": DEPLOY.replace("default", "me")},
+            404,
+            "NOT_FOUND",
+            "tenant/me/prepareandactivate; the tenant is 'default'",
+        ),
+        ({"path": f"{TENANT}/session/9/active"}, 405, "METHOD_NOT_ALLOWED", "expected PUT"),
     ):
         refused(holding, encoder, body, code, words, status=status, **options)
 
@@ -638,7 +650,7 @@ def test_sessions(packages, encoder, tmp_path):
         assert put(1, "prepared")[0] == 404
         assert created("old") == 1
         assert put(1, "active") == (
-            400, {"error-code": "BAD_REQUEST", "message": "Session 1 is not prepared"}
+            400, {"error-code": "BAD_REQUEST", "message": "session 1 is not prepared yet"}
         )  # fmt: skip
         status, said = put(1, "prepared")
         assert status == 200 and said["activate"] == f"{url}{TENANT}/session/1/active"
@@ -652,7 +664,7 @@ def test_sessions(packages, encoder, tmp_path):
         assert (served(url, encoder), generation(url)) == (OLD, 1)
         assert put(3, "active")[0] == 200
         assert put(3, "prepared") == (
-            400, {"error-code": "BAD_REQUEST", "message": "Session is active: 3"}
+            400, {"error-code": "BAD_REQUEST", "message": "session 3 is already active"}
         )  # fmt: skip
         status, said = put(2, "active")
         assert (status, said["error-code"]) == (409, "ACTIVATION_CONFLICT")
@@ -825,19 +837,19 @@ def test_another_contract_waits_for_the_requests_of_the_old_one(packages, tmp_pa
     monkeypatch.setattr(module, "DRAIN_S", 0.05)
 
     async def run():
-        container = module.Container(tmp_path, empty=None)
+        server = module.ApplicationServer(tmp_path, empty=None)
         try:
-            container.start(container.load(admit(packages / "old"), 1))
-            before, other = container.served, container.load(admit(packages / "short"), 2)
+            server.start(server.load(admit(packages / "old"), 1))
+            before, other = server.active, server.load(admit(packages / "short"), 2)
             before.requests = 1  # as of a client that does not end its body
             with pytest.raises(EndpointError, match="still being answered after 0.05 s; deploy ag"):
-                await container.activate(other)
-            assert container.served is before and container.session == 1
+                await server.activate(other)
+            assert server.active is before and server.session == 1
             before.requests = 0
-            await container.activate(other)
-            assert container.served is other and container.session == 2
+            await server.activate(other)
+            assert server.active is other and server.session == 2
         finally:
-            container.close()
+            server.close()
 
     asyncio.run(run())
 

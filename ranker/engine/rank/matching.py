@@ -1,8 +1,8 @@
 """The first phase: candidates from the index, then their exact BM25 with Vespa's formula.
 
-tantivy rounds lengths to one byte and counts removed documents, so its score only chooses
-candidates.  They are enough when the last one that is needed scores, exactly, at least as much as
-any document below the candidates could; otherwise more are taken.
+tantivy rounds lengths to one byte and counts removed documents, so its score only selects
+candidates.  They suffice when the exact score of the last document needed is at least what any
+document below the candidates could reach; otherwise more candidates are taken.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from ranker.lexical.bm25 import bm25_weight, idf
 __all__ = ["FirstPhase", "Matched", "first_phase", "sorted_rows"]
 
 MOST_CANDIDATES = 5000
-"""Where so many candidates do not settle the order, the rest differ by tantivy's rounding only."""
+"""Most candidates to take; documents below them differ only by tantivy's rounding."""
 
 SLACK = 1.001
-"""Room for tantivy's float32 sums."""
+"""Tolerance for tantivy's float32 sums."""
 
 _STEP = 20_000
 
@@ -34,7 +34,7 @@ class Matched:
     Attributes:
         row: its row.
         contents, title: bm25(contents) and bm25(title).
-        token_fingerprint: 0 where the document has none, so where it was fed without tokens.
+        token_fingerprint: 0 where the document has none, that is, was fed without tokens.
     """
 
     row: int
@@ -45,7 +45,7 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class FirstPhase:
-    """The best documents of the first phase, best first, and how many match in all."""
+    """The best documents of the first phase, best first, and the number of all that match."""
 
     matched: list[Matched]
     total: int
@@ -54,17 +54,17 @@ class FirstPhase:
 def first_phase(
     tree: Node, snapshot: Snapshot, reader: Reader, *, needed: int, timer: Timer
 ) -> FirstPhase:
-    """The `needed` best documents by bm25(contents).
+    """Return the `needed` best documents by bm25(contents).
 
     Args:
         tree: the query.
         snapshot: the index.
         reader: the documents.
-        needed: how many documents the later phases and the page need.
+        needed: number of documents that the later phases and the page need.
         timer: of the query.
 
     Raises:
-        QueryError: code 12, the time is over.
+        QueryError: code 12, the query has timed out.
     """
     weights = _Weights(tree, snapshot)
     limit = needed + max(50, needed // 2)
@@ -74,11 +74,12 @@ def first_phase(
         candidates, total = snapshot.search(tree, limit)
         rows = [row for _, row in candidates]
         known |= _score([row for row in rows if row not in known], tree, weights, reader, timer)
-        found = [scored for row in rows if (scored := known.get(row)) is not None]
-        found.sort(key=lambda scored: -scored.contents)  # ties stay in the index's order
+        best = [scored for row in rows if (scored := known.get(row)) is not None]
+        best.sort(key=lambda scored: -scored.contents)  # ties stay in the index's order
         done = len(candidates) < limit or limit >= MOST_CANDIDATES
-        if done or _settled(found, needed, candidates[-1][0] * weights.ratio * SLACK):
-            return FirstPhase(found[:needed], total)
+        best_below = 0.0 if done else candidates[-1][0] * weights.ratio * SLACK
+        if done or (len(best) >= needed and best[needed - 1].contents >= best_below):
+            return FirstPhase(best[:needed], total)
         limit *= 4
 
 
@@ -91,20 +92,22 @@ def sorted_rows(
     page: slice,
     timer: Timer,
 ) -> FirstPhase:
-    """The matches on a page of a result that is sorted by attributes."""
+    """Return the matches on a page of a result that is sorted by attributes."""
     weights = _Weights(tree, snapshot)
     candidates, total = snapshot.search(tree, max(snapshot.totals.documents, 1))
     keys: list[tuple[int, RankedRow]] = []
-    for at in range(0, len(candidates), _STEP):
+    for start in range(0, len(candidates), _STEP):
         timer.check()
-        ranked = reader.ranked([row for _, row in candidates[at : at + _STEP]])
+        ranked = reader.ranked([row for _, row in candidates[start : start + _STEP]])
         keys += ranked.items()
     keys.sort()
     for name, descending in reversed(order):
         keys.sort(key=lambda item: _sort_key(item[1], name), reverse=descending)
     rows = [row for row, _ in keys[page]]
     scored = _score(rows, tree, weights, reader, timer)
-    return FirstPhase([found for row in rows if (found := scored.get(row)) is not None], total)
+    return FirstPhase(
+        [document for row in rows if (document := scored.get(row)) is not None], total
+    )
 
 
 def _sort_key(row: RankedRow, name: str) -> tuple[bool, Any]:
@@ -115,17 +118,13 @@ def _sort_key(row: RankedRow, name: str) -> tuple[bool, Any]:
     return True, value.lower() if isinstance(value, str) else value
 
 
-def _settled(found: list[Matched], needed: int, best_below: float) -> bool:
-    return len(found) >= needed and found[needed - 1].contents >= best_below
-
-
 class _Weights:
     """Inverse document frequencies of the query's words, and the fields' average lengths.
 
     Attributes:
         average: field to average length, in terms.
         idf: word or phrase to its weight.
-        ratio: the most that an exact score can be above tantivy's.
+        ratio: the largest possible ratio of an exact score to tantivy's.
     """
 
     def __init__(self, tree: Node, snapshot: Snapshot) -> None:
@@ -140,7 +139,7 @@ class _Weights:
             counts = [snapshot.frequencies(leaf.field, term) for term in leaf.terms]
             live, counted = min(counts)
             self.idf[leaf] = idf(totals.documents, max(live, 1))
-            # tantivy counts removed documents, in the number of all documents too.
+            # tantivy counts removed documents, also in the number of all documents.
             theirs = idf(max(totals.documents, counted), max(counted, 1))
             self.ratio = max(self.ratio, self.idf[leaf] / theirs)
 
@@ -148,13 +147,13 @@ class _Weights:
 def _score(
     rows: Sequence[int], tree: Node, weights: _Weights, reader: Reader, timer: Timer
 ) -> dict[int, Matched | None]:
-    """Exact scores; None where the document does not match (any more)."""
-    found: dict[int, Matched | None] = dict.fromkeys(rows)
-    for at in range(0, len(rows), 500):
+    """Return exact scores, None for a document that does not match, or no longer does."""
+    scored: dict[int, Matched | None] = dict.fromkeys(rows)
+    for start in range(0, len(rows), 500):
         timer.check()
-        for row, ranked in reader.ranked(rows[at : at + 500]).items():
-            found[row] = _matched(ranked, tree, weights)
-    return found
+        for row, ranked in reader.ranked(rows[start : start + 500]).items():
+            scored[row] = _matched(ranked, tree, weights)
+    return scored
 
 
 def _matched(row: RankedRow, tree: Node, weights: _Weights) -> Matched | None:

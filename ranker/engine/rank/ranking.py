@@ -11,7 +11,7 @@ from ranker.engine.rank.timer import Timer
 __all__ = ["Ranked", "Scores", "rerank", "rescale"]
 
 CHUNK = 128
-"""Documents between two looks at the clock; a usual rerank of 100 is one."""
+"""Documents between two looks at the clock; the usual 100 documents are one chunk."""
 
 Scores = Callable[[Sequence[Matched]], list[float]]
 """Logits of documents."""
@@ -29,43 +29,43 @@ class Ranked:
 def rerank(
     matched: Sequence[Matched], profile: Profile, count: int, logits: Scores, timer: Timer
 ) -> list[Ranked]:
-    """All documents in their final order.
+    """Return all documents in their final order.
 
     Args:
-        matched: the first phase's documents, best first.
-        profile: says how a score is made; its phase was decided with `matched` and `count`.
-        count: how many are reranked.
+        matched: the documents of the first phase, best first.
+        profile: says how a score is made; `matched` and `count` suit its phase.
+        count: number of documents to rerank.
         logits: the model.
         timer: of the query.
 
     Raises:
-        QueryError: code 12, the time is over.
+        QueryError: code 12, the query has timed out.
     """
     if profile.phase == "first":
-        found = [Ranked(m, profile.score(m.contents, math.nan)) for m in matched]
-        return sorted(found, key=lambda ranked: -ranked.relevance)
+        ranked = [Ranked(m, profile.score(m.contents, math.nan)) for m in matched]
+        return sorted(ranked, key=lambda document: -document.relevance)
     top, rest = matched[:count], matched[count:]
-    found = []
-    for at in range(0, len(top), CHUNK):
+    ranked = []
+    for start in range(0, len(top), CHUNK):
         timer.check()
-        chunk = top[at : at + CHUNK]
-        for one, logit in zip(chunk, logits(chunk), strict=True):
-            score = profile.score(one.contents, logit)
-            found.append(Ranked(one, -math.inf if math.isnan(score) else score, logit))
+        chunk = top[start : start + CHUNK]
+        for document, logit in zip(chunk, logits(chunk), strict=True):
+            score = profile.score(document.contents, logit)
+            ranked.append(Ranked(document, -math.inf if math.isnan(score) else score, logit))
     timer.check()
-    before = [one.contents for one in top]
-    after = [ranked.relevance for ranked in found]
-    below = rescale(before, after, [one.contents for one in rest])
-    found += [Ranked(one, score) for one, score in zip(rest, below, strict=True)]
-    return sorted(found, key=lambda ranked: -ranked.relevance)
+    before = [document.contents for document in top]
+    after = [document.relevance for document in ranked]
+    below = rescale(before, after, [document.contents for document in rest])
+    ranked += [Ranked(document, score) for document, score in zip(rest, below, strict=True)]
+    return sorted(ranked, key=lambda document: -document.relevance)
 
 
 def rescale(before: Sequence[float], after: Sequence[float], rest: Sequence[float]) -> list[float]:
-    """Scores of the documents that were not reranked, moved below those that were.
+    """Move the scores of the documents that were not reranked below those of the reranked ones.
 
-    Vespa's rule for both phases (`first_phase_rescorer.cpp`, `RangeAdjuster.java`): linear from
-    the range of the old scores to that of the new ones, both at least 1 wide, and only where the
-    lowest old score of the reranked is above their lowest new one.
+    Vespa's rule for both phases (`first_phase_rescorer.cpp`, `RangeAdjuster.java`): the range of
+    the old scores is mapped linearly to that of the new ones, where both count as at least 1 wide,
+    but only if the lowest old score of the reranked documents is above their lowest new one.
 
     Args:
         before: first-phase scores of the reranked documents.

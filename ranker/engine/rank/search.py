@@ -1,6 +1,7 @@
 """Answering a search request: first phase, model, page; in this order, on one thread."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,8 +151,11 @@ class Search:
         profile = request.profile
         if request.statement.order:
             # A sorted result shows the scores of the first phase; nothing is reranked for it.
-            weight = profile.bm25_weight if profile.phase == "first" else 1.0
-            return [Ranked(matched, weight * matched.contents) for matched in first.matched]
+            bm25 = [matched.contents for matched in first.matched]
+            scores = (
+                [profile.score(b, math.nan) for b in bm25] if profile.phase == "first" else bm25
+            )
+            return [Ranked(m, score) for m, score in zip(first.matched, scores, strict=True)]
 
         def logits(chunk: Sequence[Matched]) -> list[float]:
             return self._logits(request.query_ids, chunk, notes)

@@ -1,4 +1,4 @@
-"""The time that a query has."""
+"""The time limit of a query."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Timer:
 
     Args:
         timeout_s: seconds from the start.
-        start: when the request came in, by the clock; now by default.
+        start: when the request arrived, by the clock; now by default.
         clock: monotonic seconds.
     """
 
@@ -34,13 +34,13 @@ class Timer:
         return self._clock() - self._start
 
     def check(self, *, in_cluster: bool = True) -> None:
-        """Go on if there is time left.
+        """Return if there is time left.
 
         Args:
-            in_cluster: whether the search has begun.
+            in_cluster: True if the search has begun.
 
         Raises:
-            QueryError: code 12.
+            QueryError: code 12, the query has timed out.
         """
         elapsed_s = self.elapsed_s
         if elapsed_s >= self._timeout_s:

@@ -3,9 +3,8 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ranker.contract import vespa_names
 from ranker.engine.documents.stored_document import StoredDocument
@@ -21,9 +20,10 @@ _DOCUMENT = ", ".join(DOCUMENT)
 _RANKED = ", ".join(("row", *TERMS, *ATTRIBUTES))
 
 
-@dataclass(frozen=True, slots=True)
-class RankedRow:
+class RankedRow(NamedTuple):
     """The part of a document that the first phase reads; see `StoredDocument`.
+
+    A tuple, because a query makes many of them, at a third of the time of a frozen dataclass.
 
     Attributes:
         attributes: values of the fields of `ATTRIBUTES`.

@@ -1,11 +1,11 @@
-"""The container: an open data folder, and the application through which it is served now.
+"""The application server: an open data folder, and the application that serves it now.
 
-An application is taken over by a switch of one reference.  Requests that have begun end with the
-application that they began with, so an answer is never of two models; new ones see the new one.
-Documents and their index are shared.
+Activating an application replaces one reference.  A request is answered to its end by the
+application that it began with, so an answer never mixes two models; new requests see the new
+application.  Documents and their index are shared.
 
-An application with another token contract (possible only while there are no documents) is taken
-over between requests: new ones wait for the moment that it takes.
+An application with another token contract (possible only while there are no documents) is
+activated between requests: new ones wait for that moment.
 """
 
 import asyncio
@@ -32,17 +32,17 @@ from ranker.errors import EndpointError
 from ranker.export.score import Scorer
 from ranker.package.application import Package
 
-__all__ = ["Container", "ActiveApplication"]
+__all__ = ["ActiveApplication", "ApplicationServer"]
 
 logger = logging.getLogger(__name__)
 
 DOCUMENTS = "documents.sqlite"
 
 THREADS = 8
-"""Queries and reads at a time; a query waits for the disk and the model, not for Python alone."""
+"""Queries and reads at the same time; a query also waits for the disk and the model."""
 
 DRAIN_S = 10.0
-"""Longest wait for requests of the old contract before a new one is taken over, seconds."""
+"""Longest wait for requests under the old contract before a new one is activated, seconds."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class ActiveApplication:
         package: the package.
         asgi: answers requests.
         scorer: the model.
-        unused: files of the package that mean nothing to the engine.
-        requests: how many it is answering.
-        retired: whether another one has taken over.
+        unused: files of the package that the engine does not use.
+        requests: number of requests that it is answering.
+        retired: True once another application is active.
     """
 
     generation: int
@@ -68,19 +68,22 @@ class ActiveApplication:
     retired: bool = False
 
 
-class Container:
-    """Owns the data folder; used on one event loop, but for `load`.
+class ApplicationServer:
+    """Owns the data folder; used on one event loop, except for `load`.
 
     Args:
         data: the folder.
         empty: answers while there is no application.
+
+    Attributes:
+        active: the application that answers now; None for none.
 
     Raises:
         ArtifactError: the folder holds something else.
     """
 
     def __init__(self, data: Path, empty: ASGIApp) -> None:
-        self.served: ActiveApplication | None = None
+        self.active: ActiveApplication | None = None
         self._empty = empty
         self._counts: Counter[str] = Counter()
         self._store = Store(data / DOCUMENTS)
@@ -96,24 +99,24 @@ class Container:
 
     @property
     def session(self) -> int | None:
-        """Number of the session that was activated last; None for none."""
+        """The number of the session that was activated last; None for none."""
         return self._store.session
 
     @property
     def given(self) -> str | None:
-        """Hash of the package that the engine was started with last; None for none."""
+        """The hash of the package that the engine was started with last; None for none."""
         return self._store.given
 
     def require_fits(self, manifest: Manifest) -> None:
-        """Refuse an application that cannot use the documents that are there.
+        """Refuse an application that cannot use the stored documents.
 
         Raises:
-            ArtifactError: they are of another contract or schema.
+            ArtifactError: the documents belong to another contract or schema.
         """
         self._store.require_fits(manifest)
 
     def load(self, package: Package, generation: int) -> ActiveApplication:
-        """Load an application; nothing is changed by that.
+        """Load an application, without activating it.
 
         Raises:
             RankerError: its model cannot be used.
@@ -127,76 +130,76 @@ class Container:
         )
         return ActiveApplication(generation, package, asgi, scorer, unused_files(package.path))
 
-    def start(self, served: ActiveApplication, given: str | None = None) -> None:
-        """Serve an application from the start on; before the event loop runs.
+    def start(self, application: ActiveApplication, given: str | None = None) -> None:
+        """Activate an application before the event loop runs.
 
         Args:
-            served: the application.
+            application: the application.
             given: hash of the package that the engine is started with.
 
         Raises:
-            ArtifactError: the documents are not its own.
+            ArtifactError: the stored documents belong to another contract or schema.
         """
-        self._store.adopt(served.package.manifest, served.generation, given)
-        self.served = served
+        self._store.adopt(application.package.manifest, application.generation, given)
+        self.active = application
 
-    async def activate(self, served: ActiveApplication) -> None:
-        """Take over an application; it is on the disk that this is the one.
+    async def activate(self, application: ActiveApplication) -> None:
+        """Activate an application; on disk it is the active one when this returns.
 
         Raises:
-            ArtifactError: the documents are not its own, or the disk refuses.
+            ArtifactError: the documents belong to another contract, or a write to disk failed.
             EndpointError: the requests under the old contract did not end in time.
         """
-        manifest = served.package.manifest
+        manifest = application.package.manifest
 
         def adopt(store: Store) -> None:
-            store.adopt(manifest, served.generation)
+            store.adopt(manifest, application.generation)
 
         async with self._quiet(self._store.same_contract(manifest)):
             await self._commits.between(adopt)
-            old, self.served = self.served, served
-        logger.info("session %d is served", served.generation)
+            old, self.active = self.active, application
+        logger.info("session %d is active", application.generation)
         if old is not None:
             old.retired = True
             await self._retire(old)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with the application of this moment."""
+        """Answer a request with the application that is active now."""
         await self._open.wait()
-        served = self.served
-        if served is None:
+        application = self.active
+        if application is None:
             await self._empty(scope, receive, send)
             return
-        served.requests += 1
+        application.requests += 1
         try:
-            await served.asgi(scope, receive, send)
+            await application.asgi(scope, receive, send)
         finally:
-            served.requests -= 1
-            await self._retire(served)
+            application.requests -= 1
+            await self._retire(application)
 
     def close(self) -> None:
-        """Stop everything; the documents and the index are complete on the disk after it."""
+        """Stop everything; documents and index are complete on disk when this returns."""
         steps: list[Callable[[], object]] = [
             self._pool.shutdown,
             self._commits.close,
             self._index.close,
         ]
-        if self.served is not None:
-            steps.append(self.served.scorer.close)
+        if self.active is not None:
+            steps.append(self.active.scorer.close)
         with contextlib.ExitStack() as stack:
             for step in reversed(steps):
                 stack.callback(step)
 
     @contextlib.asynccontextmanager
-    async def _quiet(self, same: bool) -> AsyncIterator[None]:
-        """A moment without requests, unless the contract stays the same."""
-        if same:
+    async def _quiet(self, same_contract: bool) -> AsyncIterator[None]:
+        """Hold new requests until the block ends, unless the contract stays the same."""
+        if same_contract:
             yield
             return
         self._open.clear()
         try:
             async with asyncio.timeout(DRAIN_S):
-                while self.served is not None and self.served.requests:
+                while self.active is not None and self.active.requests:
                     await asyncio.sleep(0.005)
                 await self._commits.drained()
             yield
@@ -208,8 +211,8 @@ class Container:
         finally:
             self._open.set()
 
-    async def _retire(self, served: ActiveApplication) -> None:
-        """Free the model of an application that nobody needs any more."""
-        if served.retired and not served.requests:
-            served.retired = False
-            await asyncio.to_thread(served.scorer.close)
+    async def _retire(self, application: ActiveApplication) -> None:
+        """Free the model of an application that no request needs any more."""
+        if application.retired and not application.requests:
+            application.retired = False
+            await asyncio.to_thread(application.scorer.close)

@@ -1,4 +1,4 @@
-"""The deployment side: Vespa's config server, as far as its clients use it.
+"""The deployment side: as much of Vespa's config server as its clients use.
 
 `vespa deploy` and pyvespa send a zip file to `prepareandactivate`; `vespa prepare` and `vespa
 activate` do the same in three steps.  A package is checked and its model is tried before anything
@@ -8,7 +8,6 @@ changes.  There is one application, `default.default`.
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import IO, Any
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp
 
 from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.engine.vespa_compat.application_server import ActiveApplication
-from ranker.engine.vespa_compat.deployments import DeployFault, Deployments
+from ranker.engine.vespa_compat.deployments import DeployError, Deployments
 from ranker.errors import RankerError
 from ranker.files import write_failure
 from ranker.package.archive import LARGEST_REST
@@ -57,8 +56,8 @@ class ConfigServer:
     """The pages under `PREFIX`.
 
     Args:
-        deployments: does what is asked.
-        port: of the container, for clients that ask where it is.
+        deployments: carries out the requests.
+        port: of the application server, for clients that ask for it.
     """
 
     def __init__(self, deployments: Deployments, *, port: int) -> None:
@@ -79,14 +78,14 @@ class ConfigServer:
         }
         return Starlette(
             routes=[Route(path, _page(verbs), methods=_METHODS) for path, verbs in routes.items()],
-            exception_handlers={HTTPException: _nothing},
+            exception_handlers={HTTPException: _not_found},
         )
 
     async def _prepare_and_activate(self, request: Request) -> dict[str, Any]:
         archive = await self._received(request)
-        number, served = await self._deployments.deploy(archive)
+        number, application = await self._deployments.deploy(archive)
         return {
-            **_log(served),
+            **_log(application),
             "message": f"Session {number} for tenant 'default' prepared and activated.",
             "session-id": str(number),
             "activated": True,
@@ -110,9 +109,9 @@ class ConfigServer:
 
     async def _prepare(self, request: Request) -> dict[str, Any]:
         number = request.path_params["number"]
-        served = await self._deployments.prepare(number)
+        application = await self._deployments.prepare(number)
         return {
-            **_log(served),
+            **_log(application),
             "tenant": "default",
             "session-id": str(number),
             "activate": f"{_base(request)}{_TENANT}/session/{number}/active",
@@ -131,16 +130,16 @@ class ConfigServer:
         }
 
     async def _application(self, request: Request) -> dict[str, Any]:
-        served = self._require_served()
+        application = self._active()
         return {
-            "generation": served.generation,
+            "generation": application.generation,
             "applicationPackageFileReference": "",
             "modelVersions": [],
         }
 
     async def _converged(self, request: Request) -> dict[str, Any]:
-        """The generation that queries see now, and the one that was activated last."""
-        served, wanted = self._require_served(), self._deployments.wanted
+        """Return the generation that queries see now, and the one that was activated last."""
+        application, wanted = self._active(), self._deployments.wanted
         host, url = request.url.hostname, f"{_base(request)}{request.url.path}"
         container = {
             "clusterName": "default",
@@ -148,31 +147,30 @@ class ConfigServer:
             "port": self._port,
             "type": "container",
             "url": f"{url}/{host}:{self._port}",
-            "currentGeneration": served.generation,
+            "currentGeneration": application.generation,
         }
         return {
             "services": [container],
             "url": url,
-            "currentGeneration": served.generation,
+            "currentGeneration": application.generation,
             "wantedGeneration": wanted,
-            "converged": served.generation == wanted,
+            "converged": application.generation == wanted,
         }
 
-    def _require_served(self) -> ActiveApplication:
-        served = self._deployments.container.served
-        if served is None:
-            raise DeployFault("NOT_FOUND", "Application 'default.default' not found: deploy one")
-        return served
+    def _active(self) -> ActiveApplication:
+        application = self._deployments.server.active
+        if application is None:
+            raise DeployError("NOT_FOUND", "no application is deployed; deploy one first")
+        return application
 
     async def _received(self, request: Request) -> IO[bytes]:
-        """The body as a file, gone when it is closed."""
-        _check_parameters(request)
-        _check_content(request)
+        """Write the body to a file that is deleted when it is closed."""
+        _check(request)
         file = self._deployments.upload()
         try:
             await _receive(request, file)
         except BaseException:
-            with contextlib.suppress(OSError):  # on a full disk it fails once more
+            with contextlib.suppress(OSError):  # on a full disk, closing fails once more
                 file.close()
             raise
         return file
@@ -183,114 +181,103 @@ _Verb = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 def _page(verbs: Mapping[str, _Verb]) -> Callable[[Request], Awaitable[Response]]:
-    """A page with Vespa's answers, good and bad."""
+    """Return a page that answers in Vespa's JSON, for success and for errors."""
 
     async def page(request: Request) -> Response:
         verb = verbs.get("GET" if request.method == "HEAD" else request.method)
         try:
             if verb is None:
-                raise DeployFault(
-                    "METHOD_NOT_ALLOWED", f"Method '{request.method}' is not supported"
-                )
+                raise DeployError("METHOD_NOT_ALLOWED", f"expected {', '.join(verbs)}")
             return JSONResponse(await verb(request))
-        except DeployFault as error:
-            fault = error
-        except RankerError as error:
-            fault = DeployFault("INTERNAL_SERVER_ERROR", str(error))
-        except Exception as error:
+        except DeployError as refusal:
+            error = refusal
+        except RankerError as failure:
+            error = DeployError("INTERNAL_SERVER_ERROR", str(failure))
+        except Exception as failure:
             logger.exception("a deployment failed")
-            fault = DeployFault("INTERNAL_SERVER_ERROR", f"{type(error).__name__}: {error}")
+            error = DeployError("INTERNAL_SERVER_ERROR", f"{type(failure).__name__}: {failure}")
         if request.method != "GET":
-            logger.warning("%s %s: %s", request.method, request.url.path, fault.message)
-        return _refused(fault)
+            logger.warning("%s %s: %s", request.method, request.url.path, error)
+        return _error_response(error)
 
     return page
 
 
-def _refused(fault: DeployFault) -> Response:
-    body = {"error-code": fault.code, "message": fault.message}
-    return JSONResponse(body, status_code=STATUSES[fault.code])
+def _error_response(error: DeployError) -> Response:
+    body = {"error-code": error.code, "message": error.message}
+    return JSONResponse(body, status_code=STATUSES[error.code])
 
 
-async def _nothing(request: Request, error: Exception) -> Response:
-    tenant = re.match(rf"{PREFIX}tenant/([^/]+)", request.url.path)
-    if tenant and tenant[1] != "default":
-        return _refused(DeployFault("NOT_FOUND", f"Tenant '{tenant[1]}' was not found."))
-    return _refused(DeployFault("NOT_FOUND", f"Nothing at {request.url.path}"))
+async def _not_found(request: Request, error: Exception) -> Response:
+    return _error_response(
+        DeployError("NOT_FOUND", f"nothing at {request.url.path}; the tenant is 'default'")
+    )
 
 
-def _check_parameters(request: Request) -> None:
-    """Refuse what would be another deployment than the one that is asked for."""
+def _check(request: Request) -> None:
+    """Refuse anything that would be another deployment than the requested one."""
     for name in ("applicationName", "instance"):
         value = request.query_params.get(name, "default")
         if value != "default":
-            raise DeployFault(
+            raise DeployError(
                 "BAD_REQUEST",
                 f"{name} '{value}': the embedded engine has one application, 'default.default'",
             )
     if request.query_params.get("dryRun", "false") != "false" or "from" in request.query_params:
-        raise DeployFault("BAD_REQUEST", "dryRun and from are not supported by the embedded engine")
-
-
-def _check_content(request: Request) -> None:
-    """Vespa's words (`SessionCreateHandler`); of its two forms, the one that its clients send."""
+        raise DeployError("BAD_REQUEST", "dryRun and from are not supported by the embedded engine")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind:
-        raise DeployFault("BAD_REQUEST", "Request contains no Content-Type header")
     if kind != "application/zip":
-        raise DeployFault(
-            "BAD_REQUEST",
-            f"Request contains invalid Content-Type header ({kind}), only '[application/zip]' are "
-            "supported",
+        raise DeployError(
+            "BAD_REQUEST", f"expected the Content-Type application/zip, got {kind or 'none'}"
         )
 
 
 async def _receive(request: Request, file: IO[bytes]) -> None:
-    """Write a body to a file."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > LARGEST_UPLOAD:
-        raise _too_large(int(declared))
+    """Write the body to a file."""
+    header = request.headers.get("content-length", "")
+    declared = int(header) if header.isdecimal() else None
+    _check_size(declared or 0)
     size, waiting = 0, bytearray()
     try:
         async for part in request.stream():
             waiting += part
             size += len(part)
-            if size > LARGEST_UPLOAD:
-                raise _too_large(size)
+            _check_size(size)
             if len(waiting) >= BLOCK:
                 await asyncio.to_thread(file.write, bytes(waiting))
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting))
         file.seek(0)
     except ClientDisconnect as error:
-        raise DeployFault("BAD_REQUEST", "the body was cut off: the client went away") from error
+        raise DeployError("BAD_REQUEST", "the body was cut off: the client went away") from error
     except OSError as error:
         message = f"the package cannot be written: {write_failure(error)}"
-        raise DeployFault("INTERNAL_SERVER_ERROR", message) from error
+        raise DeployError("INTERNAL_SERVER_ERROR", message) from error
     if not size:
-        raise DeployFault("BAD_REQUEST", "Request contains no data")
-    if declared.isdecimal() and size != int(declared):
-        raise DeployFault(
+        raise DeployError(
+            "BAD_REQUEST", "the body is empty; expected a zip file with an application package"
+        )
+    if declared is not None and size != declared:
+        raise DeployError(
             "BAD_REQUEST", f"the body was cut off: expected {declared} bytes, got {size}"
         )
 
 
-def _too_large(size: int) -> DeployFault:
-    return DeployFault(
-        "BAD_REQUEST",
-        f"Total size of archive exceeds size limit: {size} bytes, at most {LARGEST_UPLOAD}",
-    )
+def _check_size(size: int) -> None:
+    if size > LARGEST_UPLOAD:
+        raise DeployError(
+            "BAD_REQUEST", f"the package has {size} bytes, expected at most {LARGEST_UPLOAD}"
+        )
 
 
 def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _log(served: ActiveApplication) -> dict[str, Any]:
-    """What a deployment is told beside its result."""
+def _log(application: ActiveApplication) -> dict[str, Any]:
+    """Return the warnings of a deployment."""
     messages = [
-        f"{name} means nothing to the embedded engine; it is kept and not used"
-        for name in served.unused
+        f"{name} is kept, but the embedded engine does not use it" for name in application.unused
     ]
     now = int(time.time() * 1000)
     return {"log": [{"time": now, "level": "WARNING", "message": text} for text in messages]}

@@ -1,7 +1,7 @@
-"""Deployments: packages into sessions, one session at a time into the container.
+"""Deployments: packages become sessions, and one session at a time becomes active.
 
-A package is unpacked, checked and its model is tried before anything changes; what is activated is
-written into the store in the same transaction as the contract of the documents.
+A package is unpacked, checked and its model is tried before anything changes; the active session
+is written into the store in the same transaction as the contract of the documents.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import IO, Any, TypeVar
 
 from ranker.artifacts.bundle import HASHES
 from ranker.engine.vespa_compat.admission import admit
-from ranker.engine.vespa_compat.application_server import ActiveApplication, Container
+from ranker.engine.vespa_compat.application_server import ActiveApplication, ApplicationServer
 from ranker.engine.vespa_compat.sessions import Sessions
 from ranker.errors import ArtifactError, RankerError
 from ranker.files import sha256
 from ranker.package.application import Package
 
-__all__ = ["DeployFault", "Deployments"]
+__all__ = ["DeployError", "Deployments"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 
 
 @dataclass
-class DeployFault(Exception):
-    """A deployment that gets an error instead of an answer.
+class DeployError(Exception):
+    """A deployment that is answered with an error.
 
     Attributes:
         code: Vespa's error code (`HttpErrorResponse.java`).
@@ -43,41 +43,41 @@ class DeployFault(Exception):
 
 
 class Deployments:
-    """Deployments into a container, one at a time; each goes on where its client goes away.
+    """Deployments into a server, one at a time; each continues if its client disconnects.
 
     Args:
-        container: serves what is activated.
-        folder: where the packages are kept.
+        server: serves the active session.
+        folder: the folder of the packages.
 
     Attributes:
-        container: as given.
+        server: as given.
         wanted: number of the session that was activated last, or is about to be; 0 for none.
 
     Raises:
         ArtifactError: the folder cannot be used.
     """
 
-    def __init__(self, container: Container, folder: Path) -> None:
-        self.container = container
-        self.wanted = container.session or 0
-        self._sessions = Sessions(folder, container.session)
+    def __init__(self, server: ApplicationServer, folder: Path) -> None:
+        self.server = server
+        self.wanted = server.session or 0
+        self._sessions = Sessions(folder, server.session)
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, package: Package | None, *, deploy: bool = False) -> None:
-        """Have the container serve what was activated last, or a package that is new.
+        """Serve the session that was activated last, or a package that is new.
 
         Args:
-            package: the admitted package that the engine is started with.  Where it is the one
-                of the last start, a later deployment outlives this start.
-            deploy: whether to serve the package in any case.
+            package: the admitted package that the engine is started with.  If it is also the
+                package of the last start, a later deployment stays active.
+            deploy: True to serve the package in any case.
 
         Raises:
             RankerError: the package cannot be served, or is damaged.
         """
-        number = self.container.session
+        number = self.server.session
         given = None if package is None else sha256(package.path / HASHES)
-        if package is not None and (deploy or number is None or given != self.container.given):
+        if package is not None and (deploy or number is None or given != self.server.given):
             self._start_with(package, given)
         elif number is not None:
             self._start_again(number, package)
@@ -85,13 +85,13 @@ class Deployments:
             logger.info("no application yet: deploy one")
 
     def _start_with(self, package: Package, given: str | None) -> None:
-        """Serve a package, as a new session."""
-        self.container.require_fits(package.manifest)
+        """Serve a package as a new session."""
+        self.server.require_fits(package.manifest)
         number = self._sessions.create_from(package.path)
         try:
-            served = self.container.load(package, number)
+            application = self.server.load(package, number)
             self._sessions.prepared(number)
-            self.container.start(served, given)
+            self.server.start(application, given)
         except BaseException:
             self._sessions.drop(number)
             raise
@@ -109,53 +109,54 @@ class Deployments:
                 )
             try:
                 package = self._package(number)
-            except (RankerError, DeployFault) as error:
+            except (RankerError, DeployError) as error:
                 raise ArtifactError(
                     f"the application that was deployed last cannot be served: {error}; serve "
                     "another one: ranker serve APP --data DATA --deploy"
                 ) from error
-        self.container.start(self.container.load(package, number))
+        self.server.start(self.server.load(package, number))
         self._activated(number)
 
     def upload(self) -> IO[bytes]:
-        """A file for a package that comes in, gone when it is closed."""
+        """Return a file for an uploaded package, which is deleted when it is closed."""
         return self._sessions.upload()
 
     async def deploy(self, archive: IO[bytes]) -> tuple[int, ActiveApplication]:
-        """Unpack, check, load and serve; nothing is left of what cannot be served.
+        """Unpack, check, load and activate a package; nothing is left of one that is refused.
 
         Args:
             archive: the zip file; it is closed.
 
         Returns:
-            Number of the session, and what is served now.
+            Number of the session, and the application that is active now.
 
         Raises:
-            DeployFault: the package cannot be served; what was served before is.
+            DeployError: the package cannot be served; the active application stays active.
         """
         return await self._done(self._deploy(archive))
 
     async def create(self, archive: IO[bytes]) -> int:
-        """Unpack a package into a new session; its number.
+        """Unpack a package into a new session and return its number.
 
         Raises:
-            DeployFault: it cannot be unpacked.
+            DeployError: the package cannot be unpacked.
         """
         return await self._done(self._create(archive))
 
     async def prepare(self, number: int) -> ActiveApplication:
-        """Check a session; what it would serve, closed again.
+        """Check a session and return its application, whose model is closed again.
 
         Raises:
-            DeployFault: there is no such session, or it cannot be served.
+            DeployError: the session does not exist, or cannot be served.
         """
         return await self._done(self._prepare(number))
 
     async def activate(self, number: int) -> None:
-        """Serve a prepared session.
+        """Activate a prepared session.
 
         Raises:
-            DeployFault: there is no such session, a newer one is active, or it cannot be served.
+            DeployError: the session does not exist, is older than the active one, or cannot be
+                served.
         """
         await self._done(self._activate(number))
 
@@ -164,9 +165,9 @@ class Deployments:
             async with self._turn:
                 number = await self._unpack(archive)
                 try:
-                    return number, await self._load_and_serve(number)
+                    return number, await self._load_and_activate(number)
                 except BaseException:
-                    if number != self.container.session:
+                    if number != self.server.session:
                         await asyncio.to_thread(self._sessions.drop, number)
                     raise
 
@@ -178,58 +179,60 @@ class Deployments:
     async def _prepare(self, number: int) -> ActiveApplication:
         async with self._turn:
             if number == self._sessions.active:
-                raise DeployFault("BAD_REQUEST", f"Session is active: {number}")
+                raise DeployError("BAD_REQUEST", f"session {number} is already active")
             if self._sessions.created(number) is None and self._sessions.folder(number) is None:
                 raise _no_session(number)
-            served = await self._load(number)
-            await asyncio.to_thread(served.scorer.close)
-            return served
+            application = await self._load(number)
+            await asyncio.to_thread(application.scorer.close)
+            return application
 
     async def _activate(self, number: int) -> None:
         async with self._turn:
             self._check_activation(number)
-            await self._load_and_serve(number)
+            await self._load_and_activate(number)
 
     async def _unpack(self, archive: IO[bytes]) -> int:
         try:
             return await asyncio.to_thread(self._sessions.create, archive)
         except RankerError as error:
-            raise DeployFault("BAD_REQUEST", str(error)) from error
+            raise DeployError("BAD_REQUEST", str(error)) from error
 
-    async def _load_and_serve(self, number: int) -> ActiveApplication:
-        served = await self._load(number)
+    async def _load_and_activate(self, number: int) -> ActiveApplication:
+        application = await self._load(number)
         self.wanted = number
         try:
-            await self.container.activate(served)
+            await self.server.activate(application)
         except BaseException as error:
             self.wanted = self._sessions.active
-            served.scorer.close()
+            application.scorer.close()
             if isinstance(error, RankerError):
-                raise DeployFault("ACTIVATION_CONFLICT", str(error)) from error
+                raise DeployError("ACTIVATION_CONFLICT", str(error)) from error
             raise
         await asyncio.to_thread(self._activated, number)
-        return served
+        return application
 
     async def _load(self, number: int) -> ActiveApplication:
-        """The application of a session, checked and loaded; the session is prepared then."""
+        """Check and load the application of a session, which is prepared from then on."""
 
         def load() -> ActiveApplication:
             folder = self._sessions.created(number)
             package = self._package(number) if folder is None else admit(folder)
-            self.container.require_fits(package.manifest)
-            served = self.container.load(package, number)
+            self.server.require_fits(package.manifest)
+            application = self.server.load(package, number)
             if folder is not None:
                 self._sessions.prepared(number)
-            return served
+            return application
 
         try:
             return await asyncio.to_thread(load)
-        except DeployFault:
+        except DeployError:
             raise
         except Exception as error:
-            if not isinstance(error, RankerError):  # what a hostile file can make a library raise
+            if not isinstance(
+                error, RankerError
+            ):  # a hostile file can make a library raise anything
                 logger.exception("a package cannot be loaded")
-            raise DeployFault("INVALID_APPLICATION_PACKAGE", self._reason(number, error)) from error
+            raise DeployError("INVALID_APPLICATION_PACKAGE", self._reason(number, error)) from error
 
     def _package(self, number: int) -> Package:
         folder = self._sessions.folder(number)
@@ -248,13 +251,13 @@ class Deployments:
 
     def _check_activation(self, number: int) -> None:
         if self._sessions.created(number) is not None:
-            raise DeployFault("BAD_REQUEST", f"Session {number} is not prepared")
+            raise DeployError("BAD_REQUEST", f"session {number} is not prepared yet")
         active = self._sessions.active
         if number < active:
-            raise DeployFault(
+            raise DeployError(
                 "ACTIVATION_CONFLICT",
-                f"Cannot activate session {number} because the currently active session "
-                f"({active}) is newer; deploy the package again",
+                f"session {number} is older than the active session {active}; deploy the package "
+                "again",
             )
         if self._sessions.folder(number) is None:
             raise _no_session(number)
@@ -264,12 +267,12 @@ class Deployments:
         self.wanted = number
 
     async def _done(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Work that goes on to its end where the client goes away."""
+        """Wait for work that continues to its end even if the client disconnects."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
 
-def _no_session(number: int) -> DeployFault:
-    return DeployFault("NOT_FOUND", f"Local session {number} for 'default' was not found")
+def _no_session(number: int) -> DeployError:
+    return DeployError("NOT_FOUND", f"session {number} does not exist")

@@ -1,12 +1,12 @@
 """The application packages of a data folder, each in a folder named by its session's number.
 
-    DATA/applications/7/          the active one; the store says which number that is
-    DATA/applications/8/          prepared, waits for its activation
-    DATA/applications/9.new/      created, to be prepared
-    DATA/applications/upload-x    on its way; gone at the next start, as what is older than the
-                                  active one
+    DATA/applications/7/          the active session; the store holds its number
+    DATA/applications/8/          a prepared session that waits for its activation
+    DATA/applications/9.new/      a created session that is not prepared yet
+    DATA/applications/upload-x    an upload; removed at the next start, as are the sessions older
+                                  than the active one
 
-A folder gets its name by a rename when all of it is on the disk, so a kill leaves no half of one.
+A folder gets its name by a rename once all of it is on disk, so a kill never leaves half a session.
 """
 
 import contextlib
@@ -25,17 +25,20 @@ from ranker.package.archive import package_files, unpack_archive
 __all__ = ["Sessions"]
 
 MOST_WAITING = 5
-"""Sessions that may wait for their activation; the oldest gives way."""
+"""Sessions that may wait for their activation; the oldest one is removed for a new one."""
 
 _NEW = ".new"
 
 
 class Sessions:
-    """The folder with the packages; one caller at a time, but for `upload`.
+    """The folder with the packages; for one caller at a time, except for `upload`.
 
     Args:
         folder: made if it is missing.
         active: number of the active session; None for none.
+
+    Attributes:
+        active: number of the active session; 0 for none.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -44,7 +47,7 @@ class Sessions:
     def __init__(self, folder: Path, active: int | None) -> None:
         self._folder = folder
         self.active = active or 0
-        with _told(folder):
+        with _disk_errors(folder):
             folder.mkdir(exist_ok=True)
             for path in folder.iterdir():
                 if _number(path) is None:
@@ -52,35 +55,35 @@ class Sessions:
             self._sweep()
 
     def folder(self, number: int) -> Path | None:
-        """The folder of a session that is prepared or active; None where there is none."""
+        """Return the folder of a prepared or active session; None if there is none."""
         path = self._folder / str(number)
         return path if path.is_dir() else None
 
     def created(self, number: int) -> Path | None:
-        """The folder of a session that is not prepared yet; None where there is none."""
+        """Return the folder of a session that is not prepared yet; None if there is none."""
         path = self._folder / f"{number}{_NEW}"
         return path if path.is_dir() else None
 
     def upload(self) -> IO[bytes]:
-        """A file for a body that comes in, gone when it is closed."""
-        with _told(self._folder):
+        """Return a file for an upload, which is deleted when it is closed."""
+        with _disk_errors(self._folder):
             return cast(IO[bytes], tempfile.NamedTemporaryFile(dir=self._folder, prefix="upload-"))
 
     def create(self, archive: IO[bytes]) -> int:
-        """Unpack a package into a new session; its number.
+        """Unpack a package into a new session and return its number.
 
         Raises:
-            ArtifactError: it cannot be unpacked; nothing is left of it.
+            ArtifactError: the package cannot be unpacked; nothing is left of it.
         """
         with self._new() as folder:
             unpack_archive(archive, folder)
         return self._publish(folder)
 
     def create_from(self, app: Path) -> int:
-        """A new session with the files of a package folder that was checked; its number.
+        """Make a session of a checked package folder and return its number.
 
         Raises:
-            ArtifactError: the disk refuses; nothing is left of it.
+            ArtifactError: a write to disk failed; nothing is left of the session.
         """
         with self._new() as folder:
             for name in package_files(app):
@@ -92,7 +95,7 @@ class Sessions:
 
     def prepared(self, number: int) -> None:
         """Give a created session its final name."""
-        with _told(self._folder):
+        with _disk_errors(self._folder):
             (self._folder / f"{number}{_NEW}").rename(self._folder / str(number))
             _sync(self._folder)
 
@@ -103,13 +106,13 @@ class Sessions:
                 _remove(path)
 
     def activated(self, number: int) -> None:
-        """Note which one is active, and remove what is older."""
+        """Note the active session, and remove older ones."""
         self.active = number
-        with contextlib.suppress(OSError):  # else at the next start
+        with contextlib.suppress(OSError):  # otherwise at the next start
             self._sweep()
 
     def is_active(self, app: Path) -> bool:
-        """Whether a package folder has the files of the active session, by their hashes."""
+        """Say whether a package folder has the files of the active session, by their hashes."""
         folder = self.folder(self.active)
         try:
             return folder is not None and _hashes(folder) == _hashes(app)
@@ -118,8 +121,8 @@ class Sessions:
 
     @contextlib.contextmanager
     def _new(self) -> Iterator[Path]:
-        """A folder to fill, removed if that fails."""
-        with _told(self._folder):
+        """Yield a folder to fill, which is removed if that fails."""
+        with _disk_errors(self._folder):
             folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="unpacked-"))
             folder.chmod(0o755)
             try:
@@ -134,7 +137,7 @@ class Sessions:
     def _publish(self, folder: Path) -> int:
         waiting = sorted(number for number in self._numbers() if number > self.active)
         number = max([self.active, *waiting]) + 1
-        with _told(self._folder):
+        with _disk_errors(self._folder):
             folder.rename(self._folder / f"{number}{_NEW}")
             _sync(self._folder)
         for old in waiting[: max(len(waiting) + 1 - MOST_WAITING, 0)]:
@@ -153,7 +156,7 @@ class Sessions:
 
 
 def _number(path: Path) -> int | None:
-    """The session's number that a path names; None where it names none."""
+    """Return the number of the session that a path names; None if it names none."""
     name = path.name.removesuffix(_NEW)
     return int(name) if name.isdecimal() else None
 
@@ -163,7 +166,7 @@ def _hashes(app: Path) -> bytes:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Wait until a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -179,8 +182,8 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """What the disk refuses, in words."""
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a failed write to disk into an `ArtifactError`."""
     try:
         yield
     except OSError as error:
