@@ -27,6 +27,9 @@ ROWS = [
     {"__main__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
+ENGINE_ORDER = (
+    "errors", "documents", "query", "storage", "rank", "http", "vespa_compat", "server",
+)  # fmt: skip
 HEAVY = {
     "torch", "transformers", "accelerate", "vespa", "onnx", "onnxruntime", "tantivy", "lark",
     "granian", "starlette", "ir_measures", "ir_datasets", "matplotlib", "pandas", "pyarrow",
@@ -125,6 +128,16 @@ def test_folders_do_not_import_each_other_in_a_circle() -> None:
         found = imported(ast.parse(path.read_text(encoding="utf-8")))
         edges.setdefault(part_of(path), set()).update(found - {part_of(path)})
     assert circle(edges) == []
+
+
+def test_folders_of_the_engine_import_in_one_order() -> None:
+    place = {f"ranker.engine.{part}": number for number, part in enumerate(ENGINE_ORDER)}
+    engine = [path for path in (PACKAGE / "engine").rglob("*.py") if path.name[:2] != "__"]
+    known = {name_of(path): place[".".join(name_of(path).split(".")[:3])] for path in engine}
+    assert set(known.values()) == set(place.values())
+    for path in engine:
+        for name in imported_modules(path, set(known)):
+            assert known[name] <= known[name_of(path)], f"{name_of(path)} imports {name}"
 
 
 def test_a_folder_can_be_taken_in_at_a_glance() -> None:
