@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from ranker.artifacts.manifest import Manifest, default_profiles
+from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App
 from ranker.contract.encode import Encoder, spec_of_tokenizer
 from ranker.feed import feed, operations
@@ -88,12 +89,17 @@ def transports(documents: int, rounds: int) -> None:
         for o in operations(corpus(documents), app)
     ]
     with server() as port:
-        ways = {name: way for name, way in WAYS.items() if available(way, bodies[:10], port)}
+        ways = {
+            name: way
+            for name, way in WAYS.items()
+            if ("pycurl" in name or "httpr, h1" in name or "http.c" in name)
+            and available(way, bodies[:10], port)
+        }
         results: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
                 results[name].append(timed(lambda way=way: way(bodies, port), documents))
-    table(results, reference="httpr, h1, 32 threads")
+    table(results, reference="ranker (libcurl), 32 threads")
 
 
 def whole_feed(documents: int, rounds: int, url: str | None) -> None:
@@ -212,7 +218,7 @@ def in_tasks(
 
 
 def httpr_sender(*, http2: bool) -> Callable[[Bodies, int], None]:
-    """One httpr client for all threads, as `ranker.feed` has it."""
+    """One httpr client for all threads."""
 
     def run(bodies: Bodies, port: int) -> None:
         import httpr
@@ -239,6 +245,16 @@ def http_client(port: int) -> Send:
         return response.status
 
     return send
+
+
+def ranker_http(bodies: Bodies, port: int) -> None:
+    """One `Http` for all threads, as `ranker.feed` has it."""
+    with Http(Endpoint.of(f"http://127.0.0.1:{port}")) as http:
+
+        def send(doc_id: str, body: bytes) -> int:
+            return http.post(PATH + doc_id, body, timeout_s=60).status
+
+        in_threads(32, lambda _: send)(bodies, port)
 
 
 def urllib3_pool(port: int) -> Send:
@@ -319,6 +335,7 @@ def pyvespa_async(bodies: Bodies, port: int) -> None:
 
 
 WAYS: dict[str, Callable[[Bodies, int], None]] = {
+    "ranker (libcurl), 32 threads": ranker_http,
     "httpr, h1, 32 threads": httpr_sender(http2=False),
     "httpr, h2c, 32 threads": httpr_sender(http2=True),
     "http.client, 16 threads": in_threads(16, http_client),

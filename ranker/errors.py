@@ -84,7 +84,15 @@ class ExportError(RankerError):
 
 
 class EndpointError(RankerError):
-    """A server that is not there or does not answer."""
+    """A server that is not there or does not answer.
+
+    Attributes:
+        reason: what happened to the connection, in a few words; empty where it held.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ResponseError(EndpointError):

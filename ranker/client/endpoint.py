@@ -1,37 +1,46 @@
-"""A server's address, and small requests to it over HTTP/1.1.
+"""A server's address, and requests to it: the only HTTP client of ranker.
 
-For queries, checks and deployments: the standard library's client costs 24 ms to import, urllib3
-90 ms, httpx 290 ms, and `ranker query` has half a second for everything.  Documents go another
-way, see `feed`.
+libcurl does the work, through pycurl.  A document costs as little as with the fastest clients for
+Python (`benchmarks/feeding.py`), and libcurl speaks HTTP/2 over TLS, sends a file piece by piece,
+knows proxies, and reports what went wrong as a code.
 """
 
-import contextlib
-import http.client
 import json
-import socket
-import ssl
-from collections.abc import Mapping
+import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from ranker.errors import EndpointError, ResponseError, UsageError
 
-__all__ = ["Answer", "Endpoint", "Http", "Readable"]
+if TYPE_CHECKING:
+    import pycurl
+
+__all__ = ["Endpoint", "Http", "Response", "Upload"]
 
 CONNECT_S = 5.0
 """Seconds for a connection to come about; a machine that is there accepts in milliseconds."""
 
-BLOCK = 1 << 18
-"""Bytes of one write when a file is sent."""
+
+NO_EXPECT = "Expect:"
+"""Without it, libcurl asks for permission to send a large body and waits a second for it."""
+
+JSON_HEADERS = ["Content-Type: application/json", NO_EXPECT]
 
 
-class Readable(Protocol):
-    """What can be sent as a body piece by piece, such as an open file."""
+class Upload(Protocol):
+    """A body that is sent piece by piece, such as a large file.
 
-    def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+    Attributes:
+        size: bytes of the whole body.
+    """
+
+    size: int
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, url: str, *, cert: Path | None = None, key: Path | None = None) -> "Endpoint":
-        """Check an address as a user gave it.
+        """Check an address that a user gave.
 
         Raises:
             UsageError: not a URL, one with a password, a certificate without its key, or a file
@@ -71,34 +80,49 @@ class Endpoint:
                 raise UsageError(f"expected a PEM file for the client certificate: no file {path}")
         return cls(url.rstrip("/"), cert, key)
 
-    def tls(self) -> ssl.SSLContext:
-        """The TLS context of this endpoint: the system's authorities, our certificate.
+    @property
+    def local(self) -> bool:
+        """True where the server is this machine, so that no proxy is between."""
+        host = urlsplit(self.url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+    def require_certificate(self) -> None:
+        """Refuse a client certificate that cannot be used, with the reason.
 
         Raises:
-            UsageError: the certificate or the key cannot be used.
+            UsageError: the certificate or the key is damaged, or they do not belong together.
         """
-        context = ssl.create_default_context()
-        if self.cert is not None:
-            try:
-                context.load_cert_chain(self.cert, self.key)
-            except (ssl.SSLError, OSError) as error:
-                raise UsageError(
-                    f"cannot use the client certificate {self.cert} with the key {self.key}: "
-                    f"{_reason(error)}"
-                ) from error
-        return context
+        if self.cert is None:
+            return
+        import ssl
+
+        try:
+            ssl.create_default_context().load_cert_chain(self.cert, self.key)
+        except (ssl.SSLError, OSError) as error:
+            raise UsageError(
+                f"cannot use the client certificate {self.cert} with the key {self.key}: "
+                f"{error.strerror or error}"
+            ) from error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a server said: the HTTP status and the body."""
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a server answered.
+
+    Attributes:
+        url: the address of the request.
+        status: the HTTP status.
+        body: the body, whole.
+        retry_after_s: seconds that the server asks to wait before the next request.
+    """
 
     url: str
     status: int
     body: bytes
+    retry_after_s: int = 0
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Parse the body as JSON.
 
         Raises:
             ResponseError: it is not JSON.
@@ -113,12 +137,15 @@ class Answer:
             ) from error
 
     def excerpt(self) -> str:
-        """The beginning of the body as text, in one line."""
+        """Return the beginning of the body as text, in one line."""
         return " ".join(self.body[:300].decode("utf-8", "replace").split())
 
 
 class Http:
     """Kept-alive connections to one endpoint.  Thread safe.
+
+    A proxy is used where the environment names one (`http_proxy`, `https_proxy`, `all_proxy`,
+    `no_proxy`, as libcurl reads them), but never for this machine itself.
 
     Args:
         endpoint: where.
@@ -128,11 +155,10 @@ class Http:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        parts = urlsplit(endpoint.url)
+        endpoint.require_certificate()
         self.url = endpoint.url
-        self._host, self._port, self._prefix = parts.hostname or "", parts.port, parts.path
-        self._tls = endpoint.tls() if parts.scheme == "https" else None
-        self._idle: list[http.client.HTTPConnection] = []
+        self._options = _options(endpoint)
+        self._idle: list[pycurl.Curl] = []
 
     def __enter__(self) -> "Http":
         return self
@@ -145,110 +171,164 @@ class Http:
         while self._idle:
             self._idle.pop().close()
 
-    def get(self, path: str, *, timeout_s: float = 10.0) -> Answer:
+    def get(self, path: str, *, timeout_s: float = 10.0) -> Response:
         """GET a path.
 
-        Raises:
-            EndpointError: nothing answers, or not in time.
-        """
-        return self.request("GET", path, timeout_s=timeout_s)
-
-    def post_json(self, path: str, value: Any, *, timeout_s: float) -> Answer:
-        """POST a value as JSON.
+        Args:
+            path: path and query, after the endpoint's own prefix.
+            timeout_s: longest wait for the whole response.
 
         Raises:
-            EndpointError: nothing answers, or not in time.
+            EndpointError: the server does not answer, or not in time.
         """
-        headers = {"Content-Type": "application/json"}
-        body = json.dumps(value).encode()
-        return self.request("POST", path, body=body, headers=headers, timeout_s=timeout_s)
+        import pycurl
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout_s: float,
-        body: bytes | Readable | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send a request and read the whole answer, whatever its status.
+        handle = self._handle()
+        handle.setopt(pycurl.HTTPGET, 1)
+        handle.setopt(pycurl.HTTPHEADER, [])
+        return self._perform(handle, path, timeout_s)
+
+    def post(self, path: str, body: bytes, *, timeout_s: float) -> Response:
+        """POST JSON that is already encoded; arguments and errors are those of `get`."""
+        import pycurl
+
+        handle = self._handle()
+        handle.setopt(pycurl.POSTFIELDS, body)
+        handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
+        return self._perform(handle, path, timeout_s)
+
+    def post_json(self, path: str, value: Any, *, timeout_s: float) -> Response:
+        """POST a value as JSON; arguments and errors are those of `get`."""
+        return self.post(path, json.dumps(value).encode(), timeout_s=timeout_s)
+
+    def upload(self, path: str, body: Upload, *, content_type: str, timeout_s: float) -> Response:
+        """POST a large body piece by piece, over a connection of its own.
 
         Args:
-            method: the HTTP method.
             path: path and query, after the endpoint's own prefix.
-            timeout_s: longest silence of the server, seconds.
-            body: bytes, or something to read them from, which needs a Content-Length header.
-            headers: more headers.
+            body: the bytes.
+            content_type: their media type.
+            timeout_s: longest silence, a whole number of seconds; the upload may take longer.
 
         Raises:
-            EndpointError: nothing answers, or not in time.
+            EndpointError: the server does not answer, or not in time.
         """
-        target, extra = self._prefix + path, dict(headers or {})
-        try:
-            idle = self._reusable() if isinstance(body, bytes | None) else None
-            if idle is not None:
-                with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
-                    return self._send(idle, method, target, body, extra, timeout_s)
-                # The server closed the idle connection meanwhile: once more, on a new one.
-            return self._send(self._connect(), method, target, body, extra, timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            raise EndpointError(self._explain(error, timeout_s)) from error
+        import pycurl
 
-    def _reusable(self) -> http.client.HTTPConnection | None:
+        handle = pycurl.Curl()
+        for option, value in {
+            **self._options,
+            pycurl.POST: 1,
+            pycurl.POSTFIELDSIZE_LARGE: body.size,
+            pycurl.READFUNCTION: body.read,
+            pycurl.HTTPHEADER: [f"Content-Type: {content_type}", NO_EXPECT],
+            pycurl.LOW_SPEED_LIMIT: 1,
+            pycurl.LOW_SPEED_TIME: round(timeout_s),
+        }.items():
+            handle.setopt(option, value)
+        return self._perform(handle, path, timeout_s, whole=False)
+
+    def _handle(self) -> "pycurl.Curl":
+        """Return an idle handle, which keeps its connection open, or a new one."""
+        import pycurl
+
         try:
             return self._idle.pop()
         except IndexError:
-            return None
+            handle = pycurl.Curl()
+        for option, value in self._options.items():
+            handle.setopt(option, value)
+        return handle
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._tls is None:
-            connection = http.client.HTTPConnection(
-                self._host, self._port, timeout=CONNECT_S, blocksize=BLOCK
-            )
-        else:
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=CONNECT_S, blocksize=BLOCK, context=self._tls
-            )
-        connection.connect()
-        return connection
+    def _perform(
+        self, handle: "pycurl.Curl", path: str, timeout_s: float, *, whole: bool = True
+    ) -> Response:
+        """Send a prepared request and read the whole response, regardless of its status."""
+        import pycurl
 
-    def _send(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        target: str,
-        body: bytes | Readable | None,
-        headers: dict[str, str],
-        timeout_s: float,
-    ) -> Answer:
+        url = self.url + path
+        body: list[bytes] = []
         try:
-            connection.sock.settimeout(timeout_s)
-            # A server may refuse a body before it has read all of it; its answer is there then.
-            with contextlib.suppress(BrokenPipeError):
-                connection.request(method, target, body=body, headers=headers)
-            response = connection.getresponse()
-            answer = Answer(self.url + target, response.status, response.read())
+            handle.setopt(pycurl.URL, url)
+            handle.setopt(pycurl.WRITEFUNCTION, body.append)
+            handle.setopt(pycurl.TIMEOUT_MS, int(1000 * timeout_s) if whole else 0)
+            # Python notices Ctrl-C only when libcurl calls it, which it does once a second or more.
+            in_main = threading.current_thread() is threading.main_thread()
+            handle.setopt(pycurl.NOPROGRESS, not in_main)
+            handle.perform()
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
+            retry_after_s = handle.getinfo(pycurl.RETRY_AFTER) if status >= 400 else 0
+        except pycurl.error as error:
+            failure = _failure(handle, int(error.args[0]), self.url, timeout_s)
+            handle.close()
+            raise failure from error
         except BaseException:
-            connection.close()
+            handle.close()
             raise
-        if connection.sock is not None:
-            self._idle.append(connection)
-        return answer
+        if whole:
+            self._idle.append(handle)
+        else:
+            handle.close()
+        return Response(url, status, b"".join(body), retry_after_s)
 
-    def _explain(self, error: Exception, timeout_s: float) -> str:
-        if isinstance(error, ConnectionRefusedError):
-            return (
-                f"nothing answers at {self.url} (connection refused); is the server running? "
-                "The embedded engine starts with: ranker serve APP --data DIR"
-            )
-        if isinstance(error, socket.gaierror):
-            return f"the host of {self.url} is not known ({_reason(error)}); check the URL"
-        if isinstance(error, TimeoutError):
-            return f"no answer from {self.url} within {timeout_s:g} s"
-        if isinstance(error, ssl.SSLError):
-            return f"TLS with {self.url} failed: {_reason(error)}"
-        return f"{self.url} broke the connection ({_reason(error) or type(error).__name__})"
+
+def _options(endpoint: Endpoint) -> dict[int, Any]:
+    """Return the options of libcurl that every request to an endpoint has."""
+    import pycurl
+
+    options: dict[int, Any] = {
+        pycurl.NOSIGNAL: 1,  # signals and threads do not mix
+        pycurl.XFERINFOFUNCTION: _notice_signals,
+        pycurl.CONNECTTIMEOUT_MS: int(1000 * CONNECT_S),
+    }
+    if endpoint.local:
+        options[pycurl.PROXY] = ""
+    if endpoint.url.startswith("https:"):
+        import ssl
+
+        # The wheels of pycurl bring a TLS library that does not know where this system keeps them.
+        authorities = ssl.get_default_verify_paths()
+        files = (
+            (pycurl.CAINFO, authorities.cafile),
+            (pycurl.CAPATH, authorities.capath),
+            (pycurl.SSLCERT, endpoint.cert),
+            (pycurl.SSLKEY, endpoint.key),
+        )
+        options |= {option: str(path) for option, path in files if path is not None}
+    return options
+
+
+def _notice_signals(*progress: int) -> None:
+    """Let Python handle the signals that came while libcurl waited."""
+
+
+def _failure(handle: "pycurl.Curl", code: int, url: str, timeout_s: float) -> EndpointError:
+    """Return the error of a request that got no response, by libcurl's code."""
+    import pycurl
+
+    message, errno = handle.errstr(), handle.getinfo(pycurl.OS_ERRNO)
+    if code == pycurl.E_COULDNT_CONNECT:
+        reason = os.strerror(errno).lower() if errno else message
+        return EndpointError(
+            f"nothing answers at {url} ({reason}); is the server running? "
+            "The embedded engine starts with: ranker serve APP --data DIR",
+            reason=reason,
+        )
+    if code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
+        return EndpointError(
+            f"the host of {url} is not known ({message}); check the URL", reason=message
+        )
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        reason = f"no answer within {timeout_s:g} s"
+        return EndpointError(f"no answer from {url} within {timeout_s:g} s", reason=reason)
+    if code in (
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+    ):
+        return EndpointError(f"TLS with {url} failed: {message}", reason=f"TLS failed: {message}")
+    return EndpointError(f"{url} broke the connection ({message})", reason=message)
 
 
 def _is_url(url: str) -> bool:
@@ -260,10 +340,3 @@ def _is_url(url: str) -> bool:
     if any(mark in url for mark in " \t\r\n?#") or port == 0:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def _reason(error: Exception) -> str:
-    """What an error of the operating system says, without its number."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
-from ranker.client.endpoint import Answer, Endpoint, Http
+from ranker.client.endpoint import Endpoint, Http, Response
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, sanitize_text, zero_pad
 from ranker.errors import ResponseError, SpecMismatch, UsageError
@@ -249,18 +249,17 @@ class Client:
             rerank_count=rerank_count,
         )
         longest = (timeout_s or self.app.manifest.timeout_s) + GRACE_S
-        answer = self._http.post_json("/search/", body, timeout_s=longest)
-        found = _checked(answer)
-        children = found["root"].get("children", ())
-        hits_found = tuple(_hit(child, answer, self.app.manifest) for child in children)
-        chosen = self.app.manifest.profile(body["ranking.profile"])
-        if chosen.needs_tokens:
-            _check_tokens(hits_found, self.app, self._http.url)
+        response = self._http.post_json("/search/", body, timeout_s=longest)
+        result = _checked(response)
+        children = result["root"].get("children", ())
+        page = tuple(_hit(child, response, self.app.manifest) for child in children)
+        if self.app.manifest.profile(body["ranking.profile"]).needs_tokens:
+            _check_tokens(page, self.app, self._http.url)
         return Result(
-            hits=hits_found,
-            total_count=int(found["root"].get("fields", {}).get("totalCount", 0)),
+            hits=page,
+            total_count=int(result["root"].get("fields", {}).get("totalCount", 0)),
             latency_s=time.perf_counter() - start,
-            server_s=found.get("timing", {}).get("searchtime"),
+            server_s=result.get("timing", {}).get("searchtime"),
         )
 
 
@@ -313,62 +312,63 @@ def _tokens(question: str, app: App, profile: Profile) -> dict[str, Any]:
     }
 
 
-def _required(http: Http, path: str) -> Answer:
-    answer = http.get(path)
-    if answer.status != 200:
+def _required(http: Http, path: str) -> Response:
+    response = http.get(path)
+    if response.status != 200:
         raise ResponseError(
-            f"{http.url} is no embedded engine (HTTP {answer.status} for {path}); "
+            f"{http.url} is no embedded engine (HTTP {response.status} for {path}); "
             "for a Vespa endpoint name the application package, too",
-            status=answer.status,
+            status=response.status,
         )
-    return answer
+    return response
 
 
-def _checked(answer: Answer) -> dict[str, Any]:
+def _checked(response: Response) -> dict[str, Any]:
     """The parsed body of a search that went well in all its parts."""
-    found = answer.json()
+    found = response.json()
     root = found.get("root") if isinstance(found, dict) else None
     if not isinstance(root, dict):
         raise ResponseError(
-            f"expected a search result from {answer.url}, got HTTP {answer.status} with "
-            f"{answer.excerpt()!r}",
-            status=answer.status,
+            f"expected a search result from {response.url}, got HTTP {response.status} with "
+            f"{response.excerpt()!r}",
+            status=response.status,
         )
     for error in root.get("errors", ()):
-        raise _response_error(answer, error)
-    if answer.status != 200:
+        raise _response_error(response, error)
+    if response.status != 200:
         raise ResponseError(
-            f"{answer.url} refused the query: HTTP {answer.status}, {answer.excerpt()!r}",
-            status=answer.status,
+            f"{response.url} refused the query: HTTP {response.status}, {response.excerpt()!r}",
+            status=response.status,
         )
-    _check_coverage(answer, root.get("coverage", {}))
+    _check_coverage(response, root.get("coverage", {}))
     return {**found, "root": root}
 
 
-def _response_error(answer: Answer, error: Mapping[str, Any]) -> ResponseError:
+def _response_error(response: Response, error: Mapping[str, Any]) -> ResponseError:
     code = error.get("code")
     said = ": ".join(str(error[part]) for part in ("summary", "message") if error.get(part))
     return ResponseError(
-        f"{answer.url} answered HTTP {answer.status} with error {code}: {' '.join(said.split())}",
-        status=answer.status,
+        f"{response.url} answered HTTP {response.status} with error {code}: "
+        + " ".join(said.split()),
+        status=response.status,
         code=code if isinstance(code, int) else None,
     )
 
 
-def _check_coverage(answer: Answer, coverage: Mapping[str, Any]) -> None:
-    """A result over a part of the documents is no answer: it would be scored as a bad ranking."""
+def _check_coverage(response: Response, coverage: Mapping[str, Any]) -> None:
+    """A result over a part of the documents is no response: it would be scored as a bad ranking."""
     degraded = coverage.get("degraded")
     if coverage.get("full", True) and not degraded:
         return
     reasons = ", ".join(name for name, yes in (degraded or {}).items() if yes) or "not said"
     raise ResponseError(
-        f"{answer.url} searched only {coverage.get('coverage', '?')} % of the documents "
+        f"{response.url} searched only {coverage.get('coverage', '?')} % of the documents "
         f"(reason: {reasons}); raise the timeout or wait until all nodes are up",
-        status=answer.status,
+        status=response.status,
     )
 
 
-def _hit(child: Mapping[str, Any], answer: Answer, manifest: Manifest) -> Hit:
+def _hit(child: Mapping[str, Any], response: Response, manifest: Manifest) -> Hit:
     fields = dict(child.get("fields", {}))
     features = fields.pop("matchfeatures", {})
     doc_id = fields.get(manifest.id_field) if manifest.id_field else None
@@ -377,10 +377,10 @@ def _hit(child: Mapping[str, Any], answer: Answer, manifest: Manifest) -> Hit:
         scheme, *_, user = full.split(":", 4)
         if scheme != "id" or full.count(":") < 4:
             raise ResponseError(
-                f"a hit from {answer.url} has no "
+                f"a hit from {response.url} has no "
                 + (f"field {manifest.id_field} and no " if manifest.id_field else "")
                 + f"document id (its id is {child.get('id')!r}); ask for another summary class",
-                status=answer.status,
+                status=response.status,
             )
         doc_id = user
     return Hit(str(doc_id), float(child["relevance"]), fields, features)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from ranker.client.endpoint import Answer, Endpoint, Http
+from ranker.client.endpoint import Endpoint, Http
 from ranker.deploy.deployment import Deployment, Say, silent
 from ranker.errors import EndpointError, ResponseError
 from ranker.package.application import Package
@@ -98,49 +98,40 @@ def wait_for_container(container: Http, *, wait_s: float, poll_s: float = POLL_S
 def _upload(config: Http, app: Path, say: Say) -> dict[str, Any]:
     with tempfile.TemporaryFile() as file:
         write_archive(app, file)
-        size = file.tell()
-        file.seek(0)
-        headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
-        answer = config.request(
-            "POST",
-            PREPARE,
-            body=_Upload(file, size, say),
-            headers=headers,
-            timeout_s=PREPARE_S,
+        response = config.upload(
+            PREPARE, _Archive(file, say), content_type="application/zip", timeout_s=PREPARE_S
         )
-    said = answer.json()
-    if answer.status != 200 or not isinstance(said, dict):
-        raise _refused(answer, said, config.url)
-    return said
-
-
-class _Upload:
-    """A file that says how much of it has been read."""
-
-    def __init__(self, file: IO[bytes], size: int, say: Say) -> None:
-        self._file, self._size, self._say = file, size, say
-        self._read, self._said = 0, -1
-
-    def read(self, size: int = -1, /) -> bytes:
-        block = self._file.read(size)
-        self._read += len(block)
-        percent = 100 * self._read // max(self._size, 1)
-        if percent // 10 > self._said:
-            self._said = percent // 10
-            self._say(f"sent {self._read / 1e6:.1f} of {self._size / 1e6:.1f} MB")
-        return block
-
-
-def _refused(answer: Answer, said: Any, url: str) -> ResponseError:
-    said = said if isinstance(said, dict) else {}
-    message = " ".join(str(said.get("message") or answer.excerpt()).split())
-    name = said.get("error-code") or f"HTTP {answer.status}"
-    logged = "; ".join(_logged(said))
-    return ResponseError(
-        f"the config server {url} refused the application ({name}): {message}"
+    result = response.json()
+    if response.status == 200 and isinstance(result, dict):
+        return result
+    fields = result if isinstance(result, dict) else {}
+    message = " ".join(str(fields.get("message") or response.excerpt()).split())
+    name = fields.get("error-code") or f"HTTP {response.status}"
+    logged = "; ".join(_logged(fields))
+    raise ResponseError(
+        f"the config server {config.url} refused the application ({name}): {message}"
         + (f" (it also logged: {logged})" if logged else ""),
-        status=answer.status,
+        status=response.status,
     )
+
+
+class _Archive:
+    """A file that was just written, which reports how much of it has been sent."""
+
+    def __init__(self, file: IO[bytes], say: Say) -> None:
+        self.size = file.tell()
+        file.seek(0)
+        self._file, self._say = file, say
+        self._sent, self._reported = 0, -1
+
+    def read(self, size: int, /) -> bytes:
+        block = self._file.read(size)
+        self._sent += len(block)
+        percent = 100 * self._sent // max(self.size, 1)
+        if percent // 10 > self._reported:
+            self._reported = percent // 10
+            self._say(f"sent {self._sent / 1e6:.1f} of {self.size / 1e6:.1f} MB")
+        return block
 
 
 def _warnings(activated: Mapping[str, Any]) -> tuple[str, ...]:
@@ -169,12 +160,12 @@ def _wait_for_services(
     state: dict[str, Any] = {}
 
     def converged() -> bool:
-        answer = config.get(path)
-        if answer.status == 404:  # an older config server may not know the path
+        response = config.get(path)
+        if response.status == 404:  # an older config server may not know the path
             return True
-        if answer.status != 200:
+        if response.status != 200:
             return False
-        state.update(answer.json())
+        state.update(response.json())
         generation, wanted = state.get("currentGeneration"), state.get("wantedGeneration")
         say(f"waiting for the services: generation {generation}, wanted {wanted}")
         return bool(state.get("converged"))

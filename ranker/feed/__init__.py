@@ -3,7 +3,7 @@
 Every document is accounted for: acknowledged, or in the report with a status and a reason.
 """
 
-from ranker.feed.operation import SchemaDocument, operations, put_operation, write_operations
+from ranker.feed.operation import SchemaDocument, operations, write_operations
 from ranker.feed.reading import read_documents
 from ranker.feed.report import Failure, FeedReport
 from ranker.feed.stream import feed
@@ -14,7 +14,6 @@ __all__ = [
     "SchemaDocument",
     "feed",
     "operations",
-    "put_operation",
     "read_documents",
     "write_operations",
 ]

@@ -1,7 +1,6 @@
 """A document as an operation of Vespa's document API, with its token ids; pure but for one file."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,29 +9,24 @@ from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.client.search import App
+from ranker.contract.document_id import DocumentId
 from ranker.contract.encode import sanitize_text
 from ranker.errors import DataError
 from ranker.files import new_file
 from ranker.records import Document
 
 __all__ = [
+    "Put",
     "SchemaDocument",
     "Source",
-    "legal_document",
-    "operation_of",
+    "Tokenized",
     "operations",
-    "put_operation",
     "tokenized",
     "write_operations",
 ]
 
-_SELECTED = re.compile(r"n=[0-9]+|g=[^:]+")
-
 BATCH = 128
 """Documents in one call of the tokenizer: larger ones were not faster, and make bursts."""
-
-LONGEST_ID = 65536
-"""Characters of a document id, namespace and type included (`vespa-facts` §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,73 +34,104 @@ class SchemaDocument:
     """A document under the names of the schema, as `vespa visit` writes it and `vespa feed` reads.
 
     Attributes:
-        doc_id: Vespa's id of it, as `id:NAMESPACE:SCHEMA::ID`.
+        document_id: Vespa's id of it, as `id:NAMESPACE:SCHEMA::ID`.
         fields: its fields; those that the model does not need are fed as they are.
     """
 
-    doc_id: str
+    document_id: str
     fields: dict[str, Any]
 
 
 Source = Document | SchemaDocument
 
 
-def put_operation(document: Source, ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Put:
     """The operation that puts a document.
 
-    Args:
-        document: texts that Vespa refuses a code point of are cleaned.
-        ids: token ids of the document, at most `spec.document_tokens`.
-        manifest: the application's.
+    https://docs.vespa.ai/en/reference/schemas/document-json-format.html
 
-    Returns:
-        `{"put": "id:NAMESPACE:SCHEMA::ID", "fields": {…}}`, a line for `vespa feed`.
-
-    Raises:
-        DataError: the document's id cannot be one in Vespa.
+    Attributes:
+        document_id: Vespa's id of the document.
+        fields: all its fields, token ids included.
     """
-    clean = legal_document(document)
-    if isinstance(clean, SchemaDocument):
-        put, fields = _checked_schema_id(clean.doc_id, manifest), clean.fields
-    else:
-        put = f"id:{manifest.namespace}:{manifest.schema}::{_checked_id(clean.doc_id)}"
-        own_id = {} if manifest.id_field is None else {manifest.id_field: clean.doc_id}
-        fields = {**own_id, **manifest.texts_of(clean)}
-    return {"put": put, "fields": {**fields, **_token_fields(ids, manifest)}}
+
+    document_id: DocumentId
+    fields: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, as in a line for `vespa feed`."""
+        return {"put": str(self.document_id), "fields": self.fields}
+
+    def body(self) -> bytes:
+        """Return the body of the request that puts the document."""
+        return json.dumps({"fields": self.fields}).encode()
 
 
-def operation_of(document: Source, rows: Sequence[Sequence[int]], app: App) -> dict[str, Any]:
-    """The operation that puts a document, with the token ids of every model of the schema.
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """A document on its way from the source to Vespa.
 
-    Args:
-        document: as for `put_operation`.
-        rows: ids for the app's model, then for each of `app.others`.
-        app: the application.
-
-    Raises:
-        DataError: the document's id cannot be one in Vespa.
+    Attributes:
+        document: the document, its texts without code points that Vespa refuses.
+        sanitized: True where it had such code points.
+        ids: token ids for the application's model, then for each of `app.others`.
     """
-    made = put_operation(document, rows[0], app.manifest)
-    for other, ids in zip(app.others, rows[1:], strict=True):
-        made["fields"].update(_token_fields(ids, other.manifest))
-    return made
+
+    document: Source
+    sanitized: bool
+    ids: tuple[Sequence[int], ...]
+
+    @property
+    def name(self) -> str:
+        """The document's id as the source has it."""
+        if isinstance(self.document, SchemaDocument):
+            return self.document.document_id
+        return self.document.doc_id
+
+    def put(self, app: App) -> Put:
+        """Make the operation that puts the document.
+
+        Raises:
+            DataError: the document's id cannot be one in Vespa.
+        """
+        manifest, document = app.manifest, self.document
+        if isinstance(document, SchemaDocument):
+            document_id, fields = DocumentId.parse(document.document_id), {**document.fields}
+            if document_id.schema != manifest.schema:
+                raise DataError(
+                    f"the document {document.document_id!r} is of type {document_id.schema}; "
+                    f"the model is for {manifest.schema}"
+                )
+        else:
+            document_id = DocumentId(manifest.namespace, manifest.schema, document.doc_id)
+            own_id = {} if manifest.id_field is None else {manifest.id_field: document.doc_id}
+            fields = {**own_id, **manifest.texts_of(document)}
+        document_id.require_legal()
+        for part, ids in zip((app, *app.others), self.ids, strict=True):
+            fields.update(_token_fields(ids, part.manifest))
+        return Put(document_id, fields)
 
 
 def operations(documents: Iterable[Source], app: App) -> Iterator[dict[str, Any]]:
-    """Put operations of a stream of documents, tokenized in batches; memory of one batch.
+    """Return the put operations of a stream of documents, tokenized in batches.
+
+    Returns:
+        `{"put": "id:NAMESPACE:SCHEMA::ID", "fields": {…}}` for each document, a line for
+        `vespa feed`; memory does not grow beyond one batch.
 
     Raises:
         DataError: a document's id cannot be one in Vespa.
     """
-    for document, rows in tokenized(documents, app):
-        yield operation_of(document, rows, app)
+    for document in tokenized(documents, app):
+        yield document.put(app).to_dict()
 
 
 def write_operations(documents: Iterable[Source], app: App, path: Path) -> int:
     """Write put operations as JSON lines, for `vespa feed`; the file is whole or absent.
 
     Returns:
-        How many documents were written.
+        The number of documents written.
 
     Raises:
         DataError: a document's id cannot be one in Vespa.
@@ -120,22 +145,36 @@ def write_operations(documents: Iterable[Source], app: App, path: Path) -> int:
     return count
 
 
-def tokenized(
-    documents: Iterable[Source], app: App
-) -> Iterator[tuple[Source, tuple[list[int], ...]]]:
-    """Documents in order, with token ids for the app's model and for each of `app.others`."""
+def tokenized(documents: Iterable[Source], app: App) -> Iterator[Tokenized]:
+    """Sanitize and tokenize documents, in order."""
     for batch in _batches(documents):
+        clean = [_sanitized(document) for document in batch]
         rows = [
-            part.encoder.documents_ids([_seen(one, part, app) for one in batch])
+            part.encoder.documents_ids([_seen(document, part, app) for document in clean])
             for part in (app, *app.others)
         ]
-        yield from zip(batch, zip(*rows, strict=True), strict=True)
+        for before, document, *ids in zip(batch, clean, *rows, strict=True):
+            yield Tokenized(document, document is not before, tuple(ids))
+
+
+def _sanitized(document: Source) -> Source:
+    """Return the document without code points that Vespa refuses; itself if it has none."""
+    if isinstance(document, SchemaDocument):
+        texts = {name: value for name, value in document.fields.items() if isinstance(value, str)}
+        clean = {name: sanitize_text(value) for name, value in texts.items()}
+        if clean == texts:
+            return document
+        return SchemaDocument(document.document_id, {**document.fields, **clean})
+    title, text = sanitize_text(document.title), sanitize_text(document.text)
+    if title == document.title and text == document.text:
+        return document
+    return Document(document.doc_id, title, text)
 
 
 def _seen(document: Source, part: App, app: App) -> Document:
-    """What a model sees of a document."""
+    """Return what a model sees of a document."""
     if isinstance(document, SchemaDocument):
-        return part.manifest.document_of(document.doc_id, document.fields)
+        return part.manifest.document_of(document.document_id, document.fields)
     if part is app:
         return document
     return part.manifest.document_of(document.doc_id, app.manifest.texts_of(document))
@@ -152,7 +191,7 @@ def _token_fields(ids: Sequence[int], manifest: Manifest) -> dict[str, Any]:
 
 
 def _batches(documents: Iterable[Source]) -> Iterator[list[Source]]:
-    """Lists of at most BATCH; where the source breaks off, what it gave comes before its error."""
+    """Split a stream into lists of at most BATCH; what came before an error is not lost."""
     source, batch = iter(documents), list[Source]()
     while True:
         try:
@@ -164,48 +203,3 @@ def _batches(documents: Iterable[Source]) -> Iterator[list[Source]]:
             return
         yield batch
         batch = []
-
-
-def legal_document(document: Source) -> Source:
-    """The document without code points that Vespa refuses; the same object if it has none."""
-    if isinstance(document, SchemaDocument):
-        texts = {name: value for name, value in document.fields.items() if isinstance(value, str)}
-        clean = {name: sanitize_text(value) for name, value in texts.items()}
-        if clean == texts:
-            return document
-        return SchemaDocument(document.doc_id, {**document.fields, **clean})
-    title, text = sanitize_text(document.title), sanitize_text(document.text)
-    if title == document.title and text == document.text:
-        return document
-    return Document(document.doc_id, title, text)
-
-
-def _checked_schema_id(doc_id: str, manifest: Manifest) -> str:
-    parts = doc_id.split(":", 4)
-    if len(parts) < 5 or parts[0] != "id" or not parts[1]:
-        raise DataError(f"expected a document id like id:NAMESPACE:SCHEMA::ID, got {doc_id!r}")
-    if parts[2] != manifest.schema:
-        raise DataError(
-            f"the document {doc_id!r} is of type {parts[2]}; the model is for {manifest.schema}"
-        )
-    if parts[3] and not _SELECTED.fullmatch(parts[3]):
-        raise DataError(f"the document id {doc_id!r} has {parts[3]!r}, expected n=NUMBER or g=NAME")
-    group = [parts[3].partition("=")[2]] if parts[3] else []
-    for part in (parts[1], *group, parts[4]):
-        _checked_id(part)
-    return doc_id
-
-
-def _checked_id(doc_id: str) -> str:
-    if not doc_id:
-        raise DataError("a document has an empty id; give every document one of its own")
-    if sanitize_text(doc_id) != doc_id:
-        raise DataError(f"the document id {doc_id!r} holds a character that Vespa refuses")
-    if doc_id in (".", ".."):
-        raise DataError(f"the document id {doc_id!r} cannot be part of a URL; give it another")
-    if len(doc_id) > LONGEST_ID - 1000:
-        raise DataError(
-            f"a document id of {len(doc_id)} characters is too long for Vespa "
-            f"(at most {LONGEST_ID}): {doc_id[:40]!r}…"
-        )
-    return doc_id

@@ -19,18 +19,18 @@ class Failure:
     """A document that did not arrive.
 
     Attributes:
-        doc_id: which.
-        status: the server's last HTTP status; None where there was no answer, or no request.
+        document: the id of the document as the source has it.
+        status: the server's last HTTP status; None where there was no response, or no request.
         message: what the server said, or why there was no request.
     """
 
-    doc_id: str
+    document: str
     status: int | None
     message: str
 
     def __str__(self) -> str:
         status = "" if self.status is None else f"HTTP {self.status}: "
-        return f"{self.doc_id!r} ({status}{self.message})"
+        return f"{self.document!r} ({status}{self.message})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FeedReport:
         ok: documents that the server acknowledged.
         failed: the others, each with its reason.
         retried: documents that took more than one request.
-        cleaned: documents with characters that Vespa refuses, replaced by blanks.
+        sanitized: documents with characters that Vespa refuses, replaced by spaces.
         duplicates: documents with an id that an earlier one had; the last one of an id stays.
         seconds: from the first document to the last acknowledgement.
         stopped: why feeding ended before the source did, or None.
@@ -52,14 +52,14 @@ class FeedReport:
     ok: int
     failed: tuple[Failure, ...]
     retried: int
-    cleaned: int
+    sanitized: int
     duplicates: int
     seconds: float
     stopped: str | None
 
     @property
     def complete(self) -> bool:
-        """Whether the source was read to its end and every document arrived."""
+        """True if the source was read to its end and every document arrived."""
         return self.stopped is None and not self.failed
 
     @property
@@ -68,11 +68,11 @@ class FeedReport:
         return self.ok / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "documents_per_s": self.documents_per_s}
 
     def summary(self) -> str:
-        """The account in one line."""
+        """Return the account in one line."""
         parts = [
             f"{self.ok} of {self.read} documents acknowledged in {self.seconds:.1f} s "
             f"({self.documents_per_s:.0f}/s)"
@@ -80,7 +80,7 @@ class FeedReport:
         for count, word in (
             (len(self.failed), "not acknowledged"),
             (self.retried, "retried"),
-            (self.cleaned, "cleaned of characters that Vespa refuses"),
+            (self.sanitized, "sanitized (characters that Vespa refuses)"),
             (self.duplicates, "with an id seen before (the last one stays)"),
         ):
             if count:
@@ -88,7 +88,7 @@ class FeedReport:
         return ", ".join(parts)
 
     def require_complete(self) -> None:
-        """Refuse to take a part for the whole.
+        """Raise unless every document arrived.
 
         Raises:
             FeedError: feeding stopped early, or a document did not arrive.
@@ -107,7 +107,7 @@ class FeedReport:
 
 
 class FeedTally:
-    """Counts while a feed runs.  Documents are read in one thread, end in any."""
+    """Counts while a feed runs.  Documents are read in one thread, and finish in any."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
@@ -117,7 +117,7 @@ class FeedTally:
         self.newest = ""
         self.last_ok = self.start
         self._retried = 0
-        self._cleaned = 0
+        self._sanitized = 0
         # 8 bytes a document: a set of the ids themselves would take a hundred.  Two ids share a
         # hash in one of 37 million feeds of a million documents.
         self._hashes = array("q")
@@ -125,31 +125,31 @@ class FeedTally:
 
     @property
     def done(self) -> int:
-        """Documents whose fate is known."""
+        """The number of documents whose outcome is known."""
         return self.ok + len(self.failed)
 
-    def add(self, doc_id: str, *, cleaned: bool) -> None:
-        """A document was read."""
-        self.newest = doc_id
+    def add(self, document: str, *, sanitized: bool) -> None:
+        """Count a document that was read."""
+        self.newest = document
         self.read += 1
-        self._cleaned += cleaned
-        self._hashes.append(hash(doc_id))
+        self._sanitized += sanitized
+        self._hashes.append(hash(document))
 
     def acknowledge(self, *, attempts: int) -> None:
-        """The server has the document."""
+        """Count a document that the server has."""
         with self._lock:
             self.ok += 1
             self.last_ok = time.monotonic()
             self._retried += attempts > 1
 
     def fail(self, failure: Failure, *, attempts: int = 0) -> None:
-        """The document did not arrive."""
+        """Count a document that did not arrive."""
         with self._lock:
             self.failed.append(failure)
             self._retried += attempts > 1
 
     def report(self, stopped: str | None) -> FeedReport:
-        """The account at the end, when no request is under way."""
+        """Return the account at the end, when no request is under way."""
         if self.read > self.done:  # Ctrl-C came between reading a document and queueing it
             self.fail(Failure(self.newest, None, "not sent: feeding stopped"))
         return FeedReport(
@@ -157,7 +157,7 @@ class FeedTally:
             ok=self.ok,
             failed=tuple(self.failed),
             retried=self._retried,
-            cleaned=self._cleaned,
+            sanitized=self._sanitized,
             duplicates=self._duplicates(),
             seconds=time.monotonic() - self.start,
             stopped=stopped,

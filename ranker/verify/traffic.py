@@ -7,14 +7,13 @@ left aside); those are caught here.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import httpx
-
 from ranker.artifacts.manifest import Manifest
+from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
 from ranker.contract.encode import zero_pad
 from ranker.contract.spec import TokenSpec
-from ranker.errors import RankerError, UsageError
+from ranker.errors import RankerError, ResponseError, UsageError
 from ranker.feed.operation import operations
 from ranker.records import Document
 from ranker.verify.result import CheckResult, first_of
@@ -96,7 +95,7 @@ def check_queries(
     bodies, refused = _bodies(app, texts)
     problems = [line for text, body in bodies for line in body_problems(text, body, app)]
     if url is not None:
-        with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S) as http:
+        with Http(Endpoint.of(url)) as http:
             for done, (text, body) in enumerate(bodies, start=1):
                 problems += _answer_problems(http, text, body)
                 on_progress(done, len(bodies))
@@ -205,14 +204,14 @@ def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, A
     return bodies, refused
 
 
-def _answer_problems(http: httpx.Client, text: str, body: Mapping[str, Any]) -> list[str]:
+def _answer_problems(http: Http, text: str, body: Mapping[str, Any]) -> list[str]:
     """Errors of the container but the one that says that there is no content node."""
-    answer = http.post("/search/", json=body)
+    response = http.post_json("/search/", body, timeout_s=HTTP_TIMEOUT_S)
     where = f"profile {body['ranking.profile']}, {_shown(text)}"
     try:
-        errors = answer.json()["root"].get("errors", [])
-    except (ValueError, KeyError):
-        return [f"{where}: HTTP {answer.status_code} without a search result: {answer.text[:100]}"]
+        errors = response.json()["root"].get("errors", [])
+    except (ResponseError, KeyError):
+        return [f"{where}: HTTP {response.status} without a search result: {response.excerpt()}"]
     return [
         f"{where}: Vespa answers with code {error['code']} ({error.get('summary', '')}): "
         f"{error.get('message', 'no message')}"

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -445,9 +447,84 @@ def test_importing_the_client_is_light() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    heavy = {"numpy", "httpx", "urllib3", "requests", "asyncio", "pandas", "vespa", "httpr"}
+    heavy = {
+        "numpy",
+        "httpx",
+        "urllib3",
+        "requests",
+        "asyncio",
+        "pandas",
+        "vespa",
+        "httpr",
+        "pycurl",
+    }
     assert not heavy & set(loaded)
     assert "tokenizers" in loaded
+
+
+def test_ctrl_c_ends_a_request() -> None:
+    """libcurl waits where Python cannot see a signal by itself."""
+    waiting = threading.Event()
+
+    def script(request: Request) -> Reply:
+        waiting.set()
+        return Reply(delay=5)
+
+    def press() -> None:
+        waiting.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    with scripted(script) as server, Http(Endpoint.of(server.url)) as http:
+        presser.start()
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            http.get("/", timeout_s=20)
+        assert time.perf_counter() - start < 3
+    presser.join()
+
+
+def proxy_of(monkeypatch: pytest.MonkeyPatch, url: str, no_proxy: str = "") -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, no_proxy)
+
+
+def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(lambda request: Reply(200, {"by": "proxy"})) as proxy:
+        proxy_of(monkeypatch, proxy.url)
+        with Http(Endpoint.of("http://search.invalid:8080")) as http:
+            assert http.get("/state").json() == {"by": "proxy"}
+        assert proxy.requests[0].path == "http://search.invalid:8080/state"
+        proxy_of(monkeypatch, proxy.url, no_proxy="example.org,search.invalid")
+        with Http(Endpoint.of("http://search.invalid:8080")) as http:
+            with pytest.raises(EndpointError, match="the host of .* is not known"):
+                http.get("/state")
+        assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_never_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    with (
+        scripted(lambda request: Reply(502, {"message": "the proxy"})) as proxy,
+        scripted(lambda request: Reply(200, {})) as server,
+    ):
+        proxy_of(monkeypatch, proxy.url)
+        with Http(Endpoint.of(server.url.replace("127.0.0.1", host))) as http:
+            assert http.get("/").status == 200
+        assert not proxy.requests
+
+
+def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        proxy_of(monkeypatch, f"http://127.0.0.1:{probe.getsockname()[1]}")
+        with Http(Endpoint.of("http://search.invalid:8080")) as http:
+            with pytest.raises(EndpointError, match="connection refused"):
+                http.get("/")
 
 
 def test_a_slow_search_is_waited_for_until_its_timeout(app: App) -> None:

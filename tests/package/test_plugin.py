@@ -23,7 +23,7 @@ from ranker.cli.app import main
 from ranker.client.search import App, Client, query_body
 from ranker.contract.encode import zero_pad
 from ranker.errors import ArtifactError, DataError, ResponseError, UsageError
-from ranker.feed import SchemaDocument, feed, operations, put_operation, read_documents
+from ranker.feed import SchemaDocument, feed, operations, read_documents
 from ranker.package.application import Package
 from ranker.package.into import Plan, install, uninstall
 from ranker.package.into.application import Application
@@ -733,7 +733,7 @@ def test_documents_go_into_the_text_fields(bundle: Bundle, shop: Path) -> None:
     put(bundle, shop, namespace="catalogue")
     app = App.open(shop)
     ids = app.encoder.document_ids(FOX)
-    assert put_operation(FOX, ids, app.manifest) == {
+    assert next(operations([FOX], app)) == {
         "put": "id:catalogue:product::1",
         "fields": {
             "title": "red fox",

@@ -28,7 +28,7 @@ from ranker.contract.encode import zero_pad
 from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.dataset import Dataset
 from ranker.errors import ArtifactError, EndpointError, MissingTool, VerifyError
-from ranker.feed import put_operation
+from ranker.feed import operations
 from ranker.package.application import Package, write
 from ranker.records import Document, Query
 from ranker.verify import CHECKS, CheckResult, verify
@@ -620,14 +620,14 @@ def test_a_checkpoint_that_is_none_is_an_error(
 def test_operations_as_the_feeder_makes_them_pass(app: Path) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
-    assert operation_problems(put_operation(FOX, ids, client.manifest), ids, client.manifest) == []
+    assert operation_problems(next(operations([FOX], client)), ids, client.manifest) == []
 
 
 def test_what_vespa_takes_in_silence_from_a_feeder_is_caught(app: Path) -> None:
     client = App.open(app)
     spec = client.manifest.spec
     ids = client.encoder.document_ids(FOX)
-    good = put_operation(FOX, ids, client.manifest)
+    good = next(operations([FOX], client))
 
     def problems(**fields: object) -> str:
         operation = {**good, "fields": {**good["fields"], **fields}}

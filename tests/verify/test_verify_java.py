@@ -19,7 +19,7 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs, zero_pad
 from ranker.errors import VerifyError
 from ranker.export.to_onnx import export
-from ranker.feed import put_operation
+from ranker.feed import operations
 from ranker.model.base import load_weights
 from ranker.package.application import Package, write
 from ranker.package.into import install
@@ -313,7 +313,7 @@ def test_what_vespas_reader_refuses_and_what_it_takes(
 ) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
-    good = put_operation(FOX, ids, client.manifest)
+    good = next(operations([FOX], client))
 
     def read(**fields: object) -> tuple[str | None, dict[str, list[float]]]:
         operation = {**good, "fields": {**good["fields"], **fields}}
@@ -344,7 +344,7 @@ def test_traps_that_vespas_reader_takes_are_caught_by_us(
 ) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
-    good = put_operation(FOX, ids, client.manifest)
+    good = next(operations([FOX], client))
     trap = {**good, "fields": {**good["fields"], **fields}}
     (answer,) = judge.feed(copy, [trap])
     assert answer.error is None
