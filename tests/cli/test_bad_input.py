@@ -286,7 +286,7 @@ def test_strange_documents_are_fed(
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["feed", str(source), "--url", engine, "--json"]) == 0
     account = json.loads(capsys.readouterr().out)
-    assert (account["read"], account["ok"], account["cleaned"]) == (4, 4, 1)
+    assert (account["read"], account["ok"], account["sanitized"]) == (4, 4, 1)
     assert main(["query", "fox " * 300, "--url", engine]) == 0
 
 

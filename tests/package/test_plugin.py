@@ -822,7 +822,7 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
 
     with scripted(answer) as server:
         report = feed(read_documents(path), app, server.url, connections=1)
-    assert (report.read, report.ok, report.cleaned) == (8, 3, 1)
+    assert (report.read, report.ok, report.sanitized) == (8, 3, 1)
     assert [failure.message for failure in report.failed] == [
         "the document 'id:other:review::1' is of type review; the model is for product",
         "the document id 'id:other:product:q:1' has 'q', expected n=NUMBER or g=NAME",
@@ -852,7 +852,9 @@ def test_lines_that_are_no_documents(tmp_path: Path) -> None:
         DataError, match=r"line 2: not JSON.*line 3: expected.*`vespa feed`.*line 5"
     ):
         list(read_documents(path))
-    assert [one.doc_id for one in read_documents(path, skip_bad=True)] == ["id:a:product::1"]
+    assert [source.document_id for source in read_documents(path, skip_bad=True)] == [
+        "id:a:product::1"
+    ]
     for row, words in [
         ('{"put": "id:a:product::2", "fields": {}, "condition": "a"}', "condition would be lost"),
         ("[" * 200_000, "not JSON"),
