@@ -148,7 +148,8 @@ def query_body(
     """
     chosen = app.manifest.profile(app.manifest.recommended_profile if profile is None else profile)
     _check_options(hits, offset, timeout_s)
-    question = _question(text)
+    clean = sanitize_text(text)
+    question = _question(clean)
     candidates = CANDIDATES * max(hits + offset, rerank_count or chosen.rerank_count)
     body: dict[str, Any] = {
         # The grammar `tokenize` has no syntax: Vespa's own parser turns `-a "b" (c:d)` into
@@ -174,7 +175,7 @@ def query_body(
     return {
         **body,
         **_rerank_count(chosen, rerank_count),
-        **_tokens(sanitize_text(text), app, chosen),
+        **_tokens(clean, app, chosen),
     }
 
 
@@ -282,7 +283,7 @@ def _question(text: str) -> str:
     Raises:
         UsageError: nothing in it is a word for Vespa, which would then find nothing.
     """
-    question = unicodedata.normalize("NFKC", sanitize_text(text)).replace("'", " ")
+    question = unicodedata.normalize("NFKC", text).replace("'", " ")
     # Vespa's tokens are runs of letters and digits; a symbol such as an emoji is one by itself.
     if not any(unicodedata.category(sign) in _WORD_CATEGORIES for sign in question):
         raise UsageError(f"the question holds no word to search for: {text[:80]!r}")

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from ranker.contract.encode import (
     Encoder,
+    SanitizedText,
+    TokenizerFile,
     document_text,
     pair_inputs,
     sanitize_text,
     spec_of_tokenizer,
-    tokenizer_sha256,
     zero_pad,
 )
 from ranker.errors import SpecError, SpecMismatch
@@ -116,9 +118,50 @@ def test_fixed_padding_and_truncation_of_a_shipped_tokenizer_are_off(minilm: Pat
     assert encoder.count(["word " * 300]) == [300]
 
 
-def test_illegal_code_points_become_blanks() -> None:
+def test_illegal_code_points_become_spaces() -> None:
     assert sanitize_text("a\x00b\x0cc\ud800d\ufdd0e\ufffff\U0001fffeg") == "a b c d e f g"
     assert sanitize_text("tab\tline\nreturn\r\x7f\x9f\ufde0") == "tab\tline\nreturn\r\x7f\x9f\ufde0"
+
+
+class Counted(str):
+    """A text that counts how often it is searched."""
+
+    searched = 0
+
+    def replace(self, *arguments: Any) -> str:  # type: ignore[override]
+        type(self).searched += 1
+        return super().replace(*arguments)
+
+
+def test_a_text_is_searched_for_illegal_code_points_once(encoder: Encoder) -> None:
+    class Title(Counted): ...
+
+    class Text(Counted): ...
+
+    document = Document("1", sanitize_text(Title("red")), sanitize_text(Text("fox\x00")))
+    assert sanitize_text(document.text) is document.text == "fox "
+    assert isinstance(document_text(document, encoder.spec), SanitizedText)
+    assert encoder.document_ids(document) == encoder.texts_ids(["red fox"])[0]
+    assert (Title.searched, Text.searched) == (1, 1)
+
+
+def test_a_text_that_is_not_sanitized_is_not_taken_for_one(encoder: Encoder) -> None:
+    half = Document("1", sanitize_text("red"), "fox\x00")
+    assert not isinstance(document_text(half, encoder.spec), SanitizedText)
+    assert encoder.document_ids(half) == encoder.texts_ids(["red fox"])[0]
+
+
+def test_a_tokenizer_is_parsed_once(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = open_base(str(minilm))
+    spec, parsed, loads = base.spec(query_slots=32, document_slots=96), [], json.loads
+
+    def counted(text: str) -> Any:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counted)
+    Encoder(spec, base.tokenizer_json)
+    assert parsed == [len(base.tokenizer_json)]
 
 
 def test_document_text_joins_the_fields_of_the_contract(encoder: Encoder) -> None:
@@ -126,7 +169,7 @@ def test_document_text_joins_the_fields_of_the_contract(encoder: Encoder) -> Non
     assert document_text(Document("1", "", "text"), encoder.spec) == "text"
 
 
-def test_storage_is_zero_padded_whatever_the_pad_id() -> None:
+def test_storage_is_zero_padded_regardless_of_the_pad_id() -> None:
     assert zero_pad([7, 8], 4) == [7, 8, 0, 0]
 
 
@@ -134,9 +177,10 @@ def test_hash_is_of_the_content_not_of_the_layout(minilm: Path) -> None:
     text = (minilm / "tokenizer.json").read_text()
     values = json.loads(text)
     values["truncation"] = None
-    assert tokenizer_sha256(json.dumps(values, indent=7)) == tokenizer_sha256(text)
+    expected = TokenizerFile(text).sha256
+    assert TokenizerFile(json.dumps(values, indent=7)).sha256 == expected
     values["normalizer"]["lowercase"] = False
-    assert tokenizer_sha256(json.dumps(values)) != tokenizer_sha256(text)
+    assert TokenizerFile(json.dumps(values)).sha256 != expected
 
 
 def test_another_tokenizer_is_refused(encoder: Encoder, tmp_path: Path) -> None:
@@ -161,7 +205,7 @@ def test_a_tokenizer_without_a_pair_layout_is_refused(minilm: Path) -> None:
 
 
 def test_vespa_cuts_the_closing_separator_first(encoder: Encoder) -> None:
-    """`tokenInputIds(6, ...)` gives [101,11,12,102,21,22]: vespa-facts, rules of truncation."""
+    """Vespa's `tokenInputIds(6, ...)` gives [101,11,12,102,21,22] (`TokenTransformer`)."""
     got = pair_inputs(encoder.spec, [[11, 12]], [[21, 22, 23]], length=6)
     assert got["input_ids"].tolist() == [[101, 11, 12, 102, 21, 22]]
     assert np.all(got["attention_mask"] == 1)
