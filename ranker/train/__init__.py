@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranker.train.arguments import TrainArguments
-    from ranker.train.evidence import Provenance, provenance
     from ranker.train.processes import is_first
     from ranker.train.repeat import reproduce
     from ranker.train.run import train
 
-__all__ = ["Provenance", "TrainArguments", "is_first", "provenance", "reproduce", "train"]
+__all__ = ["TrainArguments", "is_first", "reproduce", "train"]
 
 _MODULES = {
-    "Provenance": "evidence",
     "TrainArguments": "arguments",
     "is_first": "processes",
-    "provenance": "evidence",
     "reproduce": "repeat",
     "train": "run",
 }

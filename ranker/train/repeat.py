@@ -10,9 +10,9 @@ from ranker.dataset.synthetic import check_synthetic
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.files import read_json
 from ranker.model.base import open_base
-from ranker.model.provenance import check_base
+from ranker.model.provenance import DataProvenance, check_base, check_data, environment
+from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.evidence import Provenance, check_files, environment, provenance
 from ranker.train.loop import OnProgress
 from ranker.train.run import train
 
@@ -49,14 +49,14 @@ def reproduce(
         raise UsageError(f"{out} is the training to repeat; name another folder with --out")
     training = read_json(path, what="checkpoint of `ranker train`")
     arguments, before = _arguments(training, path), _source(training, path)
-    found = provenance(
+    found = DataProvenance.of(
         data or before.data,
         format=before.format,
         split=before.split,
         skip_bad=before.skip_bad,
         license=before.license,
     )
-    check_files(before, found)
+    check_data(before, found)
     dataset = load(found.data, format=before.format, split=before.split, skip_bad=before.skip_bad)
     if dataset.sha256 != training["data"]["sha256"]:
         raise DataError(
@@ -88,7 +88,7 @@ def _arguments(training: Any, path: Path) -> TrainArguments:
         ) from error
 
 
-def _source(training: dict[str, Any], path: Path) -> Provenance:
+def _source(training: dict[str, Any], path: Path) -> DataProvenance:
     missing = sorted({"base", "versions", "fold_workers", "data"} - training.keys())
     source = training.get("source")
     if missing or not source:
@@ -96,12 +96,12 @@ def _source(training: dict[str, Any], path: Path) -> Provenance:
             f"{path} does not say where its data came from: it is older than --reproduce, or was "
             "trained from Python without `source`"
         )
-    return Provenance(**source)
+    return DataProvenance(**source)
 
 
 def _tell_differences(versions: dict[str, Any]) -> None:
     """Say which versions and which parts of the machine are others now."""
-    now = environment()
+    now = environment(processes=processes.count())
     other = [
         f"{name} {now.get(name)} (was {before})"
         for name, before in versions.items()

@@ -15,20 +15,20 @@ from ranker import __version__
 from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, require_trainable, split_queries
+from ranker.dataset.collection import same_collection
 from ranker.dataset.synthetic import synthetic_sha256
 from ranker.errors import ArtifactError, UsageError
-from ranker.files import check_replaceable, new_folder, write_json, write_text
+from ranker.files import check_replaceable, new_folder, read_json, write_json, write_text
 from ranker.metrics.blend import held_out_figures
 from ranker.metrics.gate import unknown
 from ranker.metrics.plots import training_curves
-from ranker.model.base import open_base
+from ranker.model.base import Base, open_base
 from ranker.model.card import card
 from ranker.model.interchange import save_model
 from ranker.model.lora import merge_lora
-from ranker.model.provenance import base_evidence
+from ranker.model.provenance import DataProvenance, environment, model_provenance
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.evidence import Provenance, environment, learned_before
 from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import OnProgress, StageResult
 from ranker.train.run_directory import (
@@ -65,7 +65,7 @@ def train(
     out: Path,
     *,
     arguments: TrainArguments,
-    source: Provenance | None = None,
+    source: DataProvenance | None = None,
     fold_workers: int = 1,
     on_progress: OnProgress = lambda *_: None,
 ) -> Checkpoint:
@@ -78,7 +78,7 @@ def train(
         dataset: judged queries.
         out: folder of the checkpoint.
         arguments: everything that decides the result, but data and machine.
-        source: where the data came from, for the evidence; `reproduce` needs it.
+        source: where the data came from, for the provenance; `reproduce` needs it.
         fold_workers: folds of a cross-validation at once, as far as memory allows.  The threads
             are shared among them, so that figures may differ in the last digits.
         on_progress: told of each step and evaluation.
@@ -96,26 +96,26 @@ def train(
     _require_room(arguments, fold_workers)
     processes.join()
     base = open_base(arguments.base)
-    before = learned_before(base, dataset)
+    before = _learned_before(base, dataset)
     _require_unseen(before, dataset, arguments)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
     encoder = Encoder(spec, base.tokenizer_json)
     teacher = _teacher(arguments)
-    evidence = {
-        "base": base_evidence(base),
-        "teacher": teacher.evidence if teacher else None,
-        "versions": environment(),
+    provenance = {
+        "base": model_provenance(base),
+        "teacher": teacher.provenance if teacher else None,
+        "versions": environment(processes=processes.count()),
     }
     work = work_of(out)
     with _at_work(work) as spent:
-        decisive = _decisive(dataset, arguments, evidence)
+        decisive = _decisive(dataset, arguments, provenance)
         processes.by_first(lambda: open_work(work, decisive))
         stages = Stages(base, dataset, encoder, arguments, on_progress, teacher=teacher)
         if arguments.cv:
             outcome = _with_folds(stages, dataset, work, fold_workers)
         else:
             outcome = _with_held_out(stages, dataset, work)
-        report = _report(dataset, stages, outcome) | evidence
+        report = _report(dataset, stages, outcome) | provenance
         report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
         report["source"] = source.to_dict() if source else None
         report["fold_workers"] = fold_workers
@@ -149,7 +149,7 @@ def _at_work(work: Path) -> Iterator[Callable[[], float]]:
         processes.by_first(lambda: shutil.rmtree(work))
 
 
-def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, Any]) -> list[Any]:
+def _decisive(dataset: Dataset, arguments: TrainArguments, provenance: dict[str, Any]) -> list[Any]:
     """Everything that decides the result, as plain values."""
     synthetic = arguments.synthetic
     return [
@@ -159,8 +159,8 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, evidence: dict[str, A
         dataset.split,
         dataset.teacher_scores,
         arguments.to_dict(),
-        evidence["base"]["files"],
-        evidence["teacher"],
+        provenance["base"]["files"],
+        provenance["teacher"],
         synthetic and synthetic_sha256(Path(synthetic)),
     ]
 
@@ -186,6 +186,22 @@ def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
             f"{count} processes with {parts} parts of a step each need at least {count * parts} "
             f"queries in a step, got --batch-size {arguments.batch_size}"
         )
+
+
+def _learned_before(base: Base, dataset: Dataset) -> set[str]:
+    """Return the judged queries that the base has learned from, if it is a checkpoint of ranker.
+
+    Raises:
+        ArtifactError: its training.json is damaged.
+    """
+    path = Path(base.source) / Checkpoint.MARKER
+    if not path.is_file():
+        return set()
+    training = read_json(path, what="checkpoint of `ranker train`")
+    collection = {"name": dataset.name, "sha256": dataset.sha256}
+    if not same_collection(collection, training.get("data", {})):
+        return set()
+    return set(dataset.qrels) & set(training.get("learned_query_ids", ()))
 
 
 def _require_unseen(before: set[str], dataset: Dataset, arguments: TrainArguments) -> None:

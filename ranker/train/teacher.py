@@ -23,10 +23,10 @@ from ranker.dataset import Dataset
 from ranker.dataset.groups import TrainingGroup
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
-from ranker.model.base import load_weights, open_base, predict
+from ranker.model.base import UnreadableModel, load_weights, open_base, predict
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES
-from ranker.model.provenance import base_evidence
+from ranker.model.provenance import model_provenance
 from ranker.records import Document
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
@@ -60,15 +60,15 @@ class Teacher:
     def __init__(self, name: str, *, query_slots: int, document_slots: int) -> None:
         try:
             self._base = open_base(name)
-        except TrainError as error:
-            raise TrainError(str(error).replace("base model", "teacher", 1)) from error
+        except UnreadableModel as error:
+            raise TrainError(f"teacher {name!r}: {error.reason}") from error
         spec = Path(self._base.source) / "spec.json"
         if spec.is_file():
             self.spec = TokenSpec.from_dict(read_json(spec, what="checkpoint"))
         else:
             self.spec = self._base.spec(query_slots=query_slots, document_slots=document_slots)
         self._encoder = Encoder(self.spec, self._base.tokenizer_json)
-        self.evidence: dict[str, Any] = base_evidence(self._base)
+        self.provenance: dict[str, Any] = model_provenance(self._base)
 
     @classmethod
     def of(cls, arguments: TrainArguments) -> "Teacher | None":
@@ -137,7 +137,7 @@ class Teacher:
 
     def _cache(self) -> Path:
         """The file of this teacher's scores: its name says weights and contract."""
-        identity = json.dumps([self.evidence["files"], self.spec.to_dict()], sort_keys=True)
+        identity = json.dumps([self.provenance["files"], self.spec.to_dict()], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()
         return cache_folder() / "teachers" / f"{digest[:24]}.sqlite"
 

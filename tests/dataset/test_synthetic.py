@@ -11,10 +11,10 @@ from ranker.dataset import Dataset, load
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import DataError, UsageError
 from ranker.lexical.bm25 import BM25Index, FirstPhase
+from ranker.model.provenance import DataProvenance
 from ranker.records import Document
 from ranker.report.facts import training_view
 from ranker.train import TrainArguments, reproduce, train
-from ranker.train.evidence import provenance
 
 SMALL = {"batch_size": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
 DOCUMENTS = {
@@ -125,7 +125,7 @@ def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFac
         base=str(tiny_bert), pretrain=True, pretrain_steps=2, synthetic_steps=4, cv=2,
         synthetic=str(write_synthetic(folder / "written.csv", data)), **SMALL,
     )  # fmt: skip
-    return train(load(csv), folder / "out", arguments=arguments, source=provenance(str(csv)))
+    return train(load(csv), folder / "out", arguments=arguments, source=DataProvenance.of(str(csv)))
 
 
 def test_the_stage_comes_after_the_warm_up_and_before_the_judged(trained: Checkpoint) -> None:

@@ -35,7 +35,7 @@ from ranker.files import read_json, sha256, write_json
 from ranker.model.base import load_weights, open_base, predict
 from ranker.model.forward import forward_of
 from ranker.model.interchange import IDENTITY, SIGMOID, TOLERANCE, open_cross_encoder, save_model
-from ranker.model.provenance import base_evidence, check_base
+from ranker.model.provenance import check_base, model_provenance
 from ranker.records import Document
 from ranker.report import words
 from ranker.report.folders import read_folders
@@ -385,7 +385,7 @@ def test_a_base_of_the_hub_is_known_by_its_files(
         weights.save_pretrained(folder)
         (folder / "README.md").write_text("---\nlicense: mit\n---\n")
         (repository / "refs" / "main").write_text(commit)
-        found.append(base_evidence(open_base("someone/tiny")))
+        found.append(model_provenance(open_base("someone/tiny")))
         teacher = Teacher("someone/tiny", query_slots=16, document_slots=48)
         scores += teacher.scores([("red fox", Document("d", "", "the red fox"))])
     assert [(one["name"], one["folder"], one["license"]) for one in found] == [
@@ -402,7 +402,7 @@ def test_a_base_of_the_hub_is_known_by_its_files(
 
 def test_weights_that_came_since_are_another_base(bert: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(bert, tmp_path / "base"))
-    expected = base_evidence(open_base(str(source)))
+    expected = model_provenance(open_base(str(source)))
     expected["files"].pop("model.safetensors")  # as if it had been trained from pytorch_model.bin
     with pytest.raises(ArtifactError, match=r"expected none \(no such file\)"):
         check_base(expected, open_base(str(source)))

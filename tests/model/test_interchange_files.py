@@ -258,7 +258,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], type[RankerError], str]] = {
     "no tokenizer": (
         without("tokenizer.json"),
         ExportError,
-        r"model has no tokenizer .*no tokenizer.json.*save_pretrained",
+        r"model: it has no tokenizer .*no tokenizer.json.*save_pretrained",
     ),
     "a tokenizer that is a list": (
         written("tokenizer.json", []),

@@ -16,11 +16,11 @@ from ranker.dataset.groups import Negatives, judged_groups, scored_groups
 from ranker.errors import ArtifactError, DataError, TrainError, UsageError
 from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights
+from ranker.model.provenance import DataProvenance
 from ranker.records import Document
 from ranker.report.facts import training_view
 from ranker.train import TrainArguments, reproduce, train
 from ranker.train import teacher as module
-from ranker.train.evidence import provenance
 from ranker.train.teacher import Teacher, with_scores
 
 SMALL = {"batch_size": 2, "negatives": 3, "epochs": 1, "held_out": 0.3, "precision": "fp32"}
@@ -182,7 +182,9 @@ def taught(
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        return train(load(csv), folder / "out", arguments=arguments, source=provenance(str(csv)))
+        return train(
+            load(csv), folder / "out", arguments=arguments, source=DataProvenance.of(str(csv))
+        )
 
 
 def test_a_pupil_learns_from_a_teacher(taught: Checkpoint, roberta: Path) -> None:
