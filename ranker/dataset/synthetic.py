@@ -17,10 +17,10 @@ from ranker.dataset.formats.lines import reading
 from ranker.dataset.formats.parts import TREC, file_format
 from ranker.dataset.formats.tables import Table, open_table
 from ranker.dataset.problems import Place, Problems, parsed
-from ranker.dataset.splits import near_copies
 from ranker.errors import DataError
 from ranker.files import sha256
 from ranker.lexical.bm25 import FirstPhase
+from ranker.lexical.near_duplicates import near_copies
 from ranker.records import Document, Query
 
 __all__ = ["SyntheticQueries", "check_synthetic", "load_synthetic", "synthetic_sha256"]

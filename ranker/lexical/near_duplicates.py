@@ -1,56 +1,84 @@
-"""Copies among many texts: equal words, or nearly the same runs of three words.
+"""Near-duplicate texts: sets of features with a Jaccard index of at least 0.8.
 
-Near-copies have a Jaccard index of at least 0.8 between their sets of word 3-grams (Broder, On
-the resemblance and containment of documents, 1997). Candidates are found by MinHash in bands
-(Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3) and then compared exactly;
-with 16 bands of 5, a pair of index 0.8 is missed once in 600 times.
+The features of a query are its index terms, those of a document its runs of three words (Broder,
+On the resemblance and containment of documents, 1997).  Two sets that similar share one of their
+rarest |s| - ceil(0.8 |s|) + 1 features (prefix filtering; Chaudhuri, Ganti and Kaushik, A primitive
+operator for similarity joins in data cleaning, 2006), so only sets that do are compared.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Copies", "copies", "normalised"]
+__all__ = ["Copies", "document_copies", "near_copies", "normalized", "query_families"]
 
-JACCARD = 0.8
 RUN = 3
-BANDS, ROWS = 16, 5
-BATCH = 2000
-LEADERS = 5
-"""Texts of one bucket are compared with so many families in it: templates make large buckets."""
+MOST_COMPARED = 10
+"""Documents that one document is compared with for a feature: templates share many features."""
+_MOST_COUNTER_BITS = 24
 
-Words = npt.NDArray[np.uint64]
+Features = frozenset[int]
+Hashes = npt.NDArray[np.uint64]
 
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True)
-class Copies:
-    """Groups of texts, each in the order of the texts.
+class Copies(NamedTuple):
+    """Groups of documents, each in the order of the documents.
 
     Attributes:
         equal: groups with the same words in the same order.
-        families: groups of near-copies, equal ones among them.
+        families: groups of near-duplicates, equal ones among them.
     """
 
     equal: list[list[str]]
     families: list[list[str]]
 
 
-def normalised(text: str) -> str:
-    """The words of a text, in lower case and without punctuation, parted by blanks."""
+def normalized(text: str) -> str:
+    """Return the words of a text, in lower case and without punctuation, separated by spaces."""
     return " ".join(_WORD.findall(text.lower()))
 
 
-def copies(texts: Iterable[tuple[str, str]]) -> Copies:
-    """Find the copies among texts.
+def query_families(texts: Mapping[str, str]) -> list[list[str]]:
+    """Return the ids of texts in groups of near-duplicates, sorted; a lone text is a group, too.
 
-    Memory is about 300 bytes a text and what the texts' ids take.
+    Two texts are near-duplicates if their index terms are the same set, or their sets have a
+    Jaccard index of at least 0.8; groups are what such pairs connect.
+    """
+    features = _TermFeatures()
+    equal: dict[Features, list[str]] = defaultdict(list)
+    for text_id in sorted(texts):
+        equal[features(texts[text_id])].append(text_id)
+    sets, ids = list(equal), list(equal.values())
+    families = _connected(len(sets), sets.__getitem__)
+    return sorted(sorted(id_ for row in rows for id_ in ids[row]) for rows in families)
+
+
+def near_copies(texts: Collection[str], originals: Collection[str]) -> set[str]:
+    """Return those of the texts that are near-duplicates of an original, as queries are."""
+    features = _TermFeatures()
+    wanted = dict.fromkeys(map(features, originals))
+    features_of = {text: features(text) for text in texts}
+    sets = list({**wanted, **dict.fromkeys(features_of.values())})
+    copies = set(wanted)
+    for bucket in _buckets(len(sets), sets.__getitem__):
+        own = [sets[row] for row in bucket if row < len(wanted)]
+        for other in {sets[row] for row in bucket} - copies:
+            if any(_alike(original, other) for original in own):
+                copies.add(other)
+    return {text for text, own in features_of.items() if own in copies}
+
+
+def document_copies(texts: Iterable[tuple[str, str]]) -> Copies:
+    """Find the copies among documents.
+
+    Memory is about 4 bytes a word, and 300 bytes a document and what its id takes.
 
     Args:
         texts: id and text, each id once; texts without a word are copies of nothing.
@@ -58,101 +86,124 @@ def copies(texts: Iterable[tuple[str, str]]) -> Copies:
     numbers: dict[str, int] = {}
     same: dict[bytes, list[str]] = defaultdict(list)
     leaders: list[str] = []
-    lengths: list[int] = []
-    words: list[Words] = []
+    words: list[npt.NDArray[np.uint32]] = []
     for text_id, text in texts:
         found = _WORD.findall(text.lower())
-        row = np.array([numbers.setdefault(word, len(numbers)) for word in found], dtype=np.uint64)
+        row = np.array([numbers.setdefault(word, len(numbers)) for word in found], dtype=np.uint32)
         if not row.size:
             continue
         group = same[hashlib.blake2b(row.tobytes(), digest_size=16).digest()]
         group.append(text_id)
         if len(group) == 1 and row.size >= RUN:
             leaders.append(text_id)
-            lengths.append(row.size)
-            words.append(row.astype(np.uint32))
-    equal = [group for group in same.values() if len(group) > 1]
-    return Copies(equal, _families(leaders, words, {group[0]: group for group in equal}))
-
-
-def _families(
-    leaders: Sequence[str], words: Sequence[Words], equal: dict[str, list[str]]
-) -> list[list[str]]:
-    """Join near-copies; each leader stands for all texts equal to it."""
-    parent = list(range(len(leaders)))
-    for bucket in _buckets(words):
-        met: list[int] = []
-        for row in bucket:
-            if _root(parent, row) in {_root(parent, other) for other in met}:
-                continue
-            match = next((it for it in met[:LEADERS] if _alike(words[it], words[row])), None)
-            if match is None:
-                met.append(row)
-            else:
-                parent[_root(parent, row)] = _root(parent, match)
-    joined: dict[int, list[str]] = defaultdict(list)
-    for row, leader in enumerate(leaders):
-        joined[_root(parent, row)] += equal.get(leader, [leader])
+            words.append(row)
+    equal = {group[0]: group for group in same.values() if len(group) > 1}
+    connected = _connected(len(words), lambda row: _runs(words[row]), most=MOST_COMPARED)
+    families = [
+        [id_ for row in rows for id_ in equal.get(leaders[row], [leaders[row]])]
+        for rows in connected
+    ]
     long_enough = set(leaders)
     short = [group for leader, group in equal.items() if leader not in long_enough]
-    return [group for group in joined.values() if len(group) > 1] + short
+    return Copies(list(equal.values()), [group for group in families if len(group) > 1] + short)
 
 
-def _alike(one: Words, other: Words) -> bool:
-    first, second = np.unique(_hashes(one)), np.unique(_hashes(other))
-    common = len(np.intersect1d(first, second, assume_unique=True))
-    return common >= JACCARD * (len(first) + len(second) - common)
+class _TermFeatures:
+    """The index terms of texts, numbered as they come."""
+
+    def __init__(self) -> None:
+        # Not at the top: it loads slowly, and only splitting needs it.
+        from ranker.lexical.terms import terms
+
+        self._terms = terms
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, text: str) -> Features:
+        numbers = self._numbers
+        return frozenset(numbers.setdefault(term, len(numbers)) for term in self._terms(text))
 
 
-def _root(parent: list[int], row: int) -> int:
-    while parent[row] != row:
-        parent[row] = parent[parent[row]]
-        row = parent[row]
-    return row
+def _connected(
+    count: int, features: Callable[[int], Features], *, most: int | None = None
+) -> list[list[int]]:
+    """Return the rows in groups that near-duplicates connect, a row alone if it has none.
+
+    Args:
+        count: number of rows.
+        features: the features of a row.
+        most: rows that a row is compared with for each feature; None to find every pair.
+    """
+    parent = list(range(count))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for bucket in _buckets(count, features):
+        if most is not None:  # a row of each group that is known is enough
+            bucket = list({root(row): row for row in reversed(bucket)}.values())[::-1]
+        if len(bucket) < 2:
+            continue
+        sets = {row: features(row) for row in bucket}
+        for place, row in enumerate(bucket):
+            for other in bucket[: place if most is None else min(place, most)]:
+                if root(row) != root(other) and _alike(sets[row], sets[other]):
+                    parent[root(row)] = root(other)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row in range(count):
+        groups[root(row)].append(row)
+    return list(groups.values())
 
 
-def _buckets(words: Sequence[Words]) -> Iterator[list[int]]:
-    """Rows that share a band of their MinHash signatures, in order, one bucket after another."""
-    bands = _bands(words)
-    for band in range(BANDS):
-        keys = bands[:, band]
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            if end - start > 1:
-                yield order[start:end].tolist()
+def _buckets(count: int, features: Callable[[int], Features]) -> Iterator[list[int]]:
+    """Yield the rows that share one of their rarest features, in order, for every such feature."""
+    # Counted by their last bits: any order of features will do that is the same for all rows.
+    counters = 1 << min((64 * count).bit_length(), _MOST_COUNTER_BITS)
+    frequency = np.zeros(counters, np.uint32)
+    last_bits = np.uint64(counters - 1)
+    for row in range(count):
+        frequency[_array(features(row)) & last_bits] += np.uint32(1)
+    rarest = [np.zeros(0, np.uint64)]
+    for row in range(count):
+        own = _array(features(row))
+        kept = len(own) - -(-4 * len(own) // 5) + 1
+        rarest.append(own[np.lexsort((own, frequency[own & last_bits]))[:kept]])
+    rows = np.repeat(np.arange(count), [len(own) for own in rarest[1:]])
+    keys = np.concatenate(rarest)
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0]) if len(keys) else keys
+    ends = np.append(starts[1:], len(keys))
+    shared = ends - starts > 1
+    for start, end in zip(starts[shared], ends[shared], strict=True):
+        yield rows[order[start:end]].tolist()
 
 
-def _bands(words: Sequence[Words]) -> Words:
-    """A hash of each band of each text's signature [texts, BANDS]."""
-    generator = np.random.default_rng(0)
-    factors = generator.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
-    bands = np.zeros((len(words), BANDS), dtype=np.uint64)
-    for start in range(0, len(words), BATCH):
-        batch = [_hashes(row) for row in words[start : start + BATCH]]
-        starts = np.cumsum([0, *map(len, batch[:-1])])
-        hashes = np.concatenate(batch)
-        for number, factor in enumerate(factors):
-            least = np.minimum.reduceat(_mixed(hashes * factor), starts)
-            own = bands[start : start + BATCH, number // ROWS]
-            own[:] = _mixed(own * np.uint64(31) + least)
-    return bands
+def _array(features: Features) -> Hashes:
+    return np.fromiter(features, np.uint64, len(features))
 
 
-def _hashes(row: Words) -> Words:
-    """One hash for every run of `RUN` words."""
-    mixed = _mixed(row.astype(np.uint64) + np.uint64(1))
-    total = np.zeros(len(row) - RUN + 1, dtype=np.uint64)
-    for at in range(RUN):
-        total = _mixed(total + mixed[at : at + len(total)])
-    return total
+def _alike(one: Features, other: Features) -> bool:
+    shorter, longer = sorted((len(one), len(other)))
+    if 5 * shorter < 4 * longer:
+        return False
+    common = len(one & other)
+    return 5 * common >= 4 * (shorter + longer - common)
 
 
-def _mixed(values: Words) -> Words:
-    """The finaliser of splitmix64: every bit of a value decides on every bit of its hash."""
+def _runs(words: npt.NDArray[np.uint32]) -> Features:
+    """Return a hash of every run of `RUN` words."""
+    mixed = _mixed(words.astype(np.uint64) + np.uint64(1))
+    total = np.zeros(len(words) - RUN + 1, dtype=np.uint64)
+    for start in range(RUN):
+        total = _mixed(total + mixed[start : start + len(total)])
+    return frozenset(total.tolist())
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Hash numbers by the finalizer of splitmix64: every bit of a value changes all bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Words = values ^ (values >> np.uint64(31))
+    mixed: Hashes = values ^ (values >> np.uint64(31))
     return mixed

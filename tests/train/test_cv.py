@@ -28,9 +28,9 @@ from ranker.cli import main
 from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, load
 from ranker.dataset.folds import fold_of_queries
-from ranker.dataset.splits import families
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.export.to_onnx import export
+from ranker.lexical.near_duplicates import query_families
 from ranker.model.base import load_weights, open_base
 from ranker.model.provenance import DataProvenance
 from ranker.records import Document, Query
@@ -119,7 +119,7 @@ def test_folds_are_about_equal_and_keep_families_together(
     texts: list[list[str]], folds: int, seed: int
 ) -> None:
     data = questions([" ".join(words) for words in texts])
-    groups = families({id_: query.text for id_, query in data.queries.items()})
+    groups = query_families({id_: query.text for id_, query in data.queries.items()})
     if len(groups) < max(folds, 3):
         with pytest.raises(DataError, match="different questions"):
             fold_of_queries(data, folds=folds, seed=seed)

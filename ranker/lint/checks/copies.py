@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ranker.lexical.bm25 import contents
-from ranker.lexical.near_duplicates import Copies, copies
+from ranker.lexical.near_duplicates import Copies, document_copies
 from ranker.lint.checks.queries import split_pairs
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, headline, part, plural
@@ -65,7 +65,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
         )
         return
     corpus = inspection.collection.documents
-    found = copies((doc_id, contents(document)) for doc_id, document in corpus.items())
+    found = document_copies((doc_id, contents(document)) for doc_id, document in corpus.items())
     family = {doc_id: group for group in found.families for doc_id in group}
     yield from _judged(inspection, family)
     yield from _groups(inspection, found)

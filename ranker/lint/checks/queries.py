@@ -4,8 +4,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from ranker.dataset.splits import families
-from ranker.lexical.near_duplicates import normalised
+from ranker.lexical.near_duplicates import normalized, query_families
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, part, plural
 
@@ -58,7 +57,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
         inspection.skip("near-duplicate queries", f"{len(looked_at):,} queries", (ACROSS, REPEATED))
         return
     texts = {query_id: inspection.text(query_id) for query_id in looked_at}
-    groups = families(texts)
+    groups = query_families(texts)
     yield from _across(inspection, groups)
     yield from _repeated(inspection, groups)
 
@@ -154,7 +153,7 @@ def _contradicting(inspection: Inspection) -> Iterator[Finding]:
     qrels = inspection.collection.qrels
     same: dict[str, list[str]] = defaultdict(list)
     for query_id in qrels:
-        same[normalised(inspection.text(query_id))].append(query_id)
+        same[normalized(inspection.text(query_id))].append(query_id)
     found = [
         (one, other, doc_id)
         for group in same.values()

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from ranker.lexical.near_duplicates import normalised
+from ranker.lexical.near_duplicates import normalized
 from ranker.lexical.terms import terms
 from ranker.lint.finding import Finding, Kind, Severity, clip, first
 from ranker.lint.inspection import Inspection, headline, mean_difference, part
@@ -288,8 +288,8 @@ def _beginning(document: Document) -> str:
 def _repeats_title(document: Document) -> bool:
     if not document.title or document.title[:3].lower() not in document.text[:40].lower():
         return False
-    title = normalised(document.title)
-    begins = normalised(document.text[: 2 * len(document.title) + 20])
+    title = normalized(document.title)
+    begins = normalized(document.text[: 2 * len(document.title) + 20])
     return len(title.split()) >= TITLE_WORDS and f"{begins} ".startswith(f"{title} ")
 
 
