@@ -1,4 +1,4 @@
-"""A collection of any size for the memory benchmarks: made-up documents as JSON lines.
+"""Synthetic documents as JSON lines, as many as asked for, for the memory benchmarks.
 
 python benchmarks/collection.py 1000000 > corpus.jsonl
 """
@@ -11,7 +11,7 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgklm" for b in ("a", "or", "in", "est") for c
 
 
 def main() -> None:
-    """Write documents with a title of 8 words and a text of 40."""
+    """Write documents with a title of 8 words and a text of 40 words."""
     draw = random.Random(0)
     for number in range(int(sys.argv[1])):
         title, text = draw.choices(WORDS, k=8), draw.choices(WORDS, k=40)

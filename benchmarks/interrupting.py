@@ -1,10 +1,11 @@
-"""Kill a training at random moments, go on, and compare the weights with those of one left alone.
+"""Kill a training at random moments, resume it, and compare its weights with an uninterrupted run.
 
     python benchmarks/interrupting.py judged.csv --base tiny-model --kills 20 -- --cv 3 --pretrain
 
-What follows `--` goes to `ranker train`.  A killed training (SIGKILL) is begun again with the same
-command, which half of the time is killed, too.  Saves come every `--save-seconds`, not every
-minute, so that a short training has some.  Exits 1 if any weights differ.
+The options after `--` are passed to `ranker train`.  A training that was killed (SIGKILL) is
+resumed with the same command, which is killed as well half of the time.  It saves every
+`--save-seconds` instead of every minute, so that even a short training has saves to resume from.
+The script exits with status 1 if any weights differ.
 """
 
 import argparse
@@ -26,7 +27,7 @@ raise SystemExit(main())
 
 
 def main() -> int:
-    """Run it and print a line for each training."""
+    """Run the uninterrupted training and then the killed ones, and print a line for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +49,7 @@ def main() -> int:
         began = time.monotonic()
         _run([*command, str(alone)], None)
         seconds = time.monotonic() - began
-        print(f"left alone: {seconds:.1f} s, {_weights(alone)[:13]}", flush=True)
+        print(f"uninterrupted: {seconds:.1f} s, {_weights(alone)[:13]}", flush=True)
         while killed < given.kills:
             moments: list[str] = []
             while not out.exists():
@@ -59,14 +60,17 @@ def main() -> int:
             killed += len(moments)
             same = _weights(out) == _weights(alone)
             different += not same
-            print(f"killed at {', '.join(moments)} s: {'same' if same else 'OTHER'}", flush=True)
+            print(
+                f"killed at {', '.join(moments)} s: {'same' if same else 'DIFFERENT'} weights",
+                flush=True,
+            )
             shutil.rmtree(out)
-    print(f"{killed} kills, {different} trainings with other weights")
+    print(f"{killed} kills, {different} trainings ended with different weights")
     return 1 if different else 0
 
 
 def _run(command: list[str], kill_after: float | None) -> bool:
-    """Run a command to its end, or kill it then; whether it was killed."""
+    """Run a command, kill it after the given seconds, and return True if it was killed."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         if child.wait(kill_after) != 0:

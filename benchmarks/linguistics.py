@@ -1,9 +1,9 @@
-"""BM25 with Vespa's stems (KStem) and with Snowball's: nDCG@10 and terms per second.
+"""Compare BM25 with Vespa's stemmer (KStem) and with Snowball: nDCG@10 and terms per second.
 
     python benchmarks/linguistics.py COLLECTION... [--split test] [--rounds 5]
 
-The tokens are the same, only the stems differ.  The speeds are medians of interleaved rounds over
-the same texts, words that are known already included, as in an index.
+Both use the same tokens; only the stems differ.  Speeds are medians of interleaved rounds over the
+same texts, so most stems are already cached, as they are when an index is built.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def snowball(text: str) -> list[str]:
-    """The same tokens as `ranker.lexical.terms.terms`, stemmed by Snowball's English stemmer."""
+    """Return the tokens of `ranker.lexical.terms.terms` with Snowball's English stems."""
     if text.isascii():
         return SNOWBALL.stemWords(_ASCII_TOKEN.findall(text.lower()))
     words = [unicodedata.normalize("NFKC", word).lower() for word in _TOKEN.findall(text)]
@@ -51,7 +51,7 @@ def snowball(text: str) -> list[str]:
 
 
 def search(dataset: Dataset, how: Callable[[str], list[str]]) -> dict[str, dict[str, float]]:
-    """The ten best documents of each query."""
+    """Return the ten best documents of each query."""
     names = list(dataset.documents)
     index = bm25s.BM25(method="lucene", k1=K1, b=B)
     rows = [how(contents(document)) for document in dataset.documents.values()]
@@ -66,7 +66,7 @@ def search(dataset: Dataset, how: Callable[[str], list[str]]) -> dict[str, dict[
 
 
 def speeds(dataset: Dataset, rounds: int) -> list[float]:
-    """Terms per second of both."""
+    """Return terms per second, of Snowball and of KStem."""
     texts = [contents(document) for document in dataset.documents.values()][:5000]
     ways = (snowball, terms)
     rates: dict[int, list[float]] = {0: [], 1: []}

@@ -1,10 +1,10 @@
-"""Reranking 100 documents: ranker's scorer against sentence-transformers on the same pairs.
+"""Time the reranking of 100 documents by ranker and by sentence-transformers on the same pairs.
 
     python benchmarks/reranking.py BUNDLE CHECKPOINT COLLECTION [--rounds 7]
 
-Needs `pip install sentence-transformers`.  Both get the same texts and tokenize the query; ranker
-has the documents' token ids, as the engine has them stored, sentence-transformers the texts.
-Interleaved; prints medians and the ratio of medians.
+Needs `pip install sentence-transformers`.  Both tokenize the query.  ranker is given the token ids
+of the documents, as the engine stores them, and sentence-transformers is given their texts.  The
+runs are interleaved; the script prints the medians and their ratio.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from ranker.lexical.bm25 import BM25Index
 
 
 def main() -> None:
-    """Time both and print a table."""
+    """Time both and print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("checkpoint", type=Path)
@@ -53,7 +53,7 @@ def main() -> None:
         runs = {"ranker": ours, "sentence-transformers": library}
         for name in sorted(runs, reverse=bool(round_ % 2)):
             seconds = _timed(runs[name])
-            if round_:  # the first round warms up
+            if round_:  # the first round is a warm-up
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():

@@ -1,4 +1,4 @@
-"""The two trainers that `training.py` compares, on the same data."""
+"""Run the two trainers that `training.py` compares on the same data."""
 
 import contextlib
 import math
@@ -26,13 +26,13 @@ from ranker.train.token_store import TokenStore
 __all__ = ["our_steps", "their_logits", "their_steps", "train_theirs"]
 
 WARM_UP = 2
-"""Steps that are not timed."""
+"""Number of steps at the start that are not timed."""
 
 
 def our_steps(
     base: Base, encoder: Encoder, groups: list[TrainingGroup], arguments: TrainArguments
 ) -> list[float]:
-    """Seconds of each step of ranker after the warm-up."""
+    """Return the seconds of each step of ranker after the warm-up."""
     model = load_weights(base.source, dropout=arguments.dropout)
     forward, _ = forward_of(model, segments=encoder.spec.segments, fused=True)
     ticks: list[float] = []
@@ -69,7 +69,7 @@ def our_steps(
 def their_steps(
     base: Base, encoder: Encoder, groups: list[TrainingGroup], arguments: TrainArguments
 ) -> list[float]:
-    """Seconds of each step of sentence-transformers after the warm-up."""
+    """Return the seconds of each step of sentence-transformers after the warm-up."""
     import datasets
     import transformers
     from sentence_transformers.cross_encoder.losses import ListNetLoss
@@ -106,16 +106,20 @@ def train_theirs(
     held_out: Dataset,
     arguments: TrainArguments,
 ) -> tuple[Any, int]:
-    """A reranker as their documentation trains one, and the number of pairs it saw.
+    """Train a reranker as the documentation of sentence-transformers does.
 
     Args:
-        base: the weights to start from, with which hard negatives are mined too.
-        encoder: for the texts, so that both read the same fields.
-        learned: the judged queries to learn from.
-        watched: BM25's best of the held-out queries, which choose the best epoch.
-        held_out: those queries.
-        arguments: of ranker's arms: epochs, pairs in a step, negatives, seed, and the learning
-            rate: with the 2e-5 of their examples a few hundred steps teach MiniLM next to nothing.
+        base: the weights to start from, which are also used to mine hard negatives.
+        encoder: the encoder that selects the text, so that both trainers read the same fields.
+        learned: the judged queries to train on.
+        watched: BM25's best documents for the held-out queries, on which the best epoch is chosen.
+        held_out: the held-out queries.
+        arguments: the arguments of ranker's arms: epochs, pairs in a step, negatives, seed and
+            learning rate.  With the 2e-5 of the library's examples, MiniLM learns next to nothing
+            in a few hundred steps.
+
+    Returns:
+        The trained model and the number of pairs it was trained on.
     """
     from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
@@ -162,7 +166,7 @@ def train_theirs(
 def their_logits(
     model: Any, encoder: Encoder, dataset: Dataset, found: Run
 ) -> dict[str, dict[str, float]]:
-    """The logit of every document found, in bfloat16 where ranker's are."""
+    """Return the logit of every retrieved document, in bfloat16 where ranker uses it."""
     pairs = [(query_id, doc_id) for query_id, row in found.items() for doc_id in row]
     texts = [
         (dataset.queries[query_id].text, document_text(dataset.documents[doc_id], encoder.spec))
@@ -177,7 +181,7 @@ def their_logits(
 
 
 def _mined(base: Base, encoder: Encoder, learned: Dataset, *, negatives: int) -> Any:
-    """Their labelled pairs: every positive, and what MiniLM finds most like the query otherwise."""
+    """Return labelled pairs: every positive, and the other documents nearest to the query."""
     import datasets
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
@@ -188,7 +192,7 @@ def _mined(base: Base, encoder: Encoder, learned: Dataset, *, negatives: int) ->
         for text in _texts(learned, _relevant(learned, query_id), encoder)
     ]
     texts = [document_text(document, encoder.spec) for document in learned.documents.values()]
-    # It mines by query, ranker by positive: so many that both see as many pairs.
+    # The library mines per query and ranker per positive; this gives both the same number of pairs.
     wanted = math.ceil(negatives * len(pairs) / len(learned.qrels))
     return mine_hard_negatives(
         datasets.Dataset.from_dict(
@@ -244,6 +248,6 @@ def _texts(
 
 
 def _intervals(ticks: list[float]) -> list[float]:
-    """Differences of neighbours, without those of the warm-up."""
+    """Return the seconds between successive steps, without those of the warm-up."""
     every = [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)]
     return every[WARM_UP - 1 :]

@@ -1,25 +1,27 @@
-"""ranker's trainer against sentence-transformers': speed, and what the models are worth.
+"""Compare ranker's trainer with that of sentence-transformers in speed and in quality.
 
-    python benchmarks/training.py speed ../shared/data/vaswani
-    python benchmarks/training.py quality ../shared/data/vaswani --folds 3 --epochs 1 --arm judged
+    python benchmarks/training.py speed DATA/vaswani
+    python benchmarks/training.py quality DATA/vaswani --folds 3 --epochs 1 --arm judged
     python benchmarks/training.py table
     python benchmarks/training.py memory --pairs 10000000
 
-Needs `pip install 'sentence-transformers[train]'`.  Both start from the same MiniLM.
+Needs `pip install 'sentence-transformers[train]'`.  Both trainers start from the same MiniLM.
 
-speed: the same groups (a positive and BM25 negatives) in the same order with ListNet's loss, in
-the same precision, interleaved; the first two steps of each round warm up.
+speed: both train on the same groups (a positive and BM25 negatives) in the same order, with the
+ListNet loss and in the same precision.  Runs are interleaved, and the first two steps of each round
+are a warm-up.
 
-quality: an arm is `judged` (ranker, judged queries only), `warm` (pretrained on the corpus) or
-`theirs`: sentence-transformers as its documentation sets up a reranker: hard negatives mined with
-the same MiniLM, binary cross-entropy with the positives weighted, the best epoch on held-out
-queries, ranker's learning rate.  By cross-validation with --folds (the same folds and the same
-held-out queries for all arms), else from the split train to the split test.  Everything reranks
-BM25's best 100.  What an arm finds is appended to `--out`; an arm that was interrupted goes on
-where it stopped.
+quality: an arm is `judged` (ranker, trained on judged queries only), `warm` (ranker, pretrained on
+the corpus and then trained on judged queries) or `theirs` (sentence-transformers).  The last
+follows the library's documentation for a reranker: hard negatives mined with the same MiniLM,
+binary cross-entropy with weighted positives, and the best epoch on held-out queries; only the
+learning rate is ranker's.  With --folds the arms are cross-validated, all with the same folds and
+the same held-out queries; without it they are trained on the train split and tested on the test
+split.  Every arm reranks BM25's best 100.  The results are appended to `--out`.  Rerun the same
+command to resume an interrupted arm.
 
-memory: the token rows, the order and the batches of an epoch of so many made-up pairs, six to a
-group, over a million different documents.  Prints the peak of the process.
+memory: builds the token rows, the order and the batches of an epoch of synthetic pairs, six to a
+group, over a million different documents, and prints the peak memory of the process.
 """
 
 import argparse
@@ -63,7 +65,7 @@ RESULTS = Path(__file__).with_name("training.jsonl")
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the subcommand of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,7 +96,7 @@ def main() -> None:
 
 
 def speed(given: argparse.Namespace) -> None:
-    """Time both and print a table."""
+    """Time both trainers and print a table."""
     arguments = TrainArguments()
     dataset = load(given.collection, skip_bad=True)
     index = FirstPhase(BM25Index(dataset.documents.values()))
@@ -120,7 +122,7 @@ def speed(given: argparse.Namespace) -> None:
 
 
 class Work:
-    """A collection, and the folder of what is known of it so far."""
+    """A collection, the arguments of one arm, and the folder of its results so far."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.arm, self.folds = given.arm, given.folds
@@ -147,7 +149,7 @@ class Work:
 
 
 def quality(given: argparse.Namespace) -> None:
-    """Train an arm, rank what it did not see, and append nDCG@10 of every query."""
+    """Train an arm, rank queries it was not trained on, and append nDCG@10 of every query."""
     work = Work(given)
     began = time.monotonic()
     if work.arm == "theirs":
@@ -232,7 +234,7 @@ def _theirs(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
 
 
 def _part(work: Work, others: Dataset, own: Dataset) -> dict[str, Any]:
-    """Train their model on a part of the queries, and rank those of another."""
+    """Train sentence-transformers on one part of the queries and rank those of another."""
     learned, held_out = _held_out(work, others)
     depth = max(10, min(DEPTH, 1000 // len(held_out.qrels)))
     watched = work.stages.queries(held_out, depth)
@@ -260,7 +262,7 @@ def _facts(work: Work, steps: int, before: int, weight: float) -> dict[str, Any]
 
 
 def _kept(path: Path, compute: Callable[[], Any]) -> Any:
-    """A result from its file, or computed and kept there."""
+    """Return a result from its file; compute and save it first if needed."""
     if not path.is_file():
         write_json(path, compute())
     return json.loads(path.read_text(encoding="utf-8"))
@@ -272,7 +274,7 @@ def _tell(stage: str, step: int, steps: int, loss: float | None, ndcg: float | N
 
 
 def memory(given: argparse.Namespace) -> None:
-    """Make an epoch of groups, read a thousand of its batches, and print the peak of memory."""
+    """Build an epoch of groups, read a thousand of its batches, and print the peak memory."""
     base = open_base(TrainArguments().base)
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     began = time.monotonic()
@@ -280,7 +282,7 @@ def memory(given: argparse.Namespace) -> None:
         store = TokenStore(Path(folder), encoder, lambda group: group.grades)
         with contextlib.closing(store) as rows:
             batches = Batches(
-                lambda _: _made_up(given.pairs // 6),
+                lambda _: _synthetic(given.pairs // 6),
                 rows,
                 encoder.spec,
                 size=8,
@@ -296,8 +298,8 @@ def memory(given: argparse.Namespace) -> None:
             print(f"peak {peak:.2f} GiB")
 
 
-def _made_up(count: int) -> Iterator[list[TrainingGroup]]:
-    """Groups of 6 out of a million documents of 20 words."""
+def _synthetic(count: int) -> Iterator[list[TrainingGroup]]:
+    """Yield groups of 6 from a million documents of 20 words."""
     draw = random.Random(0)
     for start in range(0, count, TOGETHER):
         yield [
@@ -316,7 +318,7 @@ def _document(number: int) -> Document:
 
 
 def show(given: argparse.Namespace) -> None:
-    """Print a table of each collection from the results, the latest of equal runs."""
+    """Print a table for each collection; of several equal runs, the last one counts."""
     tables: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
     for line in given.out.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -331,7 +333,7 @@ def show(given: argparse.Namespace) -> None:
         against = {row["profile"]: row for row in compared}
         run = f"{how}, {epochs} epochs, {slots} document slots"
         print(f"\n{collection}, {run}, {len(values['bm25'])} queries")
-        print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | pairs judged | pretraining | s |")
+        print("| | nDCG@10 | 95 % | - bm25 | 95 % | p (Holm) | judged pairs | pretraining | s |")
         print("|---|---|---|---|---|---|---|---|---|")
         ids = list(values["bm25"])
         spans = intervals(np.array([[row[id_] for id_ in ids] for row in values.values()]))
@@ -341,7 +343,7 @@ def show(given: argparse.Namespace) -> None:
 
 
 def _show_against_theirs(values: Mapping[str, Mapping[str, float]]) -> None:
-    """Print what our arms are ahead of theirs, cross by cross and blend by blend."""
+    """Print how far ranker is ahead of sentence-transformers, alone and as a blend."""
     arms = [arm for arm in ("judged", "warm") if arm in values and "theirs" in values]
     pairs = [(f"theirs{form}", f"{arm}{form}") for form in ("", ", blend") for arm in arms]
     print()
