@@ -1,11 +1,11 @@
 """Group commit: operations of many requests in one transaction, one fsync for all of them.
 
-While a transaction is on its way to the disk the next operations queue up, so a batch is as large
-as the load makes it and nobody waits for a timer.
+While a transaction is being written to disk, the next operations queue up, so the size of a batch
+follows the load and no request waits for a timer.
 
-The statements of a transaction run on the event loop, some 25 microseconds each, and only the
-commit on a thread of its own: SQLite gives up Python's global lock for every statement, and a
-thread that has to win it back each time from a busy event loop did a third of the work.
+The statements of a transaction run on the event loop, about 25 microseconds each, and only the
+commit on a thread of its own: SQLite releases Python's global lock for every statement, and a
+thread that had to win it back from a busy event loop each time did a third of the work.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ class Commits:
     """Owns the store; used on one event loop.
 
     Args:
-        store: from now on used here only.
-        follow: called with each batch after its commit and before anyone is told, so that a
-            query sees what was acknowledged before it.
+        store: from now on used only here.
+        follow: called with each batch after its commit and before its operations are acknowledged,
+            so that a query sees everything acknowledged before it.
     """
 
     def __init__(self, store: Store, follow: Callable[[Batch], None]) -> None:
@@ -48,16 +48,13 @@ class Commits:
         self._turn = asyncio.Lock()
 
     async def submit(self, operation: DocumentOperation) -> None:
-        """Run an operation; it is on disk when this returns.
+        """Run an operation, which is on disk when this returns.
 
         Raises:
-            DocumentError: what the operation ended with, or 429 where too many wait already.
+            DocumentError: the operation failed, or 429: too many operations wait already.
         """
         if len(self._waiting) >= MOST_WAITING:
-            raise DocumentError(
-                429,
-                f"Rejecting execution due to overload: {MOST_WAITING} requests already enqueued",
-            )
+            raise DocumentError(429, f"{MOST_WAITING} operations wait already; send it again later")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((operation, done))
@@ -66,23 +63,23 @@ class Commits:
         await done
 
     async def between(self, function: Callable[[Store], _T]) -> _T:
-        """Run a function on the store, on the commits' thread, while no transaction is open."""
+        """Run a function on the store, in the thread of the commits, between two transactions."""
         loop = asyncio.get_running_loop()
         async with self._turn:
             return await loop.run_in_executor(self._thread, function, self._store)
 
     async def drained(self) -> None:
-        """Wait until no operation waits; for ever, where new ones keep coming."""
+        """Wait until no operation waits, which may be never while new ones keep coming."""
         while self._running is not None:
             await asyncio.wait([self._running])
 
     def close(self) -> None:
-        """Wait for the commit that is on its way, then close the store."""
+        """Wait for the commit in progress, then close the store."""
         self._thread.shutdown()
         self._store.close()
 
     async def _run(self) -> None:
-        """Commit batch after batch while any operation waits."""
+        """Commit batches while any operation waits."""
         try:
             while self._waiting:
                 count = min(len(self._waiting), LARGEST_BATCH)
@@ -98,10 +95,10 @@ class Commits:
         try:
             self._store.execute([operation for operation, _ in tickets])
             outcomes = await loop.run_in_executor(self._thread, self._finish)
-        except Exception as error:  # nobody may wait for ever for an answer
+        except Exception as error:  # every operation must be answered
             logger.exception("a batch of %d operations failed", len(tickets))
-            fault = DocumentError(500, f"the document was not stored: {error!r}")
-            outcomes = [fault] * len(tickets)
+            failure = DocumentError(500, f"the document was not stored: {error!r}")
+            outcomes = [failure] * len(tickets)
         for (_, done), outcome in zip(tickets, outcomes, strict=True):
             if done.cancelled():
                 continue

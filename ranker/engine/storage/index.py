@@ -1,8 +1,8 @@
-"""The derived index: tantivy over terms that Python has analysed already.
+"""The derived index: tantivy over terms that Python has already analysed.
 
-SQLite holds the truth; this can be thrown away and made again from it.  Documents reach tantivy
-on a thread of their own, so that writing never waits for it; a query waits until all that was
-acknowledged before it is in.
+SQLite holds the truth, and the index can be rebuilt from it at any time.  Documents reach tantivy
+on a thread of its own, so that writing does not wait for it; a query waits until the index has
+everything acknowledged before it.
 """
 
 import json
@@ -43,17 +43,17 @@ __all__ = ["Index", "Snapshot"]
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Of the index; another one is rebuilt."""
+"""Format of the index; an index of another format is rebuilt."""
 
 HEAP_BYTES = 50_000_000
 COMMIT_AFTER = 10_000
-"""Changes after which tantivy commits without being asked: a query then waits for few."""
+"""Changes after which tantivy commits unasked, so that a query waits for few changes."""
 
 MOST_PENDING = 20_000
-"""Changes that may wait for tantivy in memory; writing waits above that."""
+"""Changes that may wait for tantivy in memory; beyond that, writing waits."""
 
 IDLE_S = 0.3
-"""Quiet time after which the last changes of a feed are committed."""
+"""Quiet seconds after which the last changes of a feed are committed."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Snapshot:
     """The index at one moment.
 
     Attributes:
-        totals: sums over the documents in it.
+        totals: sums over its documents.
     """
 
     totals: Totals
@@ -69,19 +69,19 @@ class Snapshot:
     _schema: Any
 
     def search(self, tree: Node, limit: int) -> tuple[list[tuple[float, int]], int]:
-        """The best documents by tantivy's score, which rounds lengths, and the number of matches.
+        """Find the best documents by tantivy's score, which rounds lengths, and count all matches.
 
         Returns:
-            (score, row) pairs, best first; count of all matches.
+            (score, row) pairs, best first; number of all matches.
         """
         query = _Queries(self._schema).of(tree)
-        found = self._searcher.search(query, limit=max(limit, 1))
-        rows = self._searcher.fast_field_values("row", [address for _, address in found.hits])
-        scores = [score for score, _ in found.hits]
-        return list(zip(scores, map(int, rows), strict=True))[:limit], int(found.count)
+        result = self._searcher.search(query, limit=max(limit, 1))
+        rows = self._searcher.fast_field_values("row", [address for _, address in result.hits])
+        scores = [score for score, _ in result.hits]
+        return list(zip(scores, map(int, rows), strict=True))[:limit], int(result.count)
 
     def frequencies(self, field: str, term: str) -> tuple[int, int]:
-        """Documents with a term: the live ones, and all that tantivy counts for its scores."""
+        """Count the live documents with a term, and all those that tantivy counts for its scores."""
         everything = int(self._searcher.doc_freq(field, term))
         if not everything:
             return 0, 0
@@ -93,10 +93,10 @@ class Index:
     """The index of a data folder.
 
     Args:
-        folder: tantivy's folder, made or made again where needed.
+        folder: tantivy's folder, made or rebuilt as needed.
         reader: the documents.
         totals: of the documents as they are now.
-        followed: called after a commit with the number of the last change in it.
+        followed: called after each commit with the number of its last change.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Index:
         self._thread.start()
 
     def follow(self, batch: Batch) -> None:
-        """Take the changes of a transaction; waits only where far too many are pending."""
+        """Take the changes of a transaction; wait only while far too many are pending."""
         if not batch.changes:
             return
         with self._waiting:
@@ -131,11 +131,11 @@ class Index:
 
     @property
     def documents(self) -> int:
-        """Number of documents, pending changes included."""
+        """The number of documents, pending changes included."""
         return self._newest.documents
 
     def snapshot(self) -> Snapshot:
-        """The index with everything in it that was acknowledged so far.
+        """Return the index with everything that has been acknowledged so far.
 
         Raises:
             QueryError: code 19 or 18, the index cannot be written; the documents are safe.
@@ -155,15 +155,15 @@ class Index:
             return Snapshot(self._applied, self._index.searcher(), self._schema)
 
     def close(self) -> None:
-        """Commit what is pending and stop."""
+        """Commit the pending changes and stop."""
         with self._waiting:
             self._closing = True
             self._waiting.notify_all()
         self._thread.join()
         try:
             self.snapshot()
-        except QueryError as fault:  # the index catches up at the next start
-            logger.warning("at the end: %s", fault.message)
+        except QueryError as error:  # the index catches up at the next start
+            logger.warning("on closing: %s", error.message)
         self._writer = None
 
     def _run(self) -> None:
@@ -174,14 +174,14 @@ class Index:
                 try:
                     self._step()
                 except (ValueError, OSError) as error:
-                    # The next query opens the index anew, and says so if it cannot.
+                    # The next query opens the index again, and reports it if that fails.
                     logger.error("the index could not be written: %s", error)
                     self._writer = None
             if self._writer is None:
                 time.sleep(IDLE_S)
 
     def _step(self) -> None:
-        """Bring one batch in; commit where there are many, or nothing else is to do."""
+        """Take one batch; commit if there are many changes or none are left."""
         if self._writer is None:
             return
         busy = self._drain()
@@ -189,7 +189,7 @@ class Index:
             self._commit()
 
     def _drain(self) -> bool:
-        """Give one pending batch to tantivy; whether there was one."""
+        """Give one pending batch to tantivy; return True if there was one."""
         with self._waiting:
             if not self._pending:
                 return False
@@ -215,7 +215,7 @@ class Index:
         number = self._applied.last_change
         try:
             write_json(self._state, {"format": FORMAT, "change": number})
-        except OSError as error:  # it only saves work at the next start
+        except OSError as error:  # the file only saves work at the next start
             logger.warning("%s was not written: %s", self._state, error)
             return
         self._followed(number)
@@ -232,7 +232,7 @@ class Index:
         except (ValueError, OSError) as error:
             if _is_full(error):
                 raise
-            logger.warning("the index %s is built anew: %s", self._folder, error)
+            logger.warning("the index %s is rebuilt: %s", self._folder, error)
             self._start(0)
 
     def _start(self, known: int) -> None:
@@ -249,15 +249,15 @@ class Index:
         self._catch_up(known)
 
     def _catch_up(self, known: int) -> None:
-        """Take everything after a change from the documents, where what is pending is too."""
+        """Take every change after a number from the documents; pending changes are among them."""
         with self._waiting:
             self._pending.clear()
             self._pending_changes = 0
             self._applied = self._newest
             self._waiting.notify_all()
         self._uncommitted = 0
-        # A transaction may be in the documents before its batch arrives here, which must then not
-        # add its rows a second time.
+        # A transaction may be in the documents before its batch arrives here; the batch must then
+        # not add its rows a second time.
         self._caught_up = self._reader.last_change()
         self._write(self._reader.changes(known))
         if self._uncommitted:
@@ -265,7 +265,7 @@ class Index:
             self._commit()
 
     def _known_change(self) -> int:
-        """Number of the last change in the index; 0 where it must be built."""
+        """Return the number of the last change in the index; 0 if the index must be rebuilt."""
         try:
             state = json.loads(self._state.read_text())
         except (OSError, ValueError):
@@ -275,14 +275,14 @@ class Index:
 
 
 class _Queries:
-    """Query tree to tantivy query, with tantivy's score only for what counts in the first phase."""
+    """Turns query trees into tantivy queries that score only what counts in the first phase."""
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema
         self._query = _tantivy().Query
 
     def of(self, node: Node) -> Any:
-        """The query of a node."""
+        """Return the query of a node."""
         match node:
             case Phrase():
                 return self._phrase(node)
@@ -336,8 +336,8 @@ class _Queries:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether the disk is full, or a limit on the size of files was met."""
-    return any(sign in str(error) for sign in ("No space", "File too large", "os error 28"))
+    """Say whether the disk is full, or a limit on the size of files was reached."""
+    return any(words in str(error) for words in ("No space", "File too large", "os error 28"))
 
 
 def _tantivy() -> Any:

@@ -50,7 +50,7 @@ class Totals:
     contents_length: int = 0
 
     def plus(self, title_length: int, contents_length: int, sign: int = 1) -> "Totals":
-        """With a document of these lengths more, or with `sign` -1 one less."""
+        """Return the sums with one more document of these lengths, or one less for `sign` -1."""
         return replace(
             self,
             documents=self.documents + sign,
@@ -62,13 +62,13 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """What the index must do: write a row anew, or remove it (`document` None)."""
+    """A change that the index must follow: a row is written, or removed (`document` None)."""
 
     number: int
     row: int
     document: StoredDocument | None
     fresh: bool
-    """Whether the row was not there before."""
+    """True if the row did not exist before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class Batch:
     """The result of one transaction.
 
     Attributes:
-        outcomes: for each operation, None or the fault that it ended with.
-        changes: what the index must follow.
+        outcomes: for each operation, None or the error that it ended with.
+        changes: the changes that the index must follow.
         totals: after the transaction.
     """
 
@@ -91,10 +91,10 @@ class Store:
 
     Args:
         path: the SQLite file, made if it is missing.
-        manifest: whose documents these are; without one, `adopt` says it later.
+        manifest: the application of the documents; without one, `adopt` names it later.
 
     Raises:
-        ArtifactError: the file is not one of the engine, or belongs to another contract.
+        ArtifactError: the file was not made by the engine, or belongs to another contract.
     """
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
@@ -114,24 +114,24 @@ class Store:
 
     @property
     def session(self) -> int | None:
-        """Number of the application that was activated last; None for none."""
+        """The number of the session that was activated last; None for none."""
         found = self._meta.get("session")
         return None if found is None else int(found)
 
     @property
     def given(self) -> str | None:
-        """Hash of the application that the engine was started with last; None for none."""
+        """The hash of the package that the engine was started with last; None for none."""
         return self._meta.get("given")
 
     def same_contract(self, manifest: Manifest) -> bool:
-        """Whether an application's documents are those of this file."""
+        """Say whether the documents of this file are those of an application."""
         return all(self._meta.get(key) == value for key, value in _identity(manifest).items())
 
     def require_fits(self, manifest: Manifest) -> None:
-        """Refuse an application that cannot use the documents that are there.
+        """Refuse an application that cannot use the stored documents.
 
         Raises:
-            ArtifactError: they were tokenized under another contract, or are of another schema.
+            ArtifactError: they were tokenized under another contract, or have another schema.
         """
         for key, wanted in _identity(manifest).items():
             found = self._meta.get(key)
@@ -150,11 +150,11 @@ class Store:
 
         Args:
             manifest: the application.
-            session: its number, to be found at the next start.
-            given: hash of the application that the engine is started with.
+            session: its number, for the next start.
+            given: hash of the package that the engine is started with.
 
         Raises:
-            ArtifactError: the documents are not its own, or the disk refuses.
+            ArtifactError: the documents belong to another contract, or a write to disk failed.
         """
         self.require_fits(manifest)
         wanted = dict(_identity(manifest))
@@ -176,14 +176,14 @@ class Store:
         self._meta.update(wanted)
 
     def apply(self, operations: Sequence[DocumentOperation]) -> Batch:
-        """`execute` and `commit` in one."""
+        """Run operations and commit them."""
         self.execute(operations)
         return self.commit()
 
     def execute(self, operations: Sequence[DocumentOperation]) -> None:
         """Run operations in a transaction, which `commit` must end.
 
-        A fault of one operation leaves the others alone; when the disk refuses, all fail.
+        An error of one operation does not affect the others; a failed write to disk fails all.
         """
         batch = Batch([], [], self.totals)
         totals = self.totals
@@ -209,7 +209,7 @@ class Store:
             self._batch = Batch([_storage_error(error)] * len(operations), [], self.totals)
 
     def commit(self) -> Batch:
-        """End the transaction: what succeeded is on disk when this returns."""
+        """Commit the transaction, which is on disk when this returns."""
         batch = self._batch
         try:
             if self._connection.in_transaction:
@@ -221,14 +221,14 @@ class Store:
         return batch
 
     def forget_later(self, up_to: int) -> None:
-        """Drop the notes of removals that the index has followed, with the next transaction.
+        """Forget, with the next transaction, the removals that the index has followed.
 
-        The only method that may be called from any thread.
+        This is the only method that may be called from any thread.
         """
         self._followed = up_to
 
     def close(self) -> None:
-        """Close the file; the WAL is folded into it."""
+        """Close the file, into which SQLite folds the WAL."""
         self._connection.close()
 
     def _apply(
@@ -272,17 +272,17 @@ class Store:
         if self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
-            except sqlite3.Error as error:  # SQLite rolls back by itself when it is closed
+            except sqlite3.Error as error:  # SQLite rolls back when the connection is closed
                 logger.warning("rollback failed: %s", error)
 
 
 def _identity(manifest: Manifest) -> dict[str, str]:
-    """What documents and application must have in common."""
+    """Return what documents and application must have in common."""
     return {"schema": manifest.schema, "fingerprint": manifest.spec.fingerprint}
 
 
 def _storage_error(error: sqlite3.Error) -> DocumentError:
-    """A full disk is 507, as in Vespa; SQLite reports a file limit as an I/O error."""
+    """Return 507 for a full disk, as Vespa does; SQLite reports a file limit as an I/O error."""
     logger.error("documents could not be stored: %s", error)
     full = "full" in str(error) or "disk I/O" in str(error)
     return DocumentError(

@@ -1,8 +1,8 @@
-"""What the engine demands of a package before it serves it: all of it, or nothing.
+"""The engine's checks of a package before it serves it: it serves all of it, or refuses it.
 
-Vespa would do what every file of a package says; the engine does what `ranker package` writes.
-So a file that Vespa would act on and the engine does not know is a reason to refuse, not to serve
-something else than was deployed.
+Vespa acts on every file of a package, the engine on those that `ranker package` writes.  A package
+with a file that Vespa would act on and the engine does not know is therefore refused: served, it
+would not be the application that was deployed.
 """
 
 import math
@@ -25,7 +25,7 @@ from ranker.package.archive import package_files
 __all__ = ["admit", "open_scorer", "unused_files"]
 
 _ACTED_ON = ("schemas", "searchdefinitions", "search", "models", "components", "constants", "files")
-"""Folders of a package whose files change what Vespa serves."""
+"""Folders of a package whose files decide what Vespa serves."""
 
 _FIELD = re.compile(r"^\s*field\s+(\w+)\s+type\s+(\S+)", re.MULTILINE)
 _NAMES = {
@@ -43,13 +43,13 @@ _NUMBERS = ("bm25_weight", "logit_weight", "rerank_count")
 
 
 def admit(folder: Path) -> Package:
-    """Open a package and check that the engine can serve all that it says, but for the model.
+    """Open a package and check that the engine can serve all of it; the model is not loaded.
 
     Raises:
-        RankerError: it cannot; the message says why.
+        RankerError: the engine cannot serve it; the message says why.
     """
     if folder.is_file() or any((folder / RECORDS).glob("*.json")):
-        # Not opened: a record that came over the network may name any file of this machine.
+        # It is not opened: a record from the network may name any file of this machine.
         raise ArtifactError(
             f"the embedded engine runs packages of `ranker package --out` only: {folder} is an "
             "application with a schema of its own and rank features that only Vespa computes; "
@@ -70,22 +70,22 @@ def admit(folder: Path) -> Package:
 
 
 def unused_files(folder: Path) -> list[str]:
-    """Files of an admitted package that are not from `ranker package` and mean nothing here."""
-    own = {HASHES, "package.toml"}  # the latter are the options of `ranker package`
+    """Return the files of an admitted package that the engine does not use."""
+    own = {HASHES, "package.toml"}  # the latter holds the options of `ranker package`
     return sorted(set(package_files(folder)) - _listed(folder) - own)
 
 
 def open_scorer(package: Package) -> Scorer:
-    """The package's model, tried on two pairs.
+    """Open the package's model and try it on two pairs.
 
     Raises:
-        RankerError: it does not load, or does not do what a cross-encoder of ranker does.
+        RankerError: it does not load, or does not score pairs as a cross-encoder of ranker does.
     """
     scorer = Scorer(package.model, package.spec)
     last = package.spec.vocabulary_size - 1
     try:
         logits = scorer.logits([last], [[last], [last] * package.spec.document_tokens])
-    except Exception as error:  # onnxruntime raises its own bare classes
+    except Exception as error:  # ONNX Runtime raises classes of its own
         scorer.close()
         reason = (str(error).splitlines() or [""])[0]
         raise ArtifactError(
@@ -100,10 +100,10 @@ def open_scorer(package: Package) -> Scorer:
 
 def _check_names(folder: Path) -> None:
     """Refuse files that Vespa would act on and that `ranker package` did not write."""
-    found, listed = set(package_files(folder)), _listed(folder)
-    if missing := sorted(listed - found):
+    present, listed = set(package_files(folder)), _listed(folder)
+    if missing := sorted(listed - present):
         raise ArtifactError(f"{missing[0]} is missing; make the package again: ranker package")
-    for name in sorted(found - listed - {HASHES}):
+    for name in sorted(present - listed - {HASHES}):
         if name.split("/")[0] in _ACTED_ON or name == "services.xml":
             raise ArtifactError(
                 f"{name} is not from `ranker package`: the embedded engine serves what that "
@@ -112,14 +112,14 @@ def _check_names(folder: Path) -> None:
 
 
 def _listed(folder: Path) -> set[str]:
-    """The files that the package's hashes are about."""
+    """Return the files that the package's hashes cover."""
     read_json(folder / Package.MARKER, what="application package of `ranker package`")
     hashes = read_json(folder / HASHES, what="application package of `ranker package`")
     return set(hashes) if isinstance(hashes, dict) else set()
 
 
 def _check_manifest(manifest: Manifest) -> None:
-    """Refuse what would only fail at a query."""
+    """Refuse values that would only fail at a query."""
     problems = [
         f"{name} must be a word, got {value!r}"
         for name in ("application", "namespace", "schema")
@@ -155,28 +155,28 @@ def _is_number(value: object) -> bool:
 
 
 def _check_schema(folder: Path, manifest: Manifest) -> None:
-    """Refuse another schema than the engine's own."""
+    """Refuse a schema that is not the engine's own."""
     schemas = [name for name in package_files(folder) if name.endswith(".sd")]
     expected = f"schemas/{manifest.schema}.sd"
     if schemas != [expected]:
         raise ArtifactError(f"expected one schema, {expected}, got: {_list(schemas)}")
     text = (folder / expected).read_text(encoding="utf-8")
     kinds = {field.name: field.type_name(manifest.token_type) for field in FIELDS}
-    found = dict(_FIELD.findall(text))
-    different = sorted(n for n in {*kinds, *found} if kinds.get(n) != found.get(n))
+    declared = dict(_FIELD.findall(text))
+    different = sorted(n for n in {*kinds, *declared} if kinds.get(n) != declared.get(n))
     if different:
         name = different[0]
         raise ArtifactError(
             f"{expected}: the embedded engine expects the field {name} to be "
-            f"{kinds.get(name, 'absent')}, got {found.get(name, 'none')}; its schema is that of "
+            f"{kinds.get(name, 'absent')}, got {declared.get(name, 'none')}; its schema is that of "
             "`ranker package`"
         )
     profiles = sorted(profile.name for profile in manifest.profiles)
-    there = sorted(path.stem for path in (folder / "schemas" / manifest.schema).glob("*.profile"))
-    if profiles != there:
+    written = sorted(path.stem for path in (folder / "schemas" / manifest.schema).glob("*.profile"))
+    if profiles != written:
         raise ArtifactError(
             f"expected a file for each rank profile of {Package.MARKER} ({_list(profiles)}), "
-            f"got: {_list(there)}"
+            f"got: {_list(written)}"
         )
 
 
