@@ -44,9 +44,22 @@ __all__ = [
 
 
 class RankerError(Exception):
-    """Base of all errors that ranker raises on purpose; the command line prints one line of it."""
+    """Base of all errors that ranker raises on purpose; the command line prints one line of it.
+
+    Args:
+        reason: what is wrong.
+        about: the file or folder that the reason is about, or a phrase with it; the message
+            begins with it.
+
+    Attributes:
+        reason: as given, for messages to people who do not know this machine's folders.
+    """
 
     exit_code = 1
+
+    def __init__(self, reason: str, *, about: object = None) -> None:
+        super().__init__(reason if about is None else f"{about}: {reason}")
+        self.reason = reason
 
 
 class UsageError(RankerError):

@@ -120,14 +120,16 @@ def read_json(path: Path, *, what: str) -> Any:
     except FileNotFoundError as error:
         article = "an" if what[0] in "aeiou" else "a"
         raise ArtifactError(
-            f"{path.parent} is not {article} {what}: {path.name} is missing"
+            f"{path.name} is missing", about=f"{path.parent} is not {article} {what}"
         ) from error
     except NotADirectoryError as error:
         raise ArtifactError(
             f"expected a folder with a {what}, got the file {path.parent}"
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged: not JSON ({error})") from error
+        raise ArtifactError(
+            f"{path.name} is damaged: not JSON ({error})", about=path.parent
+        ) from error
 
 
 @contextlib.contextmanager

@@ -150,21 +150,19 @@ def check_hashes(folder: Path, *, what: str, make: str, skip: Collection[str] = 
         ArtifactError: a file is missing or was changed.
     """
     hashes = read_json(folder / HASHES, what=what)
+    damaged = f"the {what} {folder} is damaged"
     if not isinstance(hashes, dict) or not hashes:
-        raise ArtifactError(
-            f"the {what} {folder} is damaged: {HASHES} lists no files; make it again: {make}"
-        )
+        raise ArtifactError(f"{HASHES} lists no files; make it again: {make}", about=damaged)
     for name, expected in hashes.items():
         path = folder / name
         if name in skip:
             continue
         if not path.is_file():
-            raise ArtifactError(
-                f"the {what} {folder} is damaged: {name} is missing; make it again: {make}"
-            )
+            raise ArtifactError(f"{name} is missing; make it again: {make}", about=damaged)
         found = sha256(path)
         if found != expected:
             raise ArtifactError(
-                f"the {what} {folder} is damaged: {name} was changed after it was made "
-                f"(hash {found[:13]}, expected {expected[:13]}); make it again: {make}"
+                f"{name} was changed after it was made (hash {found[:13]}, expected "
+                f"{expected[:13]}); make it again: {make}",
+                about=damaged,
             )

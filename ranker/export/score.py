@@ -36,8 +36,10 @@ def open_session(model: Path, *, threads: int) -> Any:
             str(model), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises its own bare classes
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{model} cannot be loaded by ONNX Runtime: {reason}") from error
+        reason = str(error).splitlines()[0].replace(str(model), model.name)
+        raise ArtifactError(
+            f"{model.name} cannot be loaded by ONNX Runtime: {reason}", about=model.parent
+        ) from error
 
 
 class Scorer:
@@ -64,8 +66,9 @@ class Scorer:
         found = self._session.get_modelmeta().custom_metadata_map.get(vespa_names.ONNX_FINGERPRINT)
         if found != spec.fingerprint:
             raise SpecMismatch(
-                f"{model} was exported for the token contract {found or '(none)'}, "
-                f"here it is {spec.fingerprint}; export the model again"
+                f"{model.name} was exported for the token contract {found or '(none)'}, "
+                f"here it is {spec.fingerprint}; export the model again",
+                about=model.parent,
             )
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="scorer")
 

@@ -351,7 +351,7 @@ def copy(packages, tmp_path):
 
 def test_no_package_of_ours(holding, encoder):
     app = Path(__file__).parents[2] / "vespa_app"
-    words = "the package is not an application package of `ranker package`: manifest.json is miss"
+    words = "the package cannot be served: manifest.json is missing"
     refused(holding, encoder, zipped(app), "INVALID_APPLICATION_PACKAGE", words)
 
 
@@ -407,7 +407,7 @@ def other_schema(app):
 SPOILT = {
     "changed": (
         lambda app: text_of(app / "schemas/doc/blend.profile", "2 *", "9 *"), False,
-        "damaged: schemas/doc/blend.profile was changed after it was made",
+        "served: schemas/doc/blend.profile was changed after it was made",
     ),
     "missing": (
         lambda app: (app / "schemas/doc/blend.profile").unlink(), False,

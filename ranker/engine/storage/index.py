@@ -81,7 +81,7 @@ class Snapshot:
         return list(zip(scores, map(int, rows), strict=True))[:limit], int(result.count)
 
     def frequencies(self, field: str, term: str) -> tuple[int, int]:
-        """Count the live documents with a term, and all those that tantivy counts for its scores."""
+        """Count the live documents with a term, and all that tantivy counts for its scores."""
         everything = int(self._searcher.doc_freq(field, term))
         if not everything:
             return 0, 0

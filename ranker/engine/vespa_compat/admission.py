@@ -51,9 +51,10 @@ def admit(folder: Path) -> Package:
     if folder.is_file() or any((folder / RECORDS).glob("*.json")):
         # It is not opened: a record from the network may name any file of this machine.
         raise ArtifactError(
-            f"the embedded engine runs packages of `ranker package --out` only: {folder} is an "
+            "the embedded engine runs packages of `ranker package --out` only, and this is an "
             "application with a schema of its own and rank features that only Vespa computes; "
-            "deploy it to Vespa (docker, server or cloud)"
+            "deploy it to Vespa (docker, server or cloud)",
+            about=folder,
         )
     _check_names(folder)
     package = Package.open(folder)

@@ -227,27 +227,17 @@ class Deployments:
             return await asyncio.to_thread(load)
         except DeployError:
             raise
-        except Exception as error:
-            if not isinstance(
-                error, RankerError
-            ):  # a hostile file can make a library raise anything
-                logger.exception("a package cannot be loaded")
-            raise DeployError("INVALID_APPLICATION_PACKAGE", self._reason(number, error)) from error
+        except RankerError as error:
+            raise _invalid(error.reason) from error
+        except Exception as error:  # a hostile file can make a library raise anything
+            logger.exception("a package cannot be loaded")
+            raise _invalid(f"{type(error).__name__}: {error}") from error
 
     def _package(self, number: int) -> Package:
         folder = self._sessions.folder(number)
         if folder is None:
             raise _no_session(number)
         return admit(folder)
-
-    def _reason(self, number: int, error: Exception) -> str:
-        """Why a package cannot be served, without the folder of the session in it."""
-        said = str(error) if isinstance(error, RankerError) else f"{type(error).__name__}: {error}"
-        for folder in (self._sessions.created(number), self._sessions.folder(number)):
-            if folder is not None:
-                said = said.replace(f"{folder}/", "").replace(f" {folder}", "")
-                said = said.replace(str(folder), "the package")
-        return f"Invalid application package: {said}"
 
     def _check_activation(self, number: int) -> None:
         if self._sessions.created(number) is not None:
@@ -276,3 +266,7 @@ class Deployments:
 
 def _no_session(number: int) -> DeployError:
     return DeployError("NOT_FOUND", f"session {number} does not exist")
+
+
+def _invalid(reason: str) -> DeployError:
+    return DeployError("INVALID_APPLICATION_PACKAGE", f"the package cannot be served: {reason}")
