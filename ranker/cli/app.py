@@ -1,4 +1,4 @@
-"""The program `ranker`: its verbs, its options for all of them, and how it ends."""
+"""The program `ranker`: its verbs, the options that all of them share, and its exit status."""
 
 import json
 import os
@@ -24,9 +24,8 @@ app = typer.Typer(
     help="From judged queries to a deployed, evaluated Vespa cross-encoder.",
     epilog="Start: ranker train DATA --out checkpoint · ranker export checkpoint --out bundle · "
     "ranker package bundle --out app · ranker serve app --data db",
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.register(app)
@@ -39,10 +38,12 @@ serve.register(app)
 def options(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with a table of options for each verb.")
+        Path | None, typer.Option(help="TOML file with default options: a table for each verb.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every step to stderr.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """From judged queries to a deployed, evaluated Vespa cross-encoder."""
     if version:
@@ -59,9 +60,10 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the status is 0, 1 (failed), 2 (misuse), 130 (Ctrl-C) or 143 (SIGTERM).
+    """Run the program and return its exit status.
 
-    An error is one line on stderr, and an object with `error` on stdout under --json.
+    The status is 0 (success), 1 (failure), 2 (usage error), 130 (Ctrl-C) or 143 (SIGTERM).  An
+    error is one line on stderr and, with --json, an object with `error` on stdout.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # as a program
@@ -71,33 +73,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=given or ["--help"], prog_name="ranker", standalone_mode=False)
         if not given:
             return 2
-        if code == INTERRUPTED:  # typer makes an exit status of KeyboardInterrupt
+        if code == INTERRUPTED:  # typer turns KeyboardInterrupt into a status
             raise KeyboardInterrupt
         return int(code or 0)
     except RankerError as error:
         return _fail(str(error), error.exit_code, given)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on or starts anew", INTERRUPTED, given)
+        return _fail("interrupted; rerun the same command to resume", INTERRUPTED, given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, given)
     except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # misuse, by click
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # one of click
             return _fail(f"{error.format_message()} (try: ranker --help)", error.exit_code, given)
         if os.environ.get("RANKER_DEBUG"):
             raise
         return _fail(
-            f"unexpected {type(error).__name__}: {error}; this is a fault of ranker, "
-            "RANKER_DEBUG=1 shows where",
+            f"unexpected {type(error).__name__}: {error}; this is a bug in ranker; "
+            "set RANKER_DEBUG=1 for a traceback",
             1,
             given,
         )
 
 
 def _terminated(number: int, frame: object) -> None:
-    """End as if nothing went on: what is half-written is removed on the way out."""
+    """Exit at once; half-written files are removed on the way out."""
     raise SystemExit(128 + number)
 
 

@@ -47,10 +47,14 @@ def export(
         bool, typer.Option("--force", help="Export a model that is not better than BM25, too.")
     ] = False,
     query_slots: Annotated[
-        int | None, typer.Option(help="Of a cross-encoder: positions of a query; 32 by default.")
+        int | None,
+        typer.Option(help="Positions of a query, for a third-party cross-encoder; 32 by default."),
     ] = None,
     document_slots: Annotated[
-        int | None, typer.Option(help="Of a cross-encoder: positions of a document; 96 by default.")
+        int | None,
+        typer.Option(
+            help="Positions of a document, for a third-party cross-encoder; 96 by default."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

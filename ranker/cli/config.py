@@ -10,14 +10,15 @@ __all__ = ["read_config"]
 
 
 def read_config(path: Path, verbs: dict[str, set[str]]) -> dict[str, dict[str, Any]]:
-    """Defaults by verb, as the command line's library wants them.
+    """Read default options by verb.
 
     Args:
         path: the TOML file.
-        verbs: option names that each verb has.
+        verbs: the option names of each verb.
 
     Raises:
-        UsageError: the file cannot be read, or names what is not there; all problems at once.
+        UsageError: the file cannot be read, or names an unknown verb or option; all
+            problems at once.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -29,7 +30,7 @@ def read_config(path: Path, verbs: dict[str, set[str]]) -> dict[str, dict[str, A
             problems.append(f"{verb} is {options!r}; expected a table of options: [{verb}]")
             continue
         if verb not in verbs:
-            problems.append(f"[{verb}] is no verb; there are {', '.join(sorted(verbs))}")
+            problems.append(f"unknown command [{verb}]; expected one of {', '.join(sorted(verbs))}")
             continue
         named = {name.replace("-", "_"): value for name, value in options.items()}
         problems += [

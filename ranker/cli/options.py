@@ -17,7 +17,7 @@ Data = Annotated[str, typer.Argument(help=_DATA)]
 DataOrNone = Annotated[str | None, typer.Argument(help=_DATA)]
 
 
-class DataFormat(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+class DataFormat(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """A format of judged data; their names are looked up only for the help, to start fast.
 
     Args:
@@ -38,13 +38,22 @@ class DataFormat(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
 Format = Annotated[
     str | None,
-    typer.Option(click_type=DataFormat(), help="Format of the data; detected if absent."),
+    typer.Option(
+        click_type=DataFormat(),
+        help="Format of the data; detected by default.",
+        rich_help_panel="Data",
+    ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and list bad rows, go on.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Report malformed rows and continue.", rich_help_panel="Data"),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Output")
+]
 
 
 def tell_skipped(dataset: Any) -> None:
-    """List the bad rows that `--skip-bad` left out."""
+    """List the malformed rows that `--skip-bad` left out."""
     for line in dataset.skipped:
         note(f"skipped: {line}")

@@ -8,22 +8,52 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import bar, emit, note, save_options, table
-from ranker.cli.options import DataFormat, Format, Json, SkipBad, tell_skipped
+from ranker.cli.options import Data, DataFormat, Format, Json, SkipBad, tell_skipped
 from ranker.errors import UsageError
 
 __all__ = ["register"]
 
+CONNECTION, EVALUATION, OUTPUT = "Connection", "Evaluation", "Output"
+
 App = Annotated[
     Path | None,
-    typer.Option(help="Application package; an embedded engine at --url hands out its own."),
+    typer.Option(
+        help="Application package; by default the one that the embedded engine at --url serves.",
+        rich_help_panel=CONNECTION,
+    ),
 ]
-Url = Annotated[str | None, typer.Option(help="Endpoint, as http://localhost:8080.")]
+_URL = "Address of the Vespa container or of the embedded engine, such as http://localhost:8080."
+Url = Annotated[str | None, typer.Option(help=_URL, rich_help_panel=CONNECTION)]
 FeedFormat = Annotated[
     str | None,
-    typer.Option(click_type=DataFormat("vespa"), help="Format of the data; detected if absent."),
+    typer.Option(
+        click_type=DataFormat("vespa"),
+        help="Format of the data; detected by default.",
+        rich_help_panel="Data",
+    ),
 ]
-Cert = Annotated[Path | None, typer.Option(help="Client certificate (PEM), for Vespa Cloud.")]
-Key = Annotated[Path | None, typer.Option(help="Its key (PEM).")]
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM file with the client certificate, which Vespa Cloud asks for.",
+        rich_help_panel=CONNECTION,
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM file with the private key of the client certificate.",
+        rich_help_panel=CONNECTION,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Longest time that the server may take for a query; the application's own default.",
+        rich_help_panel=CONNECTION,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,55 +74,145 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    app: Annotated[Path, typer.Argument(help="Application package of `ranker package`.")],
-    target: Annotated[str, typer.Option(help="embedded, docker, server or cloud.")],
-    data: Annotated[Path | None, typer.Option(help="embedded: folder of the documents.")] = None,
-    port: Annotated[int | None, typer.Option(help="embedded, docker: port.")] = None,
-    config_url: Annotated[str | None, typer.Option(help="server: the config server.")] = None,
-    url: Annotated[str | None, typer.Option(help="server: the container.")] = None,
-    name: Annotated[str | None, typer.Option(help="docker: name of the container.")] = None,
-    image: Annotated[str | None, typer.Option(help="docker: Vespa's image.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="cloud: tenant.")] = None,
-    application: Annotated[str | None, typer.Option(help="cloud: application.")] = None,
-    instance: Annotated[str | None, typer.Option(help="cloud: instance.")] = None,
-    region: Annotated[str | None, typer.Option(help="cloud: region of the dev zone.")] = None,
-    key: Annotated[Path | None, typer.Option(help="cloud: the tenant's API key (PEM).")] = None,
-    wait_s: Annotated[float | None, typer.Option(help="Longest wait, seconds.")] = None,
+    app: Annotated[Path, typer.Argument(help="Application package written by `ranker package`.")],
+    target: Annotated[
+        str, typer.Option(metavar="TARGET", help="Target: embedded, docker, server or cloud.")
+    ],
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of the embedded engine or of Docker; 8080 by default."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest wait until the application answers; 300 by default, for embedded 120.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the documents; created if it does not exist.",
+            rich_help_panel="Embedded engine",
+        ),
+    ] = None,
+    config_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the config server; http://localhost:19071 by default.",
+            rich_help_panel="Running Vespa",
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the container; http://localhost:8080 by default.",
+            rich_help_panel="Running Vespa",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the container; by default that of the application.",
+            rich_help_panel="Docker",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Docker image of Vespa; vespaengine/vespa:8 by default.",
+            rich_help_panel="Docker",
+        ),
+    ] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the tenant.",
+            rich_help_panel="Vespa Cloud",
+        ),
+    ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the application in the tenant.",
+            rich_help_panel="Vespa Cloud",
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the instance; `default` by default.",
+            rich_help_panel="Vespa Cloud",
+        ),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="Region of the dev zone; that of pyvespa by default.",
+            rich_help_panel="Vespa Cloud",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file with the API key of the tenant; without it, a browser logs in.",
+            rich_help_panel="Vespa Cloud",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Deploy to the embedded engine, Docker, a running Vespa or Vespa Cloud."""
-    given = {k: v for k, v in locals().items() if k not in {"app", "target", "as_json"}}
+    """Deploy an application to the embedded engine, Docker, a running Vespa or Vespa Cloud."""
+    given = {**locals(), "wait_s": timeout}
     from ranker.deploy import deploy as run
 
-    options = {option: value for option, value in given.items() if value is not None}
+    options = {
+        name: value
+        for name, value in given.items()
+        if value is not None and name not in {"app", "target", "timeout", "as_json"}
+    }
     deployment = run(app, target, on_progress=note, **options)
     lines = [*deployment.warnings, deployment.message, f"endpoint: {deployment.url}"]
     emit(deployment.to_dict(), as_json=as_json, text="\n".join(lines))
 
 
 def serve(
-    data: Annotated[Path, typer.Option(help="Folder of the documents; made if absent.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of the documents; created if it does not exist.")
+    ],
     app: Annotated[
         Path | None,
-        typer.Argument(help="Application package; what was deployed last to --data if absent."),
+        typer.Argument(help="Application package; by default the one last deployed to --data."),
     ] = None,
-    port: Annotated[int, typer.Option(help="TCP port.")] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port for documents and queries.", rich_help_panel=CONNECTION)
+    ] = 8080,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen at; 0.0.0.0 opens the engine to the network.",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = "127.0.0.1",
     config_port: Annotated[
-        int | None, typer.Option(help="Another port; `vespa deploy` without -t uses 19071.")
+        int | None,
+        typer.Option(
+            help="Second port that takes deployments; `vespa deploy` looks for one at 19071.",
+            rich_help_panel=CONNECTION,
+        ),
     ] = None,
     deploy: Annotated[
-        bool, typer.Option("--deploy", help="Serve APP, whatever was deployed after it.")
+        bool,
+        typer.Option("--deploy", help="Serve APP even if another package was deployed later."),
     ] = False,
 ) -> None:
-    """Serve an application with the embedded engine, until Ctrl-C.
+    """Serve an application with the embedded engine until Ctrl-C.
 
-    Takes `vespa deploy` and `ranker deploy --target server` while it runs; what was deployed last
-    is served again after a restart, also with the same APP.
+    The engine takes `vespa deploy` and `ranker deploy --target server` while it runs. After a
+    restart it serves the package that was deployed last, also when it is given the same APP.
     """
     from ranker.engine import serve as run
 
-    told = f"serving {app or 'what is deployed'} at http://{host}:{port}, data in {data}"
+    what = app or "the last deployment"
     run(
         app,
         data=data,
@@ -100,7 +220,9 @@ def serve(
         host=host,
         config_port=config_port,
         deploy=deploy,
-        on_start=lambda: note(f"{told}; Ctrl-C stops"),
+        on_start=lambda: note(
+            f"serving {what} at http://{host}:{port}, data in {data}; press Ctrl-C to stop"
+        ),
     )
 
 
@@ -108,41 +230,57 @@ def feed(
     data: Annotated[
         str,
         typer.Argument(
-            help="Documents: judged data, a bare corpus, or Vespa's own lines with put and fields "
-            "(of `vespa visit`); - is standard input."
+            help="Documents: judged data, a bare corpus, or lines of `vespa visit`; - reads "
+            "standard input."
         ),
     ],
-    app: App = None,
-    url: Url = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Write the operations to FILE.jsonl instead.")
-    ] = None,
     format: FeedFormat = None,
     skip_bad: SkipBad = False,
-    connections: Annotated[int, typer.Option(help="Most requests under way.")] = 32,
-    retry_s: Annotated[float, typer.Option(help="How long to retry a document, s.")] = 120.0,
+    app: App = None,
+    url: Url = None,
+    connections: Annotated[
+        int,
+        typer.Option(help="Largest number of requests at a time.", rich_help_panel=CONNECTION),
+    ] = 32,
+    retry_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest time to retry a document that an overloaded server refuses.",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = 120.0,
     cert: Cert = None,
     key: Key = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL file to write the operations to, for `vespa feed`; nothing is sent.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tokenize documents and feed them; every one is accounted for.
+    """Tokenize documents and feed them, and account for every one.
 
-    A document of a collection has an id, a title and a text; they go into the text fields that
-    `ranker package --text-fields` named, and replace the document of that id. Vespa's own lines
-    keep their ids and all their fields, and get their token ids; --format vespa if they come by -.
-    Exits 1, with a list, if a document did not arrive. Feeding again is harmless.
+    A document of a collection has an id, a title and a text. They go into the text fields that
+    `ranker package --text-fields` named, and replace the document of that id. Lines of `vespa
+    visit` keep their ids and all their fields, and get token ids; read from standard input, they
+    need --format vespa. The command lists the documents that did not arrive and then exits with
+    status 1. Feeding again is harmless.
     """
     from ranker.feed import feed as run
     from ranker.feed import read_documents, write_operations
 
-    if (write is None) == (url is None):
-        raise UsageError("name an endpoint with --url, or a file with --write")
+    if (out is None) == (url is None):
+        raise UsageError("name an endpoint with --url, or a file with --out")
     opened = _app(app, url)
     documents = read_documents(data, format=format, skip_bad=skip_bad)
-    if write is not None:
+    if out is not None:
         with bar("tokenize", quiet=as_json) as show:
-            written = write_operations(_counted(documents, show), opened, write)
-        emit({"written": written, "file": str(write)}, as_json=as_json, text=f"{written} {write}")
+            written = write_operations(_counted(documents, show), opened, out)
+        text = f"{written} operations written to {out}"
+        emit({"written": written, "file": str(out)}, as_json=as_json, text=text)
         return
     with bar("feed", quiet=as_json) as show:
         account = run(
@@ -150,7 +288,7 @@ def feed(
             opened,
             str(url),
             connections=connections,
-            retry_s=retry_s,
+            retry_s=retry_timeout,
             cert=cert,
             key=key,
             on_progress=lambda done, total, rate: show(done, total, f"{rate:.0f}/s"),
@@ -162,24 +300,35 @@ def feed(
 
 
 def query(
-    text: Annotated[str, typer.Argument(help="The question.")],
+    text: Annotated[str, typer.Argument(help="Question to ask.")],
+    profile: Annotated[
+        str | None, typer.Option(help="Rank profile; the recommended one by default.")
+    ] = None,
+    hits: Annotated[int, typer.Option(help="Number of hits to show.")] = 10,
+    offset: Annotated[int, typer.Option(help="Number of best hits to skip.")] = 0,
+    rerank_count: Annotated[
+        int | None,
+        typer.Option(help="Number of documents to rerank; the profile's own number by default."),
+    ] = None,
     app: App = None,
     url: Url = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Rank profile; the recommended one if absent.")
-    ] = None,
-    hits: Annotated[int, typer.Option(help="Hits to show.")] = 10,
-    offset: Annotated[int, typer.Option(help="Hits to pass over.")] = 0,
-    timeout: Annotated[float | None, typer.Option(help="Seconds the server may take.")] = None,
-    rerank_count: Annotated[int | None, typer.Option(help="Documents to rerank.")] = None,
-    print_body: Annotated[
-        bool, typer.Option("--print", help="Print the request's body instead.")
-    ] = False,
+    timeout: Timeout = None,
     cert: Cert = None,
     key: Key = None,
+    print_body: Annotated[
+        bool,
+        typer.Option(
+            "--print",
+            help="Print the body of the request instead of sending it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask one question; only the question is tokenized here."""
+    """Ask one question and show the hits.
+
+    Only the question is tokenized; the documents brought their token ids when they were fed.
+    """
     from ranker.client.search import Client, query_body
 
     options: dict[str, Any] = {
@@ -195,7 +344,7 @@ def query(
         emit(body, as_json=True, text="")
         return
     if url is None:
-        raise UsageError("name an endpoint with --url, or see the request with --print")
+        raise UsageError("name an endpoint with --url, or print the request with --print")
     with Client(url, opened, cert=cert, key=key) as client:
         result = client.search(text, **options)
     emit(
@@ -218,29 +367,56 @@ def query(
 
 
 def evaluate(
-    data: Annotated[str, typer.Argument(help="Judged data.")],
-    out: Annotated[Path, typer.Option(help="Folder of the evaluation.")],
-    url: Annotated[str, typer.Option(help="Endpoint, as http://localhost:8080.")],
-    app: App = None,
-    profile: Annotated[
-        list[str] | None, typer.Option(help="Rank profile; repeat it. All but global by default.")
-    ] = None,
+    data: Data,
+    *,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate; test where there is one.")
+        str | None,
+        typer.Option(
+            help="Split to evaluate; by default test, if the data has one.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     format: Format = None,
     skip_bad: SkipBad = False,
-    hits: Annotated[int, typer.Option(help="Documents for each query.")] = 100,
-    measure: Annotated[
-        list[str] | None, typer.Option(help="Measure as ir_measures spells it; repeat it.")
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Rank profile, may be repeated; by default all but those of the global phase.",
+            rich_help_panel=EVALUATION,
+        ),
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds the server may take.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Queries under way at once.")] = 1,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure by its ir_measures name, such as nDCG@10; may be repeated.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    hits: Annotated[
+        int,
+        typer.Option(help="Number of documents for each query.", rich_help_panel=EVALUATION),
+    ] = 100,
+    app: App = None,
+    url: Annotated[str, typer.Option(help=_URL, rich_help_panel=CONNECTION)],
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            help="Number of queries at a time; latencies are comparable only with 1.",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = 1,
+    timeout: Timeout = None,
     cert: Cert = None,
     key: Key = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder to write the evaluation to.", rich_help_panel=OUTPUT)
+    ],
     as_json: Json = False,
 ) -> None:
-    """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons."""
+    """Evaluate rank profiles on judged queries.
+
+    Writes TREC runs, latencies, measures with confidence intervals, and paired comparisons.
+    """
     given = dict(locals())
     from ranker.client.search import Client
     from ranker.dataset import load, split_names
@@ -252,8 +428,7 @@ def evaluate(
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
     tell_skipped(dataset)
     opened = _app(app, url)
-    known = opened.manifest.profiles
-    profiles = profile or [one.name for one in known if one.phase != "global"]
+    profiles = profile or [p.name for p in opened.manifest.profiles if p.phase != "global"]
     with Client(url, opened, cert=cert, key=key) as client, bar("evaluate", quiet=as_json) as show:
         evaluation = run(
             dataset,
@@ -281,12 +456,12 @@ def evaluate(
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="Evaluations, checkpoints and bundles, in any mix.")
+        list[Path], typer.Argument(help="Evaluations, checkpoints and bundles, in any order.")
     ],
-    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=OUTPUT)],
     as_json: Json = False,
 ) -> None:
-    """Put evaluations and trainings on one self-contained page."""
+    """Summarize evaluations and trainings on one self-contained HTML page."""
     from ranker.report import page
 
     written = page(folders, out)
@@ -295,7 +470,7 @@ def report(
 
 
 def _app(app: Path | None, url: str | None) -> Any:
-    """The application of a folder, or the one that an embedded engine serves."""
+    """Open the application of a folder, or the one that an embedded engine serves."""
     from ranker.client.search import App as ClientApp
 
     if app is not None:
@@ -313,8 +488,9 @@ def _counted(documents: Iterable[Any], show: Callable[..., None]) -> Iterator[An
 
 def _hits_text(result: Any, manifest: Any) -> str:
     def bm25(hit: Any) -> float:
-        found = (hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
-        return float(sum(found))
+        return float(
+            sum(hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
+        )
 
     rows = [
         [
@@ -326,14 +502,14 @@ def _hits_text(result: Any, manifest: Any) -> str:
         ]
         for rank, hit in enumerate(result.hits, start=1)
     ]
-    shown = table(["rank", "relevance", "bm25", "document", "title"], rows) if rows else "no hits"
-    return f"{shown}\n{result.total_count} matched, {1000 * result.latency_s:.0f} ms"
+    hits = table(["rank", "relevance", "bm25", "document", "title"], rows) if rows else "no hits"
+    return f"{hits}\n{result.total_count} matched, {1000 * result.latency_s:.0f} ms"
 
 
 def _one_line(value: Any) -> str:
-    """A field without line ends, and without marks that turn the direction of what follows."""
-    shown = "".join(letter for letter in str(value) if unicodedata.category(letter) != "Cf")
-    return " ".join(shown.split())
+    """Return a field without line ends, and without marks that turn the direction of text."""
+    text = "".join(letter for letter in str(value) if unicodedata.category(letter) != "Cf")
+    return " ".join(text.split())
 
 
 def _figures_text(evaluation: Any, queries: int) -> str:

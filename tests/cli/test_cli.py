@@ -1,14 +1,17 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from engine_support import make_app, make_bundle, running_engine
 
 from ranker.cli import main
+from ranker.cli.app import app
 from ranker.cli.console import bar, table
 
 VERBS = (
@@ -49,9 +52,35 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 
 def test_there_are_no_other_verbs(capsys: pytest.CaptureFixture) -> None:
     assert main([]) == 2
-    commands = capsys.readouterr().out.split("Commands:\n")[1].split("\n\n")[0]
-    listed = [line.split()[0] for line in commands.splitlines()]
+    commands = capsys.readouterr().out.split("─ Commands ─")[1].split("╰")[0]
+    listed = re.findall(r"^│ (\w+)", commands, flags=re.MULTILINE)
     assert sorted(listed) == sorted(VERBS)
+
+
+def test_every_argument_and_option_has_help_of_its_own() -> None:
+    for verb, command in typer.main.get_command(app).commands.items():
+        for parameter in command.params:
+            text = getattr(parameter, "help", None)
+            assert text and text[0].isupper() and text.endswith("."), f"{verb} {parameter.name}"
+            assert not text.startswith(("Its ", "Of these", "Of a ")), f"{verb} {parameter.name}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_verbs_and_options(shell: str) -> None:
+    def complete(*words: str) -> str:
+        line = " ".join(("ranker", *words))
+        environment = {
+            **os.environ,
+            "_RANKER_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words)),
+            "_TYPER_COMPLETE_ARGS": line,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        return subprocess.check_output([sys.executable, "-m", "ranker"], text=True, env=environment)
+
+    assert {"query", "feed"} <= set(re.findall(r"\w+", complete("")))
+    assert "--profile" in complete("query", "--pro") and "--port" not in complete("query", "--pro")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +93,7 @@ def test_there_are_no_other_verbs(capsys: pytest.CaptureFixture) -> None:
         (["export", "nowhere", "--out", "y"], 1, "is not a checkpoint of `ranker train`"),
         (["package", "nowhere", "--out", "y"], 1, "is not a bundle of `ranker export`"),
         (["verify", "nowhere"], 1, "is not an application package"),
-        (["feed", "x.jsonl", "--app", "nowhere"], 2, "--url, or a file with --write"),
+        (["feed", "x.jsonl", "--app", "nowhere"], 2, "--url, or a file with --out"),
         (["query", "hello"], 2, "name the application package with --app"),
         (["query", "x", "--url", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
         (["deploy", "nowhere", "--target", "moon"], 2, "unknown target 'moon'"),
@@ -142,7 +171,7 @@ def test_feed_query_evaluate_report_over_http(
 def test_feed_writes_operations_instead(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     app, file = make_app(tmp_path / "app"), tmp_path / "feed.jsonl"
     source = corpus(tmp_path / "corpus.jsonl")
-    assert main(["feed", str(source), "--app", str(app), "--write", str(file)]) == 0
+    assert main(["feed", str(source), "--app", str(app), "--out", str(file)]) == 0
     operations = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(operations) == 20 and operations[0]["put"] == "id:ranker:doc::d0"
 
