@@ -1,45 +1,29 @@
-"""What the engine answers when it cannot do what was asked: Vespa's codes, texts and statuses."""
+"""Errors of the engine's APIs: Vespa's codes and HTTP statuses, in the engine's own words."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = [
-    "DocumentError",
-    "QueryError",
-    "bad_in_cluster",
-    "bad_query",
-    "bad_yql",
-    "http_status",
-    "illegal_query",
-    "json_type",
-    "timed_out",
-]
+__all__ = ["DocumentError", "QueryError", "bad_query", "illegal_query", "timed_out"]
 
-SUMMARIES = {
-    3: "Illegal query",
-    4: "Invalid query parameter",
-    5: "Unspecified error",
-    12: "Timed out",
-    17: "Bad request.",
-    18: "Internal server error.",
-    19: "Insufficient storage",
+CODES = {
+    0: ("No backends in service. Try later", 503),
+    3: ("Illegal query", 400),
+    4: ("Invalid query parameter", 400),
+    12: ("Timed out", 504),
+    17: ("Bad request.", 400),
+    18: ("Internal server error.", 500),
 }
-"""The error codes that this engine uses (`container/protect/Error.java`)."""
-
-STATUSES = {3: 400, 4: 400, 17: 400, 0: 503, 10: 503, 12: 504, 16: 404, 18: 500, 19: 507}
-"""HTTP status of an error code (`VespaHeaders.java`); every other code is a 500."""
+"""Vespa's code of a search error: its summary and the HTTP status that goes with it."""
 
 
 @dataclass
 class QueryError(Exception):
-    """A query that gets an error instead of an answer.
+    """A query that is answered with an error.
 
     Attributes:
         code: Vespa's error code.
-        message: what is wrong.
-        in_cluster: whether the content cluster says so, not the reader of the request; the
-            answer then names the cluster as the error's source.
+        message: what is wrong, and what was expected.
+        in_cluster: True if Vespa leaves this check to the content cluster; the response then names
+            the cluster as the error's source.
     """
 
     code: int
@@ -49,59 +33,33 @@ class QueryError(Exception):
     @property
     def summary(self) -> str:
         """Vespa's name of the code."""
-        return SUMMARIES[self.code]
+        return CODES[self.code][0]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the response."""
+        return CODES[self.code][1]
 
 
 @dataclass
 class DocumentError(Exception):
-    """A document operation that gets an error instead of an answer."""
+    """A document operation that is answered with an error and this HTTP status."""
 
     status: int
     message: str
 
 
-def illegal_query(message: str) -> QueryError:
-    """Code 3: a parameter has a value that cannot be."""
-    return QueryError(3, message)
+def illegal_query(message: str, *, in_cluster: bool = False) -> QueryError:
+    """Return an error of code 3: a parameter has an impossible value."""
+    return QueryError(3, message, in_cluster)
 
 
-def bad_query(message: str) -> QueryError:
-    """Code 4: a parameter names something that is not there, or asks for what is not possible."""
-    return QueryError(4, message)
+def bad_query(message: str, *, in_cluster: bool = False) -> QueryError:
+    """Return an error of code 4: the query names an unknown thing, or asks for an unsupported one."""
+    return QueryError(4, message, in_cluster)
 
 
-def bad_in_cluster(message: str) -> QueryError:
-    """Code 4, found by the content cluster: what the query asks of this schema is not there."""
-    return QueryError(4, message, in_cluster=True)
-
-
-def bad_yql(message: str) -> QueryError:
-    """Code 4, with the words of Vespa's YQL parser."""
-    return QueryError(4, f"Could not create query from YQL: {message}")
-
-
-def timed_out(seconds: float, *, in_cluster: bool = True) -> QueryError:
-    """Code 12: the query's time was over, before or while the cluster searched."""
-    message = f"No time left after waiting for {seconds * 1000:.0f}ms to execute query"
+def timed_out(elapsed_s: float, *, in_cluster: bool = True) -> QueryError:
+    """Return an error of code 12: the query's time was used up, before or during the search."""
+    message = f"no time left after {elapsed_s * 1000:.0f} ms; raise 'timeout' to allow more"
     return QueryError(12, message, in_cluster)
-
-
-def http_status(faults: Sequence[QueryError]) -> int:
-    """The status of an answer: the first error decides."""
-    return STATUSES.get(faults[0].code, 500) if faults else 200
-
-
-def json_type(value: Any) -> str:
-    """Return the name of a JSON value's type, for messages that say what was received."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-    return "an object"

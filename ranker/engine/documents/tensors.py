@@ -36,8 +36,8 @@ def render(values: Sequence[float], kind: TensorType) -> dict[str, Any]:
     return {"type": str(kind), "values": nested}
 
 
-def query_cells(text: str, kind: TensorType) -> list[float]:
-    """Read a tensor as a query writes it.
+def query_cells(value: Any, kind: TensorType) -> list[float]:
+    """Read a tensor as a query writes it, as a text or as a value of its JSON body.
 
     Too few values are filled with zeros, as in Vespa, but not after a type (`tensor<...>:[...]`).
 
@@ -47,13 +47,13 @@ def query_cells(text: str, kind: TensorType) -> list[float]:
     Raises:
         TensorError: too many values, not numbers, another type, or not a tensor at all.
     """
-    text = text.strip()
-    if typed := _TYPED.fullmatch(text):
+    typed = _TYPED.fullmatch(value.strip()) if isinstance(value, str) else None
+    if typed:
         if typed[1].replace(" ", "") != str(kind):
             raise TensorError(f"expected the type {kind}, got {typed[1]}")
-        text = typed[2]
-    values = _query_values(text, kind)
-    if len(values) > kind.size or (typed and text.startswith("[") and len(values) < kind.size):
+        value = typed[2]
+    values = _query_values(value, kind)
+    if len(values) > kind.size or (typed and value.startswith("[") and len(values) < kind.size):
         raise TensorError(f"expected {kind.size} values, got {len(values)}")
     return values + [0.0] * (kind.size - len(values))
 
@@ -104,22 +104,24 @@ def addressed_cells(value: Any, kind: TensorType) -> list[tuple[int, float]]:
     return [(_position(cell["address"], kind), _number(cell["value"])) for cell in value]
 
 
-def _query_values(text: str, kind: TensorType) -> list[float]:
-    if text.startswith("{{"):
-        return _literal(text, kind)
-    if not text.startswith(("[", "{")):
-        return _hex(text, kind)
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise TensorError(f"not JSON: {error}") from error
+def _query_values(value: Any, kind: TensorType) -> list[float]:
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("{{"):
+            return _literal(text, kind)
+        if not text.startswith(("[", "{")):
+            return _hex(text, kind)
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise TensorError(f"not JSON: {error}") from error
     if isinstance(value, dict) and "values" in value:
         value = value["values"]
     if isinstance(value, list) and not (value and isinstance(value[0], dict)):
         return _numbers(value)
     if isinstance(value, dict):
         if "cells" not in value:
-            raise TensorError(f"expected 'values' or 'cells', got {text:.60}")
+            raise TensorError(f"expected 'values' or 'cells', got {value!r:.60}")
         value = value["cells"]
     return _dense(value, kind)
 

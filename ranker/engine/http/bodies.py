@@ -3,9 +3,10 @@
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BadBody", "TooLarge", "json_text", "read_body"]
+__all__ = ["BodyError", "json_decoder", "json_text", "read_body"]
 
 LARGEST_BODY = 100 * 2**20
 """Bytes of a request, as in Vespa's container."""
@@ -13,74 +14,77 @@ LARGEST_BODY = 100 * 2**20
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-class TooLarge(Exception):
-    """A body above the limit."""
+@dataclass
+class BodyError(Exception):
+    """A body that cannot be read: 400 for a broken one, 413 for one above the limit."""
 
-
-class BadBody(Exception):
-    """A body that was cut off, or whose encoding is broken."""
+    status: int
+    message: str
 
 
 async def read_body(scope: Mapping[str, Any], receive: Receive) -> bytes:
-    """The body of an ASGI request, unpacked.
+    """Return the body of an ASGI request, unpacked.
 
     Raises:
-        TooLarge: above the limit, packed or unpacked.
-        BadBody: not the encoding it says, or cut off.
+        BodyError: the body is cut off, too large, or not in the encoding that its header states.
     """
     headers = dict(scope["headers"])
-    body = await _whole(receive)
+    parts: list[bytes] = []
+    more, size = True, 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BodyError(400, "the body was cut off: the client disconnected")
+        parts.append(message.get("body", b""))
+        more, size = bool(message.get("more_body")), size + len(parts[-1])
+        _check_size(size)
     expected = headers.get(b"content-length", b"")
-    if expected.isdigit() and len(body) != int(expected):
-        raise BadBody(f"the body was cut off: expected {int(expected)} bytes, got {len(body)}")
+    if expected.isdigit() and size != int(expected):
+        raise BodyError(400, f"the body was cut off: expected {int(expected)} bytes, got {size}")
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
     encoding = headers.get(b"content-encoding", b"identity").lower()
     if encoding in (b"", b"identity"):
         return body
     if encoding not in (b"gzip", b"x-gzip"):
         name = encoding.decode("latin-1")
-        raise BadBody(f"Content-Encoding '{name}' is not supported; use gzip or none")
+        raise BodyError(400, f"Content-Encoding '{name}' is not supported; use gzip or none")
     return _unpacked(body)
 
 
 def json_text(body: bytes) -> str:
-    """The text of a JSON body in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+    """Return the text of a JSON body in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        UnicodeDecodeError: it is in none of them.
+        UnicodeDecodeError: the body is in none of them.
     """
     return body.decode(json.detect_encoding(body))
 
 
-async def _whole(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadBody("the body was cut off: the client went away")
-        part = message.get("body", b"")
-        size += len(part)
-        _check_size(size)
-        parts.append(part)
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+def json_decoder(*, strict: bool) -> json.JSONDecoder:
+    """Return a decoder without Python's additions to JSON, NaN and Infinity.
+
+    Args:
+        strict: True to refuse control characters in strings.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a JSON value")
+
+    return json.JSONDecoder(strict=strict, parse_constant=refuse)
 
 
 def _unpacked(body: bytes) -> bytes:
     unpack = zlib.decompressobj(wbits=31)
     try:
-        found = unpack.decompress(body, LARGEST_BODY + 1)
+        unpacked = unpack.decompress(body, LARGEST_BODY + 1)
     except zlib.error as error:
-        raise BadBody(f"Invalid gzip bytes: {error}") from error
-    _check_size(len(found))
+        raise BodyError(400, f"invalid gzip body: {error}") from error
+    _check_size(len(unpacked))
     if not unpack.eof:
-        raise BadBody("Invalid gzip bytes: the body was cut off")
-    return found
+        raise BodyError(400, "invalid gzip body: it was cut off")
+    return unpacked
 
 
 def _check_size(size: int) -> None:
     if size > LARGEST_BODY:
-        raise TooLarge(
-            f"Document operation request size of at least {size} bytes exceeds maximum size of "
-            f"{LARGEST_BODY} bytes."
-        )
+        raise BodyError(413, f"expected a body of at most {LARGEST_BODY} bytes, got {size} or more")

@@ -1,7 +1,6 @@
 """The document API: a method and a path to an operation, a read or a visit."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -17,13 +16,15 @@ from ranker.engine.documents.operations import (
     parse_update,
 )
 from ranker.engine.errors import DocumentError
-from ranker.engine.http.bodies import json_text
-from ranker.engine.http.paths import Target, checked_parameters
+from ranker.engine.http.bodies import json_decoder, json_text
+from ranker.engine.http.paths import Target, check_parameters
 from ranker.engine.http.visits import fields_of, parse_sweep, parse_visit
 from ranker.engine.storage.commits import Commits
 from ranker.engine.storage.reader import Reader
 
 __all__ = ["Documents", "Reply"]
+
+DOCUMENT_JSON = json_decoder(strict=True)
 
 LARGE_BODY = 100_000
 """Bytes above which a document is parsed away from the event loop."""
@@ -32,20 +33,20 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 ROOT_METHODS = ("GET", "POST", "DELETE")
 
 OVERLOAD_S = 0.05
-"""Seconds to wait where too many operations wait already."""
+"""Seconds to wait when too many operations are waiting already."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of the document API.
+    """A response of the document API.
 
     Attributes:
         status: HTTP status.
         body: JSON.
-        stream: documents that follow one another instead of the body's own.
-        allow: methods, where another was tried.
+        stream: documents to send one after the other, after the body's own keys.
+        allow: the methods that are allowed, in reply to OPTIONS.
     """
 
     status: int
@@ -75,61 +76,62 @@ class Documents:
     async def handle(
         self, method: str, target: Target, pairs: Mapping[str, str], body: bytes
     ) -> Reply:
-        """The reply to a request.
+        """Return the reply to a request.
 
         Raises:
-            DocumentError: it was refused or failed.
+            DocumentError: the request was refused or failed.
         """
-        methods = METHODS if target.namespace is not None else ROOT_METHODS
+        methods = METHODS if target.schema is not None else ROOT_METHODS
         if method == "OPTIONS":
             return Reply(204, {}, allow=",".join(methods))
         if method not in methods:
-            raise DocumentError(
-                405,
-                f"'{method}' not allowed at '{target.path}'. "
-                f"Allowed methods are: {', '.join(methods)}",
-            )
-        timeout_s = checked_parameters(method, target, pairs)
-        if "dryRun" in pairs and (target.user_id is None or method == "GET"):
-            raise DocumentError(400, f"May not specify 'dryRun' at '{target.path}'")
+            expected = ", ".join(methods)
+            raise DocumentError(405, f"expected one of {expected} at '{target.path}', got {method}")
+        timeout_s = check_parameters(method, target, pairs)
+        if "dryRun" in pairs and (target.document_id is None or method == "GET"):
+            raise DocumentError(400, f"'dryRun' has no meaning for {method} at '{target.path}'")
+        id_ = str(target.document_id)
+        done = Reply(200, {"pathId": target.path, "id": id_})
         if pairs.get("dryRun", "").lower() == "true":
-            return _done(target)  # nothing of the operation is looked at
-        if target.type is not None and target.type != self.manifest.schema:
-            raise DocumentError(400, f"Document type {target.type} does not exist")
-        if target.user_id is None:
+            return done  # without reading anything of the operation, as in Vespa
+        if target.schema is not None and target.schema != self.manifest.schema:
+            raise DocumentError(
+                400, f"expected the document type {self.manifest.schema}, got '{target.schema}'"
+            )
+        if target.document_id is None:
             if method == "GET":
                 return await self._visit(target, pairs, timeout_s)
             return await self._sweep(method, target, pairs, body, timeout_s)
         if method == "GET":
-            return await self._get(target, pairs)
-        operation = await self._operation(method, target, pairs, body)
+            render = fields_of(pairs.get("fieldSet"), self.manifest)
+            document = await self._run(self._reader.get, id_)
+            if document is None:
+                return replace(done, status=404)
+            return Reply(200, {**done.body, "fields": render(document)})
+        operation = await self._operation(method, id_, pairs, body)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._commits.submit(operation)
         except TimeoutError as error:
-            raise DocumentError(504, f"Timeout after {timeout_s * 1000:.0f}ms") from error
-        return _done(target)
-
-    async def _get(self, target: Target, pairs: Mapping[str, str]) -> Reply:
-        render = fields_of(pairs.get("fieldSet"), self.manifest)
-        document = await self._run(self._reader.get, target.id)
-        body = {"pathId": target.path, "id": target.id}
-        return Reply(200, {**body, "fields": render(document)}) if document else Reply(404, body)
+            raise DocumentError(
+                504, f"the operation took longer than its timeout of {timeout_s * 1000:.0f} ms"
+            ) from error
+        return done
 
     async def _operation(
-        self, method: str, target: Target, pairs: Mapping[str, str], body: bytes
+        self, method: str, id_: str, pairs: Mapping[str, str], body: bytes
     ) -> DocumentOperation:
         condition = pairs.get("condition")
         if method == "DELETE":
-            return parse_remove(target.id, self.manifest, condition=condition)
+            return parse_remove(id_, self.manifest, condition=condition)
         create = pairs.get("create", "false").lower()
         if create not in ("true", "false"):
-            raise DocumentError(400, f"Expected true or false for 'create', got '{create}'")
+            raise DocumentError(400, f"'create': expected true or false, got '{create}'")
         parse = parse_put if method == "POST" else parse_update
 
         def parsed() -> DocumentOperation:
             return parse(
-                target.id, _json(body), self.manifest, condition=condition, create=create == "true"
+                id_, _json(body), self.manifest, condition=condition, create=create == "true"
             )
 
         return await self._run(parsed) if len(body) > LARGE_BODY else parsed()
@@ -151,24 +153,24 @@ class Documents:
     async def _sweep(
         self, method: str, target: Target, pairs: Mapping[str, str], body: bytes, timeout_s: float
     ) -> Reply:
-        """Remove or update every document of a selection; a part of them where time is over."""
+        """Remove or update the documents of a selection, or a part of them if time runs out."""
         if method == "POST":
-            if "destinationCluster" not in pairs:
-                raise DocumentError(400, f"Must specify 'destinationCluster' at '{target.path}'")
             raise DocumentError(
-                400, "Copying is not supported by the embedded engine: it has one content cluster"
+                400,
+                "copying is not supported by the embedded engine, which has one content cluster; "
+                f"to write one document, put its id at the end of '{target.path}'",
             )
         visit, chunk_s = parse_sweep(target, pairs, self.manifest)
-        make = self._each(method, target, pairs["selection"], body)
+        make = self._each(method, pairs["selection"], body)
         count, end = 0, time.monotonic() + min(chunk_s, timeout_s)
         while True:
             page = await self._run(partial(visit.page, self._reader, timeout_s=timeout_s))
             ids = [document["id"] for document in page.documents]
-            faults = await asyncio.gather(*(self._submitted(make(id_)) for id_ in ids))
+            errors = await asyncio.gather(*(self._submitted(make(id_)) for id_ in ids))
             count += len(ids)
             reply: dict[str, Any] = {"pathId": target.path, "documentCount": count}
-            if fault := next(filter(None, faults), None):
-                return Reply(500, {**reply, "message": fault.message})
+            if error := next(filter(None, errors), None):
+                return Reply(500, {**reply, "message": error.message})
             if page.continuation is None:
                 return Reply(200, reply)
             if time.monotonic() >= end:
@@ -176,27 +178,25 @@ class Documents:
             visit = visit.following(page)
 
     def _each(
-        self, method: str, target: Target, selection: str, body: bytes
+        self, method: str, selection: str, body: bytes
     ) -> Callable[[str], DocumentOperation]:
-        """Makes the operation of a document that was selected, and must still be when it runs."""
+        """Return what makes the operation of a selected document, which repeats the selection."""
         if method == "DELETE":
-            remove = parse_remove(target.id, self.manifest, condition=selection)
+            remove = parse_remove("", self.manifest, condition=selection)
             return lambda id_: replace(remove, document_id=id_)
-        update = parse_update(
-            target.id, _json(body), self.manifest, condition=selection, create=False
-        )
+        update = parse_update("", _json(body), self.manifest, condition=selection, create=False)
         return lambda id_: replace(update, document_id=id_, create=False)
 
     async def _submitted(self, operation: DocumentOperation) -> DocumentError | None:
-        """Run one of many operations; its fault, where it is not that of a race."""
+        """Run one of many operations; return its error, unless the document changed meanwhile."""
         while True:
             try:
                 await self._commits.submit(operation)
-            except DocumentError as fault:
-                if fault.status == 429:
+            except DocumentError as error:
+                if error.status == 429:
                     await asyncio.sleep(OVERLOAD_S)
                     continue
-                return None if fault.status == 412 else fault
+                return None if error.status == 412 else error
             return None
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
@@ -204,23 +204,10 @@ class Documents:
         return await loop.run_in_executor(self._pool, function, *arguments)
 
 
-def _done(target: Target) -> Reply:
-    return Reply(200, {"pathId": target.path, "id": target.id})
-
-
-def _not_json(name: str) -> None:
-    raise ValueError(f"Non-standard token '{name}'")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_not_json)
-
-
 def _json(body: bytes) -> Any:
-    if not body.strip():
-        raise DocumentError(400, "expected start of root object, got null")
     try:
-        return _DECODER.decode(json_text(body))
+        return DOCUMENT_JSON.decode(json_text(body))
     except ValueError as error:
-        raise DocumentError(400, f"failed parsing document: {error}") from error
+        raise DocumentError(400, f"expected a JSON object as the body: {error}") from error
     except RecursionError as error:
-        raise DocumentError(400, "failed parsing document: it is nested too deeply") from error
+        raise DocumentError(400, "the JSON body is nested too deeply") from error

@@ -1,60 +1,46 @@
-"""The container without an application: pages for monitors, and an error for everything else."""
+"""The engine without an application: pages for monitors, and an error for everything else."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ranker.engine.http import status
-from ranker.engine.http.paths import PREFIX
+from ranker.contract.document_id import DOCUMENT_API
+from ranker.engine.errors import QueryError
+from ranker.engine.http.render import error_json, json_response
+from ranker.engine.http.status import PAGES, Subject, respond
+from ranker.engine.http.uris import is_search
 
 __all__ = ["empty"]
 
-SAID = "No application is deployed; deploy one: vespa deploy APP, or ranker deploy APP"
+NO_APPLICATION = "No application is deployed; deploy one: vespa deploy APP, or ranker deploy APP"
 
 
 def empty(config_port: int | None) -> ASGIApp:
-    """The ASGI application of an engine that has no application yet.
+    """Return the ASGI application of an engine that has no application yet.
 
     Args:
-        config_port: where the config server is asked, if not at the container's own port; the
-            container then says of itself that it is not there yet, as Vespa's would.
+        config_port: the port for deployments, if it is another than the engine's own.  The
+            engine's own port then reports that it is not ready, as Vespa's does.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = _response(Request(scope), config_port)
-        await response(scope, receive, send)
+        await _response(Request(scope), config_port)(scope, receive, send)
 
     return app
 
 
-def _response(request: Request, config_port: int | None) -> Response:
+def _response(request: Request, config_port: int | None) -> ASGIApp:
     path = request.url.path
+    page = PAGES.get(path)
+    if is_search(path):
+        error = QueryError(0, NO_APPLICATION)
+        return json_response(error_json(error), error.status)
+    if path.startswith(DOCUMENT_API):
+        return json_response({"pathId": path, "message": NO_APPLICATION}, 503)
+    if page is not None and page.needs == "application":
+        return json_response({"message": NO_APPLICATION}, 503)
     own_port = (request.scope.get("server") or ("", None))[1]
-    if path.startswith("/state/v1"):
-        return _state(request, path)
-    if path in ("/", "/ApplicationStatus", "/status.html"):
-        if config_port is not None and str(own_port) != str(config_port):
-            return PlainTextResponse(f"{SAID}\n", 503)
-        if path == "/status.html":
-            return Response("<title>OK</title>\n", media_type="text/html")
-        return JSONResponse(status.overview(request, application=False))
-    if path == "/search" or path.startswith("/search/"):
-        error = {"code": 0, "summary": "No backends in service. Try later", "message": SAID}
-        root = {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": 0}}
-        return JSONResponse({"root": {**root, "errors": [error]}}, 503)
-    if path.startswith(PREFIX):
-        return JSONResponse({"pathId": path, "message": SAID}, 503)
-    if path.startswith("/ranker/v1/") or path == "/metrics/v2/values":
-        return JSONResponse({"message": SAID}, 503)
-    return PlainTextResponse(f"Error 404 No binding for URI '{request.url}'\n", 404)
-
-
-def _state(request: Request, path: str) -> Response:
-    page = path.removeprefix("/state/v1").strip("/")
-    if page in ("health", "metrics"):
-        return JSONResponse({**status.health(request), "status": {"code": "initializing"}})
-    if page == "version":
-        return JSONResponse(status.version(request))
-    if page == "":
-        return JSONResponse(status.resources(request))
-    return PlainTextResponse(f"Error 404 No binding for URI '{request.url}'\n", 404)
+    ready = config_port is None or str(own_port) == str(config_port)
+    if page is not None and page.needs == "readiness" and not ready:
+        return PlainTextResponse(f"{NO_APPLICATION}\n", 503)
+    return respond(Subject(), request)

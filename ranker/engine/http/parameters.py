@@ -1,12 +1,13 @@
-"""Request parameters: from URL and body to one flat map with Vespa's own names."""
+"""Request parameters: from URL and body to one flat map under Vespa's own names."""
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from ranker.engine.errors import illegal_query, json_type
-from ranker.engine.http.bodies import json_text
+from ranker.engine.errors import illegal_query
+from ranker.engine.http.bodies import json_decoder, json_text
+from ranker.engine.query.properties import Parameters, Value
 
 __all__ = ["canonical", "json_parameters", "merged"]
 
@@ -46,79 +47,65 @@ ALIASES = {
 }
 """Aliases, which Vespa reads in any case."""
 
+QUERY_JSON = json_decoder(strict=False)
+
 _FEATURE = re.compile(r"(?:input|ranking\.features|rankfeature)\.(query\(.*\))")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
-_RAW = re.compile(r"input\..+|select\.(where|grouping)(\..*)?")
+_VALUES = re.compile(r"input\..+|select\.(where|grouping)(\..*)?")
+"""Parameters whose objects are values, not groups of parameters."""
 
 
 def canonical(name: str) -> str:
-    """The full name of a parameter; an input is always `input.query(x)`."""
+    """Return the full name of a parameter; an input is always `input.query(x)`."""
     feature = _FEATURE.fullmatch(name)
     if feature:
         return f"input.{feature[1]}"
     return ALIASES.get(name.lower(), name)
 
 
-def merged(body: Mapping[str, str], url: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """All parameters under their full names; those of the URL override the body's."""
-    pairs = [*body.items(), *url]
-    return {canonical(name): value for name, value in pairs}
+def merged(body: Parameters, url: Iterable[tuple[str, str]]) -> Parameters:
+    """Return all parameters under their full names; those of the URL override the body's."""
+    return {canonical(name): value for name, value in (*body.items(), *url)}
 
 
-def json_parameters(body: bytes) -> dict[str, str]:
-    """A JSON body as flat parameters (`Json2SingleLevelMap`).
-
-    Objects are flattened with dots, but below `input.` and `select.where`; arrays and those stay
-    JSON text, as do numbers and booleans.
+def json_parameters(body: bytes) -> Parameters:
+    """Read a JSON body as flat parameters: nested names are joined by dots, as in Vespa.
 
     Raises:
         QueryError: code 3, the body is not a JSON object.
     """
-    if not body.strip():
-        raise illegal_query("Expected start of object, got 'null'")
     try:
         value = _loads(json_text(body))
     except ValueError as error:
-        raise illegal_query(f"Json parse error.: {error}") from error
+        raise illegal_query(f"expected a JSON object as the body: {error}") from error
     except RecursionError as error:
-        raise illegal_query("Json parse error.: it is nested too deeply") from error
+        raise illegal_query("the JSON body is nested too deeply") from error
     if not isinstance(value, dict):
-        raise illegal_query(f"Expected start of object, got '{json_type(value)}'")
-    found: dict[str, str] = {}
-    _flatten("", value, found)
-    return found
+        raise illegal_query(f"expected a JSON object as the body, got {value!r:.80}")
+    parameters: dict[str, Value] = {}
+    _flatten("", value, parameters)
+    return parameters
 
 
 def _loads(text: str) -> Any:
+    """Parse JSON, in which Vespa also accepts strings in single quotes."""
     try:
-        return _DECODER.decode(text)
+        return QUERY_JSON.decode(text)
     except json.JSONDecodeError:
         if "'" not in text:
             raise
-        return _DECODER.decode(_QUOTED.sub(_double_quoted, text))
-
-
-def _not_json(name: str) -> None:
-    raise ValueError(f"Non-standard token '{name}'")
-
-
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_not_json)
+        return QUERY_JSON.decode(_QUOTED.sub(_double_quoted, text))
 
 
 def _double_quoted(quoted: re.Match[str]) -> str:
-    """Vespa takes strings in single quotes too."""
     text = quoted[0]
-    if text.startswith('"'):
-        return text
-    return json.dumps(text[1:-1].replace("\\'", "'"))
+    return text if text.startswith('"') else json.dumps(text[1:-1].replace("\\'", "'"))
 
 
-def _flatten(prefix: str, value: dict[str, Any], found: dict[str, str]) -> None:
+def _flatten(prefix: str, value: dict[str, Any], parameters: dict[str, Value]) -> None:
     for key, item in value.items():
         name = prefix + key
-        if isinstance(item, dict) and not _RAW.fullmatch(name):
-            _flatten(f"{name}.", item, found)
-        elif isinstance(item, str):
-            found[name] = item
+        if isinstance(item, dict) and not _VALUES.fullmatch(name):
+            _flatten(f"{name}.", item, parameters)
         else:
-            found[name] = json.dumps(item, ensure_ascii=False)
+            parameters[name] = item

@@ -1,38 +1,24 @@
-"""Paths of the document API: `/document/v1/{namespace}/{type}/docid/{id}` and its sisters."""
+"""Paths of the document API: `/document/v1/{namespace}/{type}/docid/{id}` and its siblings."""
 
-import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ranker.contract.document_id import DOCUMENT_API, LONGEST_ID, DocumentId
 from ranker.contract.encode import sanitize_text
 from ranker.engine.errors import DocumentError
-from ranker.engine.query.request import CLUSTER, seconds
+from ranker.engine.query.properties import seconds, whole
+from ranker.engine.query.request import CLUSTER
 
-__all__ = ["PREFIX", "Target", "checked_parameters", "integer_of", "target_of"]
+__all__ = ["Target", "check_parameters", "duration_of", "integer_of", "target_of"]
 
-PREFIX = "/document/v1/"
-LONGEST_ID = 65536
-
-_PATHS = "".join(
-    f"\n{PREFIX}{path}"
-    for path in (
-        "",
-        "{namespace}/{documentType}/docid/",
-        "{namespace}/{documentType}/group/{group}/",
-        "{namespace}/{documentType}/number/{number}/",
-        "{namespace}/{documentType}/docid/{*}",
-        "{namespace}/{documentType}/group/{group}/{*}",
-        "{namespace}/{documentType}/number/{number}/{*}",
-    )
-)
 _READ = {
     "GET": ("cluster", "fieldSet", "timeout", "tracelevel"),
     "POST": ("condition", "create", "route", "timeout", "tracelevel"),
     "PUT": ("condition", "create", "route", "timeout", "tracelevel"),
     "DELETE": ("condition", "route", "timeout", "tracelevel"),
 }
-"""The parameters that an operation on one document looks at; it leaves any other aside."""
+"""The parameters that an operation on one document reads; it ignores any other."""
 
 _READ_BY_MANY = (
     "bucketSpace cluster concurrency continuation fieldSet route selection sliceId slices timeout "
@@ -42,115 +28,110 @@ _READ_BY_MANY = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path names: one document, or many to visit.
+    """What a path names: one document, or all documents whose ids have a prefix.
 
     Attributes:
-        path: the path as it came.
-        namespace, type: None at the root.
-        location: `n=1`, `g=x` or nothing, as in a document id.
-        user_id: the user's part of the id; None for a visit.
+        path: the path as it was sent.
+        document_id: the one document; None for many.
+        schema: the document type; None at the root.
+        prefix: what the ids of many documents begin with.
     """
 
     path: str
-    namespace: str | None = None
-    type: str | None = None
-    location: str = ""
-    user_id: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The document's id."""
-        return f"id:{self.namespace}:{self.type}:{self.location}:{self.user_id}"
-
-    def holds(self, id_: str) -> bool:
-        """Whether a visit of this path sees a document."""
-        if self.namespace is None:
-            return True
-        location = f"{self.location}:" if self.location else ""
-        return id_.startswith(f"id:{self.namespace}:{self.type}:{location}")
+    document_id: DocumentId | None = None
+    schema: str | None = None
+    prefix: str = ""
 
 
 def target_of(path: str) -> Target:
-    """The target of a raw, still encoded path.
+    """Return the target of a raw, still encoded path.
 
     Raises:
-        DocumentError: 404 there is nothing at that path, or 400 the id cannot be.
+        DocumentError: 404 where nothing has such a path, 400 for an illegal id.
     """
-    parts = path.removeprefix(PREFIX).split("/")
+    parts = path.removeprefix(DOCUMENT_API).split("/")
     if parts == [""]:
         return Target(path)
     try:
-        texts = [_decoded(part) for part in parts]
+        texts = [urllib.parse.unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError as error:
         raise DocumentError(400, f"the path is not UTF-8: {error}") from error
     kind = texts[2] if len(texts) > 2 else ""
-    if kind == "docid":
-        location, rest = "", texts[3:]
-    elif kind in ("number", "group") and len(texts) > 3 and texts[3]:
+    location, rest = "", texts[3:]
+    if kind in ("number", "group") and rest and rest[0]:
+        value = rest.pop(0)
         if kind == "number":
-            integer_of(texts[3], bits=63)
-        location, rest = f"{kind[0]}={texts[3]}", texts[4:]
-    else:
-        raise DocumentError(404, f"Nothing at '{path}'. Available paths are:{_PATHS}")
-    target = Target(path, texts[0], texts[1], location, "/".join(rest) or None)
-    return _checked(target)
+            integer_of(kind, value, bits=64)
+        location = f"{kind[0]}={value}"
+    elif kind != "docid":
+        base = f"{DOCUMENT_API}NAMESPACE/TYPE"
+        raise DocumentError(
+            404,
+            f"nothing at '{path}'; expected {base}/docid/ID, {base}/number/NUMBER/ID or "
+            f"{base}/group/GROUP/ID, each without ID for all documents, or {DOCUMENT_API}",
+        )
+    (namespace, schema), doc_id = texts[:2], "/".join(rest)
+    if not doc_id:
+        prefix = f"id:{namespace}:{schema}:" + (f"{location}:" if location else "")
+        return Target(path, schema=schema, prefix=prefix)
+    document_id = DocumentId(namespace, schema, doc_id, location)
+    _check_id(document_id)
+    return Target(path, document_id, schema)
 
 
-def checked_parameters(method: str, target: Target, pairs: Mapping[str, str]) -> float:
-    """Check the parameters that an operation of this kind looks at.
+def check_parameters(method: str, target: Target, pairs: Mapping[str, str]) -> float:
+    """Check the parameters that an operation of this kind reads.
 
     Returns:
         The timeout in seconds.
 
     Raises:
-        DocumentError: 400, one has a value that cannot be.
+        DocumentError: 400, a parameter has an illegal value.
     """
-    read = _READ_BY_MANY if target.user_id is None else _READ[method]
+    read = _READ_BY_MANY if target.document_id is None else _READ[method]
     for name in read:
         if pairs.get(name) == "":
-            raise DocumentError(400, f"Expected non-empty value for request property '{name}'")
+            raise DocumentError(400, f"'{name}': expected a value, got an empty one")
     cluster = pairs.get("cluster", CLUSTER)
     if "cluster" in read and cluster != CLUSTER:
-        raise DocumentError(
-            400, f"Your Vespa deployment has no content cluster '{cluster}', only '{CLUSTER}'"
-        )
-    integer_of(pairs.get("tracelevel", "0"))
-    try:
-        return seconds(pairs.get("timeout", "180"))
-    except ValueError as error:
-        raise DocumentError(400, f"Failed parsing '{pairs['timeout']}': {error}") from error
+        raise DocumentError(400, f"'cluster': expected {CLUSTER}, got '{cluster}'")
+    integer_of("tracelevel", pairs.get("tracelevel", "0"))
+    return duration_of("timeout", pairs.get("timeout", "180"))
 
 
-def integer_of(text: str, *, bits: int = 31) -> int:
-    """A parameter's value as a signed integer with so many bits before the sign's.
+def integer_of(name: str, text: str, *, bits: int = 32) -> int:
+    """Read a parameter as a signed integer.
 
     Raises:
-        DocumentError: 400, it is none.
+        DocumentError: 400, the text is not one.
     """
-    if not re.fullmatch(r"[+-]?\d+", text) or not -(1 << bits) <= int(text) < 1 << bits:
-        raise DocumentError(400, f"Failed parsing '{text}': For input string: \"{text}\"")
-    return int(text)
+    number = whole(text, bits=bits)
+    if number is None:
+        raise DocumentError(400, f"'{name}': expected a whole number, got '{text:.80}'")
+    return number
 
 
-def _decoded(part: str) -> str:
-    return urllib.parse.unquote(part, errors="strict") if "%" in part else part
+def duration_of(name: str, text: str) -> float:
+    """Read a parameter as a duration in seconds.
+
+    Raises:
+        DocumentError: 400, the text is not one.
+    """
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise DocumentError(400, f"'{name}': {error}") from error
 
 
-def _checked(target: Target) -> Target:
-    if target.user_id is None:
-        return target
-    # A colon in namespace or type moves what follows into the place of the key-value pair.
-    pair = target.id.split(":", 4)[3]
-    if pair != target.location.partition(":")[0]:
-        raise DocumentError(400, f"Illegal key-value pair '{pair}'")
-    clean = sanitize_text(target.id)
-    if clean != target.id:
-        bad = next(old for old, new in zip(target.id, clean, strict=True) if old != new)
+def _check_id(document_id: DocumentId) -> None:
+    text = str(document_id)
+    # A colon in the namespace or the type shifts what follows to the place of the location.
+    if text.split(":", 4)[3] != document_id.location.partition(":")[0]:
+        raise DocumentError(400, f"the id '{text:.80}' has a colon in its namespace or type")
+    if sanitize_text(text) != text:
+        bad = next(old for old, new in zip(text, sanitize_text(text), strict=True) if old != new)
+        raise DocumentError(400, f"the id {text!r:.80} has an illegal character 0x{ord(bad):X}")
+    if len(text) > LONGEST_ID:
         raise DocumentError(
-            400, f"Unparseable id '{target.id}': Contains illegal code point 0x{ord(bad):X}"
+            400, f"expected a document id of at most {LONGEST_ID} characters, got {len(text)}"
         )
-    if len(target.id) > LONGEST_ID:
-        raise DocumentError(
-            400, f"Document id length {len(target.id)} is longer than max length of {LONGEST_ID}"
-        )
-    return target

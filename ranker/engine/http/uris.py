@@ -1,8 +1,8 @@
-"""The request line as Vespa's HTTP server reads it: what it refuses, and the path it makes of it.
+"""The request line as Vespa's HTTP server reads it: what it refuses, and how it matches the path.
 
-Seen at the real front door (8.700.24): a path is matched as it was sent, still encoded, after
-repeated slashes and steps of dots are gone; a character that a URI cannot have, a broken escape or
-one that is not UTF-8 is a 400 before anything reads the request.
+Observed at Vespa's container (8.700.24): a path is matched as it was sent, still encoded, without
+repeated slashes and dot segments; an illegal character, a broken escape or one that is not UTF-8 is
+a 400 before anything reads the request.
 """
 
 import re
@@ -10,72 +10,80 @@ import urllib.parse
 from collections.abc import MutableMapping
 from typing import Any
 
-__all__ = ["METHODS", "BadUri", "check_escapes", "read_uri"]
+__all__ = ["METHODS", "UriError", "check_escapes", "is_search", "read_uri"]
 
 METHODS = frozenset("GET POST PUT DELETE PATCH OPTIONS HEAD TRACE".split())
-"""Any other is a 405 without a body."""
+"""Any other method is a 405 without a body."""
 
 _NOT_IN_PATH = re.compile(rb"[^!$%&-;=@A-Z_a-z~]|%00")
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}")
 _NOT_IN_QUERY = re.compile(rb'[\x00-\x20"<>\\^`{|}\x7f]')
 
 
-class BadUri(Exception):
-    """A request line that no handler sees."""
+class UriError(Exception):
+    """A request line that reaches no handler."""
 
 
 def read_uri(scope: MutableMapping[str, Any]) -> str:
-    """The path of an ASGI request as it is matched, also written into the scope.
+    """Return the path of an ASGI request as it is matched, also written into the scope.
 
     Raises:
-        BadUri: path or query has a character or an escape that a URI cannot have.
+        UriError: path or query has an illegal character or escape.
     """
     raw = scope.get("raw_path") or scope["path"].encode()
     path, query = raw.partition(b"?")[0], scope["query_string"]
     _check_part("path", path, _NOT_IN_PATH)
     _check_part("query", query, _NOT_IN_QUERY)
     if b"//" in path or b"/." in path:
-        path = _without_detours(path)
+        path = _resolved(path)
     scope["raw_path"] = path
     scope["path"] = path.decode("ascii")
     return str(scope["path"])
 
 
+def is_search(path: str) -> bool:
+    """Return True for the path of a search, which may go on below `/search/`."""
+    return path == "/search" or path.startswith("/search/")
+
+
 def check_escapes(name: str, part: bytes) -> None:
-    """Check the percent escapes of a part, called `name`, of a URI or a form.
+    """Check the percent escapes of a part of a URI or a form.
+
+    Args:
+        name: the part's name, for the error.
+        part: the part.
 
     Raises:
-        BadUri: one is broken or not UTF-8.
+        UriError: an escape is broken or not UTF-8.
     """
     if b"%" not in part:
         return
     broken = _BROKEN.search(part)
     if broken:
-        raise BadUri(f"Bad URI: the {name} has the escape {broken[0]!r} at {broken.start()}")
+        raise UriError(f"the {name} has a broken escape {broken[0]!r} at {broken.start()}")
     if part.isascii():
         try:
             urllib.parse.unquote_to_bytes(part).decode()
         except UnicodeDecodeError as error:
-            raise BadUri(f"Bad URI: the {name} is not UTF-8: {error}") from error
+            raise UriError(f"the {name} is not UTF-8: {error}") from error
 
 
 def _check_part(name: str, part: bytes, illegal: re.Pattern[bytes]) -> None:
-    found = illegal.search(part)
-    if found:
-        raise BadUri(f"Bad URI: the {name} cannot have {found[0]!r}, at {found.start()}")
+    if character := illegal.search(part):
+        raise UriError(
+            f"the {name} has an illegal {character[0]!r} at {character.start()}; escape it"
+        )
     check_escapes(name, part)
 
 
-def _without_detours(path: bytes) -> bytes:
-    """The path without empty steps and `.`, and without what `..` takes back."""
-    steps: list[bytes] = []
+def _resolved(path: bytes) -> bytes:
+    """Return the path without empty segments and `.`, and with `..` resolved."""
+    segments: list[bytes] = []
     *inner, last = path.split(b"/")
-    for step in inner:
-        if step == b"..":
-            del steps[-1:]
-        elif step not in (b"", b"."):
-            steps.append(step)
-    if last == b"..":
-        del steps[-1:]
+    for segment in (*inner, last if last == b".." else b""):
+        if segment == b"..":
+            del segments[-1:]
+        elif segment not in (b"", b"."):
+            segments.append(segment)
     last = b"" if last in (b".", b"..") else last
-    return b"/" + b"/".join([*steps, last])
+    return b"/" + b"/".join([*segments, last])

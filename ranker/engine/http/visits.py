@@ -1,4 +1,4 @@
-"""Visiting: all documents of a path, page by page, in the order in which they first came."""
+"""Visiting: all documents of a path, page by page, in the order in which they first arrived."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,17 +11,16 @@ from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.conditions import Condition, parse_condition
 from ranker.engine.documents.stored_document import StoredDocument, rendered_fields
 from ranker.engine.errors import DocumentError
-from ranker.engine.http.paths import Target, integer_of
-from ranker.engine.query.request import seconds
+from ranker.engine.http.paths import Target, duration_of, integer_of
 from ranker.engine.storage.reader import Reader
 
 __all__ = ["Page", "Visit", "fields_of", "parse_sweep", "parse_visit"]
 
 MOST_DOCUMENTS = 1024
-"""On a page, as Vespa's own limit is."""
+"""Documents on a page, as in Vespa."""
 
 TIME_CHUNK = "60"
-"""Seconds after which an operation on many documents answers with what it has done so far."""
+"""Seconds after which an operation on many documents reports what it has done so far."""
 
 _UNSUPPORTED = ("fromTimestamp", "toTimestamp", "includeRemoves")
 
@@ -41,16 +40,16 @@ class Visit:
     """A visit as a request asks for it.
 
     Attributes:
-        target: the path.
+        prefix: what the ids of the documents begin with.
         fields: renders a document's fields.
         selected: the selection; None for all.
         after: row after which the page starts.
-        wanted: documents on a page.
-        slices, slice_id: the part of the documents that this visit is to see.
-        empty: whether it asks for the bucket space of global documents, which has none.
+        wanted: number of documents on a page.
+        slices, slice_id: the number of parts into which the documents are divided, and this part.
+        empty: True if it asks for the bucket space of global documents, which has none.
     """
 
-    target: Target
+    prefix: str
     fields: Fields
     selected: Condition | None
     after: int
@@ -60,7 +59,7 @@ class Visit:
     empty: bool
 
     def page(self, reader: Reader, *, timeout_s: float) -> Page:
-        """The next page; shorter than wanted where the time is over."""
+        """Return the next page; shorter than wanted if time runs out."""
         documents: list[dict[str, Any]] = []
         after, end = self.after, time.monotonic() + timeout_s
         while not self.empty:
@@ -79,11 +78,11 @@ class Visit:
         return Page(documents, None)
 
     def following(self, page: Page) -> "Visit":
-        """The visit of what comes after a page that is not the last."""
+        """Return the visit that continues after a page that is not the last."""
         return replace(self, after=_row(page.continuation))
 
     def stream(self, reader: Reader) -> Iterator[dict[str, Any]]:
-        """All documents from here on."""
+        """Yield all documents from the start of the page on."""
         after = self.after
         while not self.empty and (chunk := reader.scan(after, MOST_DOCUMENTS)):
             for row, id_, document in chunk:
@@ -92,7 +91,7 @@ class Visit:
                     yield {"id": id_, "fields": self.fields(document)}
 
     def _sees(self, row: int, id_: str, document: StoredDocument) -> bool:
-        if row % self.slices != self.slice_id or not self.target.holds(id_):
+        if row % self.slices != self.slice_id or not id_.startswith(self.prefix):
             return False
         return self.selected is None or self.selected(id_, document)
 
@@ -100,60 +99,53 @@ class Visit:
 def parse_sweep(
     target: Target, pairs: Mapping[str, str], manifest: Manifest
 ) -> tuple[Visit, float]:
-    """The visit behind an operation on many documents, which sees their ids only.
+    """Return the visit of an operation on many documents, which reads their ids only.
 
     Returns:
         The visit, and its time in seconds.
 
     Raises:
-        DocumentError: 400, a parameter is missing, has no place here, or cannot be so.
+        DocumentError: 400, a parameter is missing, has no meaning here, or has an illegal value.
     """
     for name in ("concurrency", "fieldSet", "route", "wantedDocumentCount"):
         if name in pairs:
-            raise DocumentError(400, f"May not specify '{name}' at '{target.path}'")
+            raise DocumentError(400, f"'{name}' has no meaning for many documents; remove it")
     for name in ("selection", "cluster"):
         if name not in pairs:
-            raise DocumentError(400, f"Must specify '{name}' at '{target.path}'")
+            raise DocumentError(400, f"expected the parameter '{name}' at '{target.path}'")
     visit = parse_visit(target, {**pairs, "fieldSet": "[id]"}, manifest)
-    text = pairs.get("timeChunk", TIME_CHUNK)
-    try:
-        return replace(visit, wanted=MOST_DOCUMENTS), seconds(text)
-    except ValueError as error:
-        raise DocumentError(400, f"Failed parsing '{text}': {error}") from error
+    chunk_s = duration_of("timeChunk", pairs.get("timeChunk", TIME_CHUNK))
+    return replace(visit, wanted=MOST_DOCUMENTS), chunk_s
 
 
 def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) -> Visit:
-    """The visit of a request.
+    """Return the visit of a request.
 
     Raises:
-        DocumentError: 400, a parameter has a value that cannot be.
+        DocumentError: 400, a parameter is missing or has an illegal value.
     """
     for name in _UNSUPPORTED:
         if pairs.get(name, "false") not in ("false", "0"):
             raise DocumentError(400, f"'{name}' is not supported by the embedded engine")
-    if target.namespace is None and "cluster" not in pairs:
-        raise DocumentError(
-            400,
-            "Must set 'cluster' parameter to a valid content cluster id when visiting at a root "
-            "/document/v1/ level",
-        )
+    if target.schema is None and "cluster" not in pairs:
+        raise DocumentError(400, f"expected the parameter 'cluster' at '{target.path}'")
     if ("slices" in pairs) != ("sliceId" in pairs):
-        raise DocumentError(400, "None or both of 'slices' and 'sliceId' must be set")
-    slices = _positive(pairs, "slices", 1)
-    slice_id = _number(pairs, "sliceId", 0)
+        raise DocumentError(400, "expected both of 'slices' and 'sliceId', or neither")
+    slices = _positive(pairs, "slices")
+    slice_id = integer_of("sliceId", pairs.get("sliceId", "0"))
     if not 0 <= slice_id < slices:
-        raise DocumentError(400, f"sliceId must be in [0, {slices}), but was {slice_id}")
-    _positive(pairs, "concurrency", 1)
+        raise DocumentError(400, f"'sliceId': expected 0 to {slices - 1}, got {slice_id}")
+    _positive(pairs, "concurrency")
     space = pairs.get("bucketSpace", "default")
     if space not in ("default", "global"):
-        raise DocumentError(400, f"Unknown bucket space '{space}', expected default or global")
+        raise DocumentError(400, f"'bucketSpace': expected default or global, got '{space}'")
     selection = pairs.get("selection")
     return Visit(
-        target=target,
+        prefix=target.prefix,
         fields=fields_of(pairs.get("fieldSet"), manifest),
         selected=parse_condition(selection, manifest.schema) if selection else None,
         after=_row(pairs.get("continuation")),
-        wanted=min(_positive(pairs, "wantedDocumentCount", 1), MOST_DOCUMENTS),
+        wanted=min(_positive(pairs, "wantedDocumentCount"), MOST_DOCUMENTS),
         slices=slices,
         slice_id=slice_id,
         empty=space == "global",
@@ -161,10 +153,10 @@ def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) ->
 
 
 def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
-    """How documents are rendered under a `fieldSet`.
+    """Return what renders documents under a `fieldSet`.
 
     Raises:
-        DocumentError: 400, it is none.
+        DocumentError: 400, there is no such field or field set.
     """
     names = (field_set or "[document]").removeprefix(f"{manifest.schema}:")
     if names in ("[document]", "[all]"):
@@ -174,9 +166,8 @@ def fields_of(field_set: str | None, manifest: Manifest) -> Fields:
     wanted = names.split(",")
     for name in wanted:
         if name not in DOCUMENT_FIELDS:
-            raise DocumentError(
-                400, f"No such field '{name}' in field set '{field_set}' of {manifest.schema}"
-            )
+            expected = ", ".join(DOCUMENT_FIELDS)
+            raise DocumentError(400, f"'fieldSet': expected some of {expected}, got '{name:.80}'")
     return lambda document: {
         k: v for k, v in rendered_fields(document, manifest).items() if k in wanted
     }
@@ -191,16 +182,12 @@ def _row(token: str | None) -> int:
         return 0
     prefix, _, row = token.rpartition("-")
     if prefix != vespa_names.NAMESPACE or not row.isdecimal():
-        raise DocumentError(400, f"Failed parsing continuation token '{token}'")
+        raise DocumentError(400, f"'continuation': expected a token of this engine, got '{token:.80}'")
     return int(row)
 
 
-def _number(pairs: Mapping[str, str], name: str, default: int) -> int:
-    return integer_of(pairs.get(name, str(default)))
-
-
-def _positive(pairs: Mapping[str, str], name: str, default: int) -> int:
-    value = _number(pairs, name, default)
+def _positive(pairs: Mapping[str, str], name: str) -> int:
+    value = integer_of(name, pairs.get(name, "1"))
     if value < 1:
-        raise DocumentError(400, f"{name} must be positive, but was {value}")
+        raise DocumentError(400, f"'{name}': expected at least 1, got {value}")
     return value

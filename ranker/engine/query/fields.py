@@ -1,82 +1,81 @@
-"""The schema as a query sees it: which fields can be searched and how their text becomes nodes."""
+"""The schema as a query sees it: which fields can be searched, and how their text becomes nodes."""
 
 import re
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryError, bad_yql
+from ranker.contract.fields import FIELDS, Field
+from ranker.engine.errors import QueryError, bad_query
 from ranker.engine.query.tree import And, Node, Nothing, Phrase, Range, Strings
 from ranker.lexical.terms import terms
 
-__all__ = ["SEARCHABLE", "SORTABLE", "field_words", "kind_of", "number_range"]
+__all__ = ["DEFAULT_FIELD", "SEARCHABLE", "SORTABLE", "field_words", "searched_field"]
 
-KINDS = {
-    "default": "text",
-    vespa_names.CONTENTS: "text",
-    vespa_names.TITLE: "text",
-    vespa_names.ID: "string",
-    vespa_names.TOKEN_FINGERPRINT: "number",
-}
-SEARCHABLE = frozenset({*KINDS, vespa_names.TEXT, vespa_names.DOC_TOKEN_IDS})
+DEFAULT_FIELD = "default"
+"""The name of the fieldset that is searched where a query names no field: `contents` alone."""
+
+_FIELDS = {field.name: field for field in FIELDS}
+_FIELDS[DEFAULT_FIELD] = _FIELDS[vespa_names.CONTENTS]
+
+SEARCHABLE = frozenset(_FIELDS)
 """Names that a query may put before a colon."""
 
-SORTABLE = (vespa_names.ID, vespa_names.TOKEN_FINGERPRINT)
-"""The attributes."""
+SORTABLE = tuple(field.name for field in FIELDS if field.attribute and field.kind != "tokens")
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _SIGNED = re.compile(r"-\d+")
 _INTERVAL = re.compile(r"([\[<])(-?\d*);(-?\d*)([\]>])")
 
 
-def kind_of(field: str) -> str:
-    """`text`, `string` or `number`.
+def searched_field(name: str) -> Field:
+    """Return the field that is searched under a name: one with an index, an id or a number.
 
     Raises:
-        QueryError: code 4, there is no such field, or it cannot be searched; 17, it is a tensor.
+        QueryError: code 4 for an unknown field or one that cannot be searched, 17 for a tensor.
     """
-    if field in KINDS:
-        return KINDS[field]
-    if field == vespa_names.TEXT:
-        raise bad_yql(
-            f"Cannot search for terms in '{field}': it is in the summary only; search 'contents'"
+    field = _FIELDS.get(name)
+    if field is None:
+        raise bad_query(f"unknown field '{name}'; expected one of {', '.join(sorted(_FIELDS))}")
+    if field.kind == "tokens":
+        raise QueryError(17, f"the field '{name}' is a tensor, in which no words can be searched")
+    if not (field.indexed or field.attribute):
+        raise bad_query(
+            f"the field '{name}' is not indexed; search '{vespa_names.CONTENTS}', which includes it"
         )
-    if field == vespa_names.DOC_TOKEN_IDS:
-        raise QueryError(17, f"Cannot search for terms in '{field}': It is a tensor field")
-    raise bad_yql(f"Field '{field}' does not exist.")
+    return field
 
 
-def field_words(field: str, text: str, quoted: bool, *, ranked: bool = True) -> Node | None:
-    """The node of a field's text in the simple query language.
+def field_words(name: str, text: str, quoted: bool, *, ranked: bool = True) -> Node | None:
+    """Return the node of a field's text in the simple query language.
 
     Args:
-        field: any searchable field.
-        text: a word, several words joined by signs, or what stood between quotes.
-        quoted: whether the words of an index field must follow each other.
-        ranked: whether they count for the score.
+        name: a name in `SEARCHABLE`.
+        text: a word, several words joined by signs, or the text between quotes.
+        quoted: True if the words of an index field must follow each other.
+        ranked: True if they count for the score.
 
     Returns:
         None where the text has no word.
     """
-    if field == vespa_names.TEXT:
+    if name == vespa_names.TEXT:
         return Nothing()  # as in Vespa, where a typed query may name it and finds nothing there
-    kind = kind_of(field)
-    if kind == "string":
-        return Strings(field, frozenset({text.lower()})) if text else None
-    if kind == "number":
-        return number_range(field, text)
-    name = vespa_names.CONTENTS if field == "default" else field
+    field = searched_field(name)
+    if field.kind == "id":
+        return Strings(name, frozenset({text.lower()})) if text else None
+    if field.kind == "number":
+        return _number_range(name, text)
     if not quoted and _SIGNED.fullmatch(text):
-        return Phrase(name, (text,), ranked)  # a number with its sign, which no index term has
-    found = terms(text)
-    if not found:
+        return Phrase(field.name, (text,), ranked)  # a number with its sign: never an index term
+    words = terms(text)
+    if not words:
         return None
     if quoted:
-        return Phrase(name, tuple(found), ranked)
-    parts = tuple(Phrase(name, (term,), ranked) for term in found)
+        return Phrase(field.name, tuple(words), ranked)
+    parts = tuple(Phrase(field.name, (word,), ranked) for word in words)
     return parts[0] if len(parts) == 1 else And(parts)
 
 
-def number_range(field: str, text: str) -> Node:
-    """`5`, `<5`, `>5`, `[1;5]`, `<1;5>` on a number; a text that is no number matches nothing."""
+def _number_range(field: str, text: str) -> Node:
+    """Read `5`, `<5`, `>5`, `[1;5]` or `<1;5>`; anything else matches nothing."""
     if _INTEGER.fullmatch(text):
         return Range(field, int(text), int(text))
     if text[:1] == ">" and _INTEGER.fullmatch(text[1:]):

@@ -1,20 +1,32 @@
-"""The grammar of YQL, and the words of a syntax error.
+"""The grammar of YQL.
 
-Expressions are read whole, with Vespa's precedences and its names for the operators; what of them
-means something here is for `yql` to say, so that an expression with no meaning is refused by the
-name of its operator and never read as another one.
+Expressions are read whole, with Vespa's precedences; `yql` decides which of them have a meaning
+here, so that an expression without one is refused by its operator and never read as another one.
 """
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
-from ranker.engine.errors import bad_yql
+from ranker.engine.errors import bad_query
 from ranker.errors import require
 
-__all__ = ["parse"]
+__all__ = ["Syntax", "parse"]
+
+
+class Syntax(Protocol):
+    """A node of the syntax tree: the rule's name, and nodes or tokens below it."""
+
+    @property
+    def data(self) -> str:
+        """The rule's name."""
+
+    @property
+    def children(self) -> list[Any]:
+        """The parts, in the order of the text; None where an optional part is missing."""
+
 
 GRAMMAR = r"""
-start: _SELECT fields sources? where? order? limit? offset? timeout? grouping? ";"?
+start: _SELECT fields sources where order? limit? offset? timeout? grouping? ";"?
 fields: STAR | path ("," path)*
 sources: _FROM (path | _SOURCES STAR | _SOURCES path ("," path)*)
 where: _WHERE expr
@@ -93,43 +105,35 @@ KEYWORDS = (
 )
 GRAMMAR += "\n".join(f"_{word.upper()}.2: /{word}(?![A-Za-z0-9_-])/i" for word in KEYWORDS.split())
 
-
 REMEMBERED = 4096
-"""Longest statement that is kept with its tree: most clients repeat a short one."""
+"""Characters of the longest statement that is kept with its tree: most clients repeat a short one."""
 
 
-def parse(text: str) -> Any:
-    """Lark's tree of a YQL statement, which must not be changed.
+def parse(text: str) -> Syntax:
+    """Parse a YQL statement; the tree must not be changed.
 
     Raises:
-        QueryError: code 4, it is not YQL.
+        QueryError: code 4, the text is not YQL.
     """
-    return _remembered(text) if len(text) <= REMEMBERED else _parsed(text)
+    return (_parse if len(text) <= REMEMBERED else _parse.__wrapped__)(text)
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered(text: str) -> Any:
-    return _parsed(text)
-
-
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Syntax:
     lark = require("lark", extra="engine")
     try:
-        return _parser().parse(text)
-    except lark.exceptions.LarkError as error:
-        raise bad_yql(_where(error)) from error
+        tree: Syntax = _parser().parse(text)
+    except lark.exceptions.UnexpectedInput as error:
+        token = getattr(error, "token", None)
+        if token is not None and token.type == "$END":
+            raise bad_query("YQL: the statement is incomplete") from error
+        raise bad_query(
+            f"YQL: unexpected {str(token or error.char)!r} in line {error.line}, "
+            f"column {error.column}"
+        ) from error
+    return tree
 
 
 @functools.cache
 def _parser() -> Any:
     return require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")
-
-
-def _where(error: Any) -> str:
-    """Place and token, as Vespa's parser words them."""
-    token = getattr(error, "token", None)
-    line, column = getattr(error, "line", 1), getattr(error, "column", 1)
-    if token is not None and token.type == "$END":
-        return "query:L1 mismatched input '<EOF>': the statement is not complete"
-    shown = token if token is not None else getattr(error, "char", "")
-    return f"query:L{line}:{max(column - 1, 0)} mismatched input '{shown}'"

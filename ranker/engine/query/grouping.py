@@ -1,23 +1,23 @@
-r"""The one grouping that is known here: which of some documents match.
+r"""The one grouping that is supported here: which of some documents match.
 
     all(group(doc_id) filter(regex("^(?:a|b)$", doc_id)) each(output(count())))
 
-It is what pyvespa's `VespaMatchEvaluator` asks, whose recall is that of the matching alone.
+pyvespa's `VespaMatchEvaluator` sends it, to measure the recall of matching alone.
 """
 
 import functools
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryError, bad_yql, illegal_query
+from ranker.engine.errors import QueryError, bad_query
+from ranker.engine.query.properties import Parameters, integer
 from ranker.errors import require
 
 __all__ = ["Grouping", "parse_grouping"]
 
-MAX_GROUPS = "10"
+MAX_GROUPS = 10
 """Vespa's own default; -1 is no limit."""
 
 GRAMMAR = r"""
@@ -39,8 +39,8 @@ class Grouping:
 
     Attributes:
         field: the attribute.
-        values: the values of the groups that are wanted.
-        most: how many groups are returned, the best first; None for all.
+        values: the values whose groups are wanted.
+        most: the number of groups to return, best first; None for all.
     """
 
     field: str
@@ -48,11 +48,12 @@ class Grouping:
     most: int | None
 
 
-def parse_grouping(text: str, parameters: Mapping[str, str]) -> Grouping:
-    """The grouping of the text after YQL's `|`.
+def parse_grouping(text: str, parameters: Parameters) -> Grouping:
+    """Return the grouping of the text after YQL's `|`.
 
     Raises:
-        QueryError: code 4, it is another one; 3 or 17, it cannot be.
+        QueryError: code 4 for another grouping, 17 for another field, 3 for an illegal number of
+            groups.
     """
     lark = require("lark", extra="engine")
     try:
@@ -62,27 +63,19 @@ def parse_grouping(text: str, parameters: Mapping[str, str]) -> Grouping:
     pattern, filtered = map(str, condition.children)
     for name in (str(field), filtered):
         if name != vespa_names.ID:
-            raise QueryError(
-                17,
-                f"Invalid request: Grouping request references attribute '{name}' which cannot be "
-                f"grouped by in the embedded engine; '{vespa_names.ID}' can",
-            )
-    most = parameters.get("grouping.defaultMaxGroups", MAX_GROUPS)
-    if not re.fullmatch(r"-1|\d{1,9}", most):
-        raise illegal_query(
-            f"Could not set 'grouping.defaultMaxGroups' to '{most}': "
-            f"'{most}' is not a valid integer"
-        )
-    return Grouping(str(field), _values(pattern), None if most == "-1" else int(most))
+            raise QueryError(17, f"expected a grouping by '{vespa_names.ID}', got '{name}'")
+    most = integer(parameters, "grouping.defaultMaxGroups", MAX_GROUPS, least=-1)
+    return Grouping(str(field), _values(pattern), None if most == -1 else most)
 
 
 def _values(pattern: str) -> frozenset[str]:
-    """The texts that an alternation of escaped texts fits; another expression is refused."""
+    """Return the texts that an alternation of escaped texts fits; refuse another expression."""
     pattern = re.sub(r"\\(.)", r"\1", pattern[1:-1], flags=re.DOTALL)
-    found = _PATTERN.fullmatch(pattern)
-    if not found:
+    alternation = _PATTERN.fullmatch(pattern)
+    if not alternation:
         raise _refusal()
-    whole = found["one"] if found["several"] is None else found["several"]
+    several = alternation["several"]
+    whole = alternation["one"] if several is None else several
     texts = re.findall(r"(?:[^\\|]|\\.)+", whole, re.DOTALL)
     if "|".join(texts) != whole or not all(_LITERAL.fullmatch(text) for text in texts):
         raise _refusal()
@@ -91,8 +84,8 @@ def _values(pattern: str) -> frozenset[str]:
 
 def _refusal() -> QueryError:
     field = vespa_names.ID
-    return bad_yql(
-        "Grouping is not supported by the embedded engine, but for "
+    return bad_query(
+        "this grouping is not supported by the embedded engine; expected "
         f'all(group({field}) filter(regex("^(?:a|b)$", {field})) each(output(count())))'
     )
 

@@ -1,188 +1,165 @@
-"""Query properties: which there are, and what their values must be.
+"""Query properties: which ones there are, the types of their values, and how they are read.
 
-Vespa's own, with its words for a wrong value; each is used here, has no effect here, or is refused
-by name because leaving it aside would change the result.
+Every property of Vespa is either used here, has no effect here, or is refused by name because
+ignoring it would change the result.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ranker.engine.errors import bad_query, illegal_query
 
-__all__ = ["check_properties", "flag", "integer"]
+__all__ = ["Parameters", "Value", "check_properties", "flag", "integer", "seconds", "text_of", "whole"]
 
-_USED = {
-    "ranking.profile": "text",
-    "ranking.rerankCount": "integer",
-    "ranking.secondPhase.rerankCount": "integer",
-    "ranking.secondPhase.totalRerankCount": "integer",
-    "ranking.globalPhase.rerankCount": "integer",
-    **dict.fromkeys(
-        "model.queryString model.type model.language model.locale model.defaultIndex "
-        "model.restrict model.sources model.searchPath presentation.format presentation.summary "
-        "presentation.timing presentation.format.tensors".split(),
-        "text",
-    ),
-}
+Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
-_WITHOUT_EFFECT = {
-    # Knobs of Vespa's speed, which this engine does not have; its results are the exact ones.
-    "ranking.queryCache": "boolean",
-    "ranking.freshness": "text",
-    "ranking.softtimeout.enable": "boolean",
-    "ranking.softtimeout.factor": "double",
-    "ranking.softtimeout.tailcost": "double",
-    "ranking.matching.termwiseLimit": "double",
-    "ranking.matching.numThreadsPerSearch": "integer",
-    "ranking.matching.numSearchPartitions": "integer",
-    "ranking.matching.minHitsPerThread": "integer",
-    "ranking.matching.postFilterThreshold": "double",
-    "ranking.matching.approximateThreshold": "double",
-    "ranking.matching.targetHitsMaxAdjustmentFactor": "double",
-    "ranking.matching.filterThreshold": "double",
-    "ranking.matching.filterFirstThreshold": "double",
-    "ranking.matching.filterFirstExploration": "double",
-    "ranking.matching.explorationSlack": "double",
-    "ranking.matching.weakand.stopwordLimit": "double",
-    "ranking.matching.weakand.adjustTarget": "double",
-    "ranking.matching.weakand.allowDropAll": "boolean",
-    # Not a part of what an answer here has.
-    "model.encoding": "text",
-    "presentation.bolding": "boolean",
-    "presentation.reportCoverage": "boolean",
-    "trace.level": "number",
-    "trace.explainLevel": "number",
-    "trace.profileDepth": "number",
-    "trace.timestamps": "boolean",
-    "trace.query": "boolean",
-}
+Parameters = Mapping[str, Value]
+"""Full names of parameters to values: texts of the URL, and values of a JSON body as they are."""
 
-_REFUSED = {
-    "ranking.sorting": "text",
-    "ranking.location": "text",
-    "ranking.listFeatures": "boolean",
-    "ranking.keepRankCount": "integer",
-    "ranking.totalKeepRankCount": "integer",
-    "ranking.rankScoreDropLimit": "double",
-    "ranking.secondPhase.rankScoreDropLimit": "double",
-    "ranking.globalPhase.rankScoreDropLimit": "double",
-    "ranking.matchPhase.attribute": "text",
-    "ranking.matchPhase.maxHits": "long",
-    "ranking.matchPhase.totalMaxHits": "long",
-    "ranking.matchPhase.ascending": "boolean",
-    "ranking.matchPhase.maxFilterCoverage": "double",
-    "ranking.matchPhase.diversity.attribute": "text",
-    "ranking.matchPhase.diversity.minGroups": "long",
-    "ranking.significance.useModel": "boolean",
-    **dict.fromkeys(
-        ("model.filter", "presentation.summaryFields", "recall", "searchChain"), "text"
-    ),
-}
-"""What changes a result in Vespa, and is not done here."""
 
+def _table(**names: str) -> dict[str, str]:
+    """Return property to type, from the names of each type's properties."""
+    return {name: kind for kind, listed in names.items() for name in listed.split()}
+
+
+_USED = _table(
+    integer="ranking.rerankCount ranking.secondPhase.rerankCount "
+    "ranking.secondPhase.totalRerankCount ranking.globalPhase.rerankCount",
+    setting="trace.level",
+    text="ranking.profile model.queryString model.type model.language model.locale "
+    "model.defaultIndex model.restrict model.sources model.searchPath presentation.format "
+    "presentation.summary presentation.timing presentation.format.tensors",
+)
+
+# Controls of Vespa's speed and approximation, while the results here are always the exact ones;
+# and parts of a response that this engine does not write.
+_WITHOUT_EFFECT = _table(
+    integer="ranking.matching.numThreadsPerSearch ranking.matching.numSearchPartitions "
+    "ranking.matching.minHitsPerThread",
+    double="ranking.softtimeout.factor ranking.softtimeout.tailcost "
+    "ranking.matching.termwiseLimit ranking.matching.postFilterThreshold "
+    "ranking.matching.approximateThreshold ranking.matching.targetHitsMaxAdjustmentFactor "
+    "ranking.matching.filterThreshold ranking.matching.filterFirstThreshold "
+    "ranking.matching.filterFirstExploration ranking.matching.explorationSlack "
+    "ranking.matching.weakand.stopwordLimit ranking.matching.weakand.adjustTarget",
+    setting="trace.explainLevel trace.profileDepth",
+    text="ranking.queryCache ranking.freshness ranking.softtimeout.enable "
+    "ranking.matching.weakand.allowDropAll model.encoding presentation.bolding "
+    "presentation.reportCoverage trace.timestamps trace.query",
+)
+
+_REFUSED = _table(
+    integer="ranking.keepRankCount ranking.totalKeepRankCount",
+    long="ranking.matchPhase.maxHits ranking.matchPhase.totalMaxHits "
+    "ranking.matchPhase.diversity.minGroups",
+    double="ranking.rankScoreDropLimit ranking.secondPhase.rankScoreDropLimit "
+    "ranking.globalPhase.rankScoreDropLimit ranking.matchPhase.maxFilterCoverage",
+    text="ranking.sorting ranking.location ranking.listFeatures ranking.matchPhase.attribute "
+    "ranking.matchPhase.ascending ranking.matchPhase.diversity.attribute "
+    "ranking.significance.useModel model.filter presentation.summaryFields recall searchChain",
+)
 _REFUSED_BELOW = re.compile(
     r"ranking\.(properties|elementGap|features)\..*|select(\..*)?|collapse.*|pos\..*|streaming\..*"
 )
 
-_DECLARED = {**_USED, **_WITHOUT_EFFECT, **_REFUSED}
-_PARENTS = frozenset(
-    name.rsplit(".", depth)[0] for name in _DECLARED for depth in range(1, name.count(".") + 1)
-)
-_BITS = {"integer": 31, "long": 63}
-_INTEGER = re.compile(r"[+-]?\d+")
-_EMPTY = ("", "default", "{}")
+_KINDS = {**_USED, **_WITHOUT_EFFECT, **_REFUSED}
+_CLOSED = ("ranking", "model", "presentation", "trace")
+"""Groups in which an unknown name is refused; elsewhere it may be one for `@name` in YQL."""
+
+_BITS = {"integer": 32, "long": 64}
+_UNSET: tuple[Value, ...] = ("", "default", "{}", {})
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|ms|ks)?")
+_UNITS = {"s": 1.0, "ms": 0.001, "ks": 1000.0, None: 1.0}
 
 
-def check_properties(parameters: Mapping[str, str]) -> None:
+def check_properties(parameters: Parameters) -> None:
     """Check names and values that do not depend on the application.
 
-    Args:
-        parameters: under their full names (`parameters.merged`).
-
     Raises:
-        QueryError: code 3, there is no such property or its value is of another type; code 4, it
-            is not supported here.
+        QueryError: code 3 for an unknown property or a value of another type; code 4 for a property
+            that is not supported here.
     """
     for name, value in parameters.items():
-        group = name.partition(".")[0]
-        if name in _DECLARED:
-            _check_kind(name, value, _DECLARED[name])
-        elif group == name:
-            pass  # any name may be one, for @name in YQL
-        elif group == "ranking" and not _REFUSED_BELOW.fullmatch(name):
-            _refuse_undeclared(name, value)
-        elif group in ("model", "presentation", "trace"):
-            raise illegal_query(
-                f"Could not set '{name}' to '{value}': the embedded engine knows no such property; "
-                f"it knows {', '.join(known for known in _DECLARED if known.startswith(group))}"
-            )
         refused = name in _REFUSED or _REFUSED_BELOW.fullmatch(name)
-        if refused and value not in _EMPTY:
-            raise bad_query(f"'{name}' is not supported by the embedded engine (got '{value}')")
-    if parameters.get("queryProfile", "default") not in _EMPTY:
-        raise illegal_query(f"Could not resolve query profile '{parameters['queryProfile']}'")
+        group = name.partition(".")[0]
+        if name in _KINDS:
+            _check_kind(name, value, _KINDS[name])
+        elif group != name and group in _CLOSED and not refused:
+            known = ", ".join(other for other in _KINDS if other.startswith(f"{group}."))
+            raise illegal_query(f"unknown property '{name}'; expected one of {known}")
+        if refused and value not in _UNSET:
+            raise bad_query(
+                f"'{name}' is not supported by the embedded engine, got {text_of(value)!r:.80}"
+            )
+    if (profile := parameters.get("queryProfile", "default")) not in _UNSET:
+        raise illegal_query(f"'queryProfile': expected default, got {text_of(profile)!r:.80}")
 
 
-def integer(parameters: Mapping[str, str], name: str, default: int, *, least: int = 0) -> int:
-    """A parameter's value as Java's 32-bit integer; an empty one is the default.
+def text_of(value: Value) -> str:
+    """Return a value as text; anything but a string as it is in JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def integer(parameters: Parameters, name: str, default: int, *, least: int = 0) -> int:
+    """Read a parameter as a signed integer of 32 bits; an empty one is the default.
 
     Raises:
-        QueryError: code 3, it is none, or below `least`.
+        QueryError: code 3 for another value, or one below `least`.
     """
-    text = parameters.get(name, "")
-    if not text:
+    value = parameters.get(name, "")
+    if value == "":
         return default
-    if not _is_integer(text, "integer"):
-        raise illegal_query(f"Could not set '{name}': '{text}' is not a valid integer")
-    value = int(text)
-    if value < least:
-        raise illegal_query(
-            f"Could not set '{name}': '{name}' must be a positive number, not {value}"
-        )
-    return value
+    number = whole(value)
+    if number is None or number < least:
+        wanted = "a whole number" if least < 0 else f"a whole number of at least {least}"
+        raise illegal_query(f"'{name}': expected {wanted}, got {text_of(value)!r:.80}")
+    return number
 
 
-def flag(parameters: Mapping[str, str], name: str) -> bool:
-    """Whether a parameter is set to true."""
-    return parameters.get(name, "").lower() in ("true", "1")
+def flag(parameters: Parameters, name: str) -> bool:
+    """Return True if a parameter is set to true."""
+    return text_of(parameters.get(name, "")).lower() in ("true", "1")
 
 
-def _check_kind(name: str, value: str, kind: str) -> None:
-    if kind == "number":
+def seconds(text: str) -> float:
+    """Read a duration like `5`, `5s`, `300ms` or `1ks`.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    duration = _DURATION.fullmatch(text.strip())
+    if not duration:
+        raise ValueError(f"expected a duration like 5, 5s or 300ms, got {text!r:.80}")
+    return float(duration[1]) * _UNITS[duration[2]]
+
+
+def whole(value: Value, *, bits: int = 32) -> int | None:
+    """Return a number, or a text of digits, as a signed integer; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,1000}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    bound = 1 << bits - 1
+    return value if -bound <= value < bound else None
+
+
+def _check_kind(name: str, value: Value, kind: str) -> None:
+    if kind == "setting":  # may be empty
         integer({name: value}, name, 0, least=-(2**31))
-    elif (kind in _BITS and not _is_integer(value, kind)) or (
+    elif (kind in _BITS and whole(value, bits=_BITS[kind]) is None) or (
         kind == "double" and not _is_double(value)
     ):
-        raise illegal_query(f"Could not set '{name}' to '{value}': '{value}' is not a {kind}")
+        article = "an" if kind == "integer" else "a"
+        raise illegal_query(f"'{name}': expected {article} {kind}, got {text_of(value)!r:.80}")
 
 
-def _is_integer(text: str, kind: str) -> bool:
-    bound = 1 << _BITS[kind]
-    return bool(_INTEGER.fullmatch(text)) and -bound <= int(text) < bound
-
-
-def _is_double(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _refuse_undeclared(name: str, value: str) -> None:
-    """As Vespa does below `ranking`, whose types are strict: the first step that is not there."""
-    steps = name.split(".")
-    parent = steps[0]
-    for at, step in enumerate(steps[1:], start=1):
-        path = ".".join(steps[: at + 1])
-        if path not in _PARENTS and path not in _DECLARED:
-            kind = "ranking_0" if parent == "ranking" else parent
-            raise illegal_query(
-                f"Could not set '{name}' to '{value}': '{step}' is not declared in query profile "
-                f"type '{kind}', and the type is strict"
-            )
-        parent = step
-    raise illegal_query(
-        f"Could not set '{name}': '{steps[-1]}' is not a valid property in '{steps[-2]}'. See the "
-        f"query api for valid keys starting by '{steps[-2]}'."
-    )
+def _is_double(value: Value) -> bool:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return "_" not in value
+    return isinstance(value, int | float) and not isinstance(value, bool)

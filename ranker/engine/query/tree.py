@@ -45,7 +45,7 @@ class Phrase:
     Attributes:
         field: the text field.
         terms: index terms, at least one.
-        ranked: whether it counts for the score.
+        ranked: True if it counts for the score.
     """
 
     field: str
@@ -53,14 +53,14 @@ class Phrase:
     ranked: bool = True
 
     def occurrences(self, view: View) -> int:
-        """How often it occurs in the document's field."""
+        """Return the number of occurrences in the document's field."""
         text, needle = view.terms[self.field], f" {'  '.join(self.terms)} "
         if len(self.terms) == 1:
             return text.count(needle)
-        found, at = 0, text.find(needle)
-        while at >= 0:  # occurrences may overlap: "a a" is twice in "a a a"
-            found, at = found + 1, text.find(needle, at + 1)
-        return found
+        count, position = 0, text.find(needle)
+        while position >= 0:  # occurrences may overlap: "a a" is twice in "a a a"
+            count, position = count + 1, text.find(needle, position + 1)
+        return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Range:
     high: int | None = None
 
     def holds(self, view: View) -> bool:
-        """Whether the document's value is in the range; one that is not set is in none."""
+        """Return True if the document's value is in the range; an unset one is in none."""
         value = view.attributes[self.field]
         if value is None:
             return False
@@ -81,13 +81,13 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Strings:
-    """A string attribute with one of some values, whatever the case, as Vespa's default is."""
+    """A string attribute with one of some values, regardless of case, as in Vespa by default."""
 
     field: str
     values: frozenset[str]
 
     def holds(self, view: View) -> bool:
-        """Whether the document has one of the values."""
+        """Return True if the document has one of the values."""
         value = view.attributes[self.field]
         return value is not None and value.lower() in self.values
 
@@ -126,7 +126,7 @@ class AndNot:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """The first decides; the others only count for the score."""
+    """The first child decides; the others only count for the score."""
 
     first: "Node"
     others: tuple["Node", ...] = field(default=())
@@ -137,7 +137,7 @@ Node = Leaf | And | Or | AndNot | Rank
 
 
 def leaves(node: Node) -> Iterator[Phrase]:
-    """The words and phrases that may count for the score."""
+    """Yield the words and phrases that may count for the score."""
     match node:
         case Phrase():
             if node.ranked:
@@ -153,7 +153,7 @@ def leaves(node: Node) -> Iterator[Phrase]:
 
 
 def match(node: Node, view: View) -> list[tuple[Phrase, int]] | None:
-    """The words and phrases that count for this document, with their occurrences.
+    """Return the words and phrases that count for this document, with their occurrences.
 
     A word counts only where the part of the query around it holds: in `(a and b) or c` the `a`
     of a document without `b` does not.
@@ -163,8 +163,8 @@ def match(node: Node, view: View) -> list[tuple[Phrase, int]] | None:
     """
     match node:
         case Phrase():
-            found = node.occurrences(view)
-            return None if not found else [(node, found)] if node.ranked else []
+            count = node.occurrences(view)
+            return None if not count else [(node, count)] if node.ranked else []
         case Range() | Strings():
             return [] if node.holds(view) else None
         case Everything():
@@ -179,18 +179,18 @@ def match(node: Node, view: View) -> list[tuple[Phrase, int]] | None:
             excluded = any(match(child, view) is not None for child in negatives)
             return None if excluded else match(positive, view)
         case Rank(first, others):
-            found_first = match(first, view)
-            return None if found_first is None else found_first + (_any(others, view) or [])
+            counted = match(first, view)
+            return None if counted is None else counted + (_any(others, view) or [])
 
 
 def _all(children: tuple[Node, ...], view: View) -> list[tuple[Phrase, int]] | None:
-    found: list[tuple[Phrase, int]] = []
+    counted: list[tuple[Phrase, int]] = []
     for child in children:
         part = match(child, view)
         if part is None:
             return None
-        found += part
-    return found
+        counted += part
+    return counted
 
 
 def _any(children: tuple[Node, ...], view: View) -> list[tuple[Phrase, int]] | None:

@@ -1,8 +1,8 @@
 r"""The simple query language of `userQuery()` and `userInput()`: `+a -b "c d" title:e (f g)`.
 
-What becomes of each sign was seen in the real container's trace (8.700.24): words that are joined
-by anything but white space (`covid-19`, `foo.bar`) must all be there, `+` has no meaning in a
-weakAnd, a `-` before a number is part of the number, `*` and `!` weights are dropped.
+The meaning of each sign was observed in the trace of Vespa's container (8.700.24): words joined by
+anything but white space (`covid-19`, `foo.bar`) must all occur, `+` has no meaning in a weakAnd, a
+`-` before a number is part of the number, `*` and `!` weights are dropped.
 """
 
 import re
@@ -14,10 +14,10 @@ from ranker.engine.query.tree import And, AndNot, Everything, Node, Or, Rank
 __all__ = ["TYPES", "Words", "parse_user_query"]
 
 TYPES = ("weakAnd", "all", "any", "web", "phrase", "tokenize", "linguistics", "raw")
-"""The grammars that are known here; Vespa has `adv`, `programmatic`, `select` and `yql` too."""
+"""The supported grammars; Vespa also has `adv`, `programmatic`, `select` and `yql`."""
 
 Words = Callable[[str, str, bool], Node | None]
-"""Field name, text, whether quoted → node; None where the text has no word."""
+"""Makes a node of a field's name, a text, and True for a quoted text; None without a word."""
 
 _TOKEN = re.compile(
     r'(?P<number>-\d+(?![^\s"()]))|(?P<sign>[-+]+(?=[\w"(]))|(?P<part>[()]|"[^"]*"?)'
@@ -40,17 +40,17 @@ class _Group:
 def parse_user_query(
     text: str, type_: str, *, default: str, fields: frozenset[str], words: Words
 ) -> Node | None:
-    """The tree of a query as a person types it.
+    """Return the tree of a query as a person types it.
 
     Args:
         text: the query.
         type_: one of `TYPES`.
-        default: field that is searched where the query names none.
-        fields: names that may stand before a colon; another is an ordinary word.
+        default: the field that is searched where the query names none.
+        fields: names that may precede a colon; any other name is an ordinary word.
         words: makes a node of a field's text.
 
     Returns:
-        None where there is no word in the query.
+        None where the query has no word.
     """
     if type_ in ("tokenize", "linguistics", "raw", "phrase"):
         return _plain(text, type_, default, words)
@@ -59,7 +59,7 @@ def parse_user_query(
 
 
 def _plain(text: str, type_: str, default: str, words: Words) -> Node | None:
-    """The grammars without signs: all the words of the text."""
+    """Return the node of all words, for the grammars without signs."""
     if type_ == "phrase":
         return words(default, text, True)
     node = words(default, text.lstrip("-"), False)
@@ -67,9 +67,9 @@ def _plain(text: str, type_: str, default: str, words: Words) -> Node | None:
 
 
 def _tokens(text: str) -> list[str]:
-    """Tokens without weights, and without signs that stand alone."""
-    found = (token for token in _TOKEN.finditer(text) if token.lastgroup != "weight")
-    return [t[0] for t in found if t.lastgroup == "sign" or not _SIGNS.issuperset(t[0])]
+    """Return the tokens without weights, and without signs that stand alone."""
+    tokens = (token for token in _TOKEN.finditer(text) if token.lastgroup != "weight")
+    return [t[0] for t in tokens if t.lastgroup == "sign" or not _SIGNS.issuperset(t[0])]
 
 
 class _Parser:
@@ -81,33 +81,33 @@ class _Parser:
         self.fields = fields
         self.words = words
         self.tokens = _tokens(text)
-        self.at = 0
+        self.next = 0
 
     def group(self, depth: int) -> _Group:
-        """Items up to the closing parenthesis."""
-        found = _Group()
-        while self.at < len(self.tokens):
-            token = self.tokens[self.at]
-            self.at += 1
+        """Read the items up to the closing parenthesis."""
+        group = _Group()
+        while token := self._take():
             if token == ")":
                 if depth:
                     break
                 continue
             sign = ""
             if _SIGNS.issuperset(token):
-                sign = token[-1]
-                if self.at >= len(self.tokens):
+                sign, token = token[-1], self._take()
+                if not token:
                     break
-                token = self.tokens[self.at]
-                self.at += 1
             node = self._item(token, depth)
             if node is not None:
-                kind = {"-": found.excluded, "+": found.required}.get(sign, found.items)
-                kind.append(node)
-        return found
+                {"-": group.excluded, "+": group.required}.get(sign, group.items).append(node)
+        return group
+
+    def _take(self) -> str:
+        """Return the next token; an empty one at the end."""
+        self.next += 1
+        return self.tokens[self.next - 1] if self.next <= len(self.tokens) else ""
 
     def combine(self, group: _Group, depth: int) -> Node | None:
-        """The node of a group."""
+        """Return the node of a group."""
         positive = self._positive(group, depth)
         if not group.excluded:
             return positive
@@ -130,19 +130,17 @@ class _Parser:
             return self.words(self.default, token, False)
         if named[2]:
             return self.words(named[1], named[2], False)
-        following = self.tokens[self.at] if self.at < len(self.tokens) else ""
+        following = self._take()
         if following == "(":  # in Vespa the field is that of the first word only
-            following = self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else ""
-            self.at += 2
-            return self.words(named[1], following, False)
+            return self.words(named[1], self._take(), False)
         if following.startswith('"'):
-            self.at += 1
             return self.words(named[1], following.strip('"'), True)
+        self.next -= 1
         return None
 
 
 def _joined(kind: type[And] | type[Or], items: list[Node]) -> Node:
-    """One node of many; a lone one stays as it is, and an Or in an Or is the same Or."""
+    """Return one node of many; a lone one stays as it is, and an Or in an Or is the same Or."""
     if len(items) == 1:
         return items[0]
     if kind is Or:
