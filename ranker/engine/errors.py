@@ -55,7 +55,7 @@ def illegal_query(message: str, *, in_cluster: bool = False) -> QueryError:
 
 
 def bad_query(message: str, *, in_cluster: bool = False) -> QueryError:
-    """Return an error of code 4: the query names an unknown thing, or asks for an unsupported one."""
+    """Return an error of code 4: the query names something unknown or asks for the impossible."""
     return QueryError(4, message, in_cluster)
 
 

@@ -7,7 +7,7 @@ from test_engine_search import Engine
 from vespa.evaluation import VespaMatchEvaluator
 
 from ranker.engine.errors import QueryError
-from ranker.engine.http.render import answer_json, dumps
+from ranker.engine.http.render import dumps, result_json
 from ranker.engine.query.grouping import parse_grouping
 from ranker.package.application import Package
 from ranker.records import Document
@@ -48,14 +48,20 @@ def test_other_groupings_are_refused(text):
     with pytest.raises(QueryError) as caught:
         parse_grouping(text, {})
     assert caught.value.code == 4
-    assert "Grouping is not supported by the embedded engine, but for" in caught.value.message
+    assert (
+        "this grouping is not supported by the embedded engine; expected all("
+        in caught.value.message
+    )
 
 
 def test_groupings_that_cannot_be():
     text = 'all(group(title) filter(regex("^a$", title)) each(output(count())))'
     with pytest.raises(QueryError) as caught:
         parse_grouping(text, {})
-    assert caught.value.code == 17 and "references attribute 'title'" in caught.value.message
+    assert (
+        caught.value.code == 17
+        and "expected a grouping by 'doc_id', got 'title'" in caught.value.message
+    )
     with pytest.raises(QueryError) as caught:
         parse_grouping(text.replace("title", "doc_id"), {"grouping.defaultMaxGroups": "x"})
     assert caught.value.code == 3
@@ -73,7 +79,7 @@ def engine(package, tmp_path_factory):
 def answered(engine, ids, **parameters):
     """Groups and hits of an answer: (value, count, relevance) and (id, relevance) pairs."""
     answer = engine.answer(grouped(TYPED, ids), query="fox", **parameters)
-    body = json.loads(dumps(answer_json(answer, schema="doc", elapsed_s=0.1)))
+    body = json.loads(dumps(result_json(answer, schema="doc", elapsed_s=0.1)))
     root, *hits = body["root"]["children"]
     assert (root["id"], root["continuation"]) == ("group:root:0", {"this": ""})
     (listed,) = root.get("children", [{"children": [], "label": "doc_id"}])

@@ -236,89 +236,215 @@ def test_expressions(expression, tree):
 @pytest.mark.parametrize(
     ("yql", "message"),
     [
-        ("hello", "query:L1:0 mismatched input 'hello'"),
-        ("select", "mismatched input '<EOF>'"),
-        ("select * from doc", "Expected operator FILTER, got SCAN."),
-        ("select * where true", "Argument 0 of FILTER must not be null"),
-        ("select * from doc where true order   by doc_id", "mismatched input 'order'"),
-        ("select * from doc where true limit 99999999999", "For input string"),
-        ("select * from doc where token_fingerprint in ()", "mismatched input ')'"),
-        ('select * from doc where title contains "a\\qb"', "query:L1:39"),
-        ('select * from doc where title contains {weight:5}"a"', "mismatched input"),
-        ("select * from doc where {weight:'a'}title contains 'b'", "Expected java.lang.Integer"),
-        ("select * from doc where token_fingerprint in (@quote)", "Expected a comma or the end"),
-        ("select * from doc where !title contains 'a'", "READ_FIELD or PROPREF, got NOT."),
-        ("select * from doc where token_fingerprint = 1 + 2", "got READ_FIELD and ADD."),
-        ("select * from doc where token_fingerprint not in (1)", "got NOT_IN."),
-        ("select * from doc where token_fingerprint in (99999999999999999999)", "For input string"),
-        ("select * from doc where - -5 < token_fingerprint", "For input string"),
-        ("select and from doc where true", "mismatched input 'and'"),
-        ("select * from doc where true ortrue", "mismatched input 'ortrue'"),
-        ("select * from doc where title is not null", "got IS_NOT_NULL."),
-        ("select * from doc where {targetHits:5}", "got MAP."),
-        ("select * from doc where a.b-c contains 'x'", "Field 'a.b-c' does not exist."),
-        ("select * from doc where", "mismatched input '<EOF>'"),
-        ("select * from doc where (true", "mismatched input '<EOF>'"),
-        ("select * from doc where true garbage", "query:L1:29 mismatched input 'garbage'"),
-        ("select * from doc where true timeout 100 limit 3", "mismatched input 'limit'"),
-        ('select * from doc where contents contains "a', "query:L1:42"),
-        ("select * from nosuch where true", "Could not resolve source ref 'nosuch'. Valid source"),
-        ("select * from doc where true order by title", "no sortable attribute named 'title'"),
+        ("hello", "YQL: unexpected 'hello' in line 1, column 1"),
+        ("select", "YQL: the statement is incomplete"),
+        ("select * from doc", "YQL: the statement is incomplete"),
+        ("select * where true", "YQL: unexpected 'where' in line 1, column 10"),
+        (
+            "select * from doc where true order   by doc_id",
+            "YQL: unexpected 'order' in line 1, column 30",
+        ),
+        (
+            "select * from doc where true limit 99999999999",
+            "YQL: expected a limit of 32 bits, got 99999999999",
+        ),
+        (
+            "select * from doc where token_fingerprint in ()",
+            "YQL: unexpected ')' in line 1, column 47",
+        ),
+        (
+            'select * from doc where title contains "a\\qb"',
+            "YQL: unexpected '\"a\\\\qb\"' in line 1, column 40",
+        ),
+        (
+            'select * from doc where title contains {weight:5}"a"',
+            "YQL: unexpected '{weight:5}\"a\"' in line 1, column 40",
+        ),
+        (
+            "select * from doc where {weight:'a'}title contains 'b'",
+            "YQL: the annotation 'weight' takes a value of type integer, got 'a'",
+        ),
+        (
+            "select * from doc where token_fingerprint in (@quote)",
+            'YQL: expected a comma after each item of a list, got "\'1"',
+        ),
+        ("select * from doc where !title contains 'a'", "YQL: expected a field, got 'not'"),
+        (
+            "select * from doc where token_fingerprint = 1 + 2",
+            "a field and a value around '=', got token_fingerprint and 'add'",
+        ),
+        (
+            "select * from doc where token_fingerprint not in (1)",
+            "YQL: expected a condition such as FIELD contains WORD, got 'not in'",
+        ),
+        (
+            "select * from doc where token_fingerprint in (99999999999999999999)",
+            "YQL: expected a number that fits in 64 bits, got '99999999999999999999'",
+        ),
+        (
+            "select * from doc where - -5 < token_fingerprint",
+            "YQL: expected a number that fits in 64 bits, got '--5'",
+        ),
+        ("select and from doc where true", "YQL: unexpected 'and' in line 1, column 8"),
+        ("select * from doc where true ortrue", "YQL: unexpected 'ortrue' in line 1, column 30"),
+        (
+            "select * from doc where title is not null",
+            "YQL: expected a condition such as FIELD contains WORD, got 'is not null'",
+        ),
+        (
+            "select * from doc where {targetHits:5}",
+            "YQL: expected a condition such as FIELD contains WORD, got 'map'",
+        ),
+        (
+            "select * from doc where a.b-c contains 'x'",
+            "unknown field 'a.b-c'; expected one of title, contents, doc_id,",
+        ),
+        ("select * from doc where", "YQL: the statement is incomplete"),
+        ("select * from doc where (true", "YQL: the statement is incomplete"),
+        ("select * from doc where true garbage", "YQL: unexpected 'garbage' in line 1, column 30"),
+        (
+            "select * from doc where true timeout 100 limit 3",
+            "YQL: unexpected 'limit' in line 1, column 42",
+        ),
+        (
+            'select * from doc where contents contains "a',
+            "YQL: unexpected '\"a' in line 1, column 43",
+        ),
+        (
+            "select * from nosuch where true",
+            "unknown source 'nosuch'; expected one of doc, content, content.doc",
+        ),
+        (
+            "select * from doc where true order by title",
+            "YQL: expected order by doc_id or token_fingerprint, got 'title'",
+        ),
         ('select * from doc where true order by [{"function":"uca"}]doc_id', "annotations in"),
-        ("select * from doc where true | all(group(doc_id) each(output(count())))", "Grouping is"),
-        ('select * from doc where nosuch contains "a"', "Field 'nosuch' does not exist."),
-        ('select * from doc where text contains "a"', "Cannot search for terms in 'text'"),
-        ('select * from doc where contents contains ""', "word of a word item cannot be empty"),
-        ("select * from doc where contents contains 5", "Cannot cast java.lang.Integer"),
-        ("select * from doc where userInput(@zz)", "Input 'zz' is not set"),
-        ("select * from doc where contents contains @zz", "Input 'zz' is not set"),
-        ("select * from doc where userInput(@dots)", "Parsing '...' only resulted in NullItem."),
+        (
+            "select * from doc where true | all(group(doc_id) each(output(count())))",
+            "this grouping is not supported by the embedded engine; expected",
+        ),
+        (
+            'select * from doc where nosuch contains "a"',
+            "unknown field 'nosuch'; expected one of title, contents, doc_id,",
+        ),
+        (
+            'select * from doc where text contains "a"',
+            "the field 'text' is not indexed; search 'contents', which includes it",
+        ),
+        (
+            'select * from doc where contents contains ""',
+            "YQL: expected a word after contains, got an empty text",
+        ),
+        (
+            "select * from doc where contents contains 5",
+            "YQL: expected a text in quotes or a parameter like @name, got 5",
+        ),
+        (
+            "select * from doc where userInput(@zz)",
+            "YQL: @zz is not set; add the request parameter 'zz'",
+        ),
+        (
+            "select * from doc where contents contains @zz",
+            "YQL: @zz is not set; add the request parameter 'zz'",
+        ),
+        (
+            "select * from doc where userInput(@dots)",
+            "YQL: userInput got '...', which has no word; {allowEmpty:true} allows it",
+        ),
         ("select * from doc where userInput()", "userInput needs an argument"),
-        ("select * from doc where token_fingerprint != 5", "got NEQ"),
-        ("select * from doc where token_fingerprint = 99999999999999999999", "For input string"),
+        (
+            "select * from doc where token_fingerprint != 5",
+            "YQL: expected a condition such as FIELD contains WORD, got 'neq'",
+        ),
+        (
+            "select * from doc where token_fingerprint = 99999999999999999999",
+            "YQL: expected a number that fits in 64 bits, got '99999999999999999999'",
+        ),
         (
             "select * from doc where token_fingerprint in ('1')",
-            "Cannot cast java.lang.String to java.l",
+            "YQL: expected a whole number, got '1'",
         ),
         (
             "select * from doc where token_fingerprint in (1.5)",
-            "Cannot cast java.lang.Double to java.l",
+            "YQL: expected a whole number, got 1.5",
         ),
         (
             "select * from doc where token_fingerprint in (@half)",
-            "Expected an integer, but got 1.5",
+            "YQL: expected a whole number, got '1.5'",
         ),
-        ("select * from doc where doc_id in (1)", "Cannot cast java.lang.Integer to java.lang.S"),
-        ('select * from doc where doc_id = "A 1"', "'A 1' is not an int item expression"),
-        ('select * from doc where doc_id <= "A"', "'[;A]' is not an int item expression"),
-        ('select * from doc where title = "A"', "'A' is not an int item expression"),
-        ("select * from doc where doc_id = 5", "'=' on 'doc_id' is not supported by"),
+        (
+            "select * from doc where doc_id in (1)",
+            "YQL: expected a text in quotes or a parameter like @name, got 1",
+        ),
+        (
+            'select * from doc where doc_id = "A 1"',
+            "YQL: expected a number that fits in 64 bits, got 'A 1'",
+        ),
+        (
+            'select * from doc where doc_id <= "A"',
+            "YQL: expected a number that fits in 64 bits, got 'A'",
+        ),
+        (
+            'select * from doc where title = "A"',
+            "YQL: expected a number that fits in 64 bits, got 'A'",
+        ),
+        (
+            "select * from doc where doc_id = 5",
+            "'doc_id = 5' is not supported by the embedded engine",
+        ),
         (
             "select * from doc where ({hitLimit:5}token_fingerprint > 5)",
-            "The annotation 'hitLimit' is",
+            "the annotation 'hitLimit' is not supported by the embedded engine",
         ),
-        ("select * from doc where ({bogus:5}doc_id in ('a'))", "The annotation 'bogus' is"),
+        (
+            "select * from doc where ({bogus:5}doc_id in ('a'))",
+            "the annotation 'bogus' is not supported by the embedded engine",
+        ),
         (
             "select * from doc where range(token_fingerprint, 'a', 'b')",
-            "String to java.lang.Number",
+            "YQL: expected a number as a bound of range, got 'a'",
         ),
-        ('select * from doc where contents contains phrase("")', "word item cannot be empty"),
-        ("select * from doc where range(token_fingerprint, 5)", "Expected 3 arguments, got 2."),
+        (
+            'select * from doc where contents contains phrase("")',
+            "YQL: expected a word after contains, got an empty text",
+        ),
+        (
+            "select * from doc where range(token_fingerprint, 5)",
+            "YQL: range takes 3 arguments, got 2",
+        ),
         ("select * from doc where range(contents, 1, 5)", "not supported by the embedded engine"),
         ("select * from doc where contents = 5", "not supported by the embedded engine"),
         ("select * from doc where title in ('red')", "not supported by the embedded engine"),
         ('select * from doc where contents matches "a.*"', "'matches' is not supported"),
-        ('select * from doc where contents contains near("a","b")', "contains near' is not"),
+        (
+            'select * from doc where contents contains near("a","b")',
+            "'near' is not supported by the embedded engine",
+        ),
         ('select * from doc where contents contains ({prefix:true}"re")', "annotation 'prefix'"),
         ('select * from doc where contents contains ({stem:false}"red")', "annotation 'stem'"),
         ("select * from doc where ({bogus:true}userInput(@a))", "annotation 'bogus'"),
         ("select * from doc where nearestNeighbor(doc_token_ids,q)", "'nearestNeighbor' is not"),
         ('select * from doc where wand(contents,{"a":1})', "'wand' is not supported"),
-        ("select * from doc where bogus(true)", "got bogus."),
-        ("select * from doc where weakAnd('a')", "Expected LITERAL, got a."),
-        ('select * from doc where ({grammar:"bogus"}userInput(@a))', "No query type 'bogus'"),
-        ('select * from doc where ({grammar:"adv"}userInput(@a))', "'adv' is not supported"),
-        ('select * from doc where ({defaultIndex:"text"}userInput(@a))', "Cannot search for terms"),
+        (
+            "select * from doc where bogus(true)",
+            "YQL: unknown function 'bogus'; expected one of userQuery,",
+        ),
+        (
+            "select * from doc where weakAnd('a')",
+            "YQL: expected a condition such as FIELD contains WORD, got 'a'",
+        ),
+        (
+            'select * from doc where ({grammar:"bogus"}userInput(@a))',
+            "all, any, web, phrase, tokenize, linguistics, raw, got 'bogus'",
+        ),
+        (
+            'select * from doc where ({grammar:"adv"}userInput(@a))',
+            "all, any, web, phrase, tokenize, linguistics, raw, got 'adv'",
+        ),
+        (
+            'select * from doc where ({defaultIndex:"text"}userInput(@a))',
+            "the field 'text' is not indexed; search 'contents', which includes it",
+        ),
     ],
 )
 def test_refusals(yql, message):
@@ -405,6 +531,6 @@ def test_match(expression, document, counted):
 
 
 def test_a_tensor_field_is_a_bad_request():
-    with pytest.raises(QueryError, match="It is a tensor field") as caught:
+    with pytest.raises(QueryError, match="is a tensor, in which no words") as caught:
         parse('select * from doc where doc_token_ids contains "a"')
     assert caught.value.code == 17

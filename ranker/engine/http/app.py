@@ -80,7 +80,9 @@ class Application:
             if path.startswith(DOCUMENT_API):
                 return await self._document(scope, receive)
             request = Request(scope, receive)
-            return await self._query(request) if is_search(path) else respond(self._subject, request)
+            return (
+                await self._query(request) if is_search(path) else respond(self._subject, request)
+            )
         except UriError as error:
             return PlainTextResponse(f"bad request: {error}\n", 400)
 

@@ -177,9 +177,7 @@ class Documents:
                 return Reply(200, {**reply, "continuation": page.continuation})
             visit = visit.following(page)
 
-    def _each(
-        self, method: str, selection: str, body: bytes
-    ) -> Callable[[str], DocumentOperation]:
+    def _each(self, method: str, selection: str, body: bytes) -> Callable[[str], DocumentOperation]:
         """Return what makes the operation of a selected document, which repeats the selection."""
         if method == "DELETE":
             remove = parse_remove("", self.manifest, condition=selection)

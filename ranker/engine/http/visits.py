@@ -182,7 +182,9 @@ def _row(token: str | None) -> int:
         return 0
     prefix, _, row = token.rpartition("-")
     if prefix != vespa_names.NAMESPACE or not row.isdecimal():
-        raise DocumentError(400, f"'continuation': expected a token of this engine, got '{token:.80}'")
+        raise DocumentError(
+            400, f"'continuation': expected a token of this engine, got '{token:.80}'"
+        )
     return int(row)
 
 

@@ -34,7 +34,8 @@ def searched_field(name: str) -> Field:
     """
     field = _FIELDS.get(name)
     if field is None:
-        raise bad_query(f"unknown field '{name}'; expected one of {', '.join(sorted(_FIELDS))}")
+        known = ", ".join([field.name for field in FIELDS if field.indexed] + [*SORTABLE])
+        raise bad_query(f"unknown field '{name}'; expected one of {known}")
     if field.kind == "tokens":
         raise QueryError(17, f"the field '{name}' is a tensor, in which no words can be searched")
     if not (field.indexed or field.attribute):

@@ -106,7 +106,7 @@ KEYWORDS = (
 GRAMMAR += "\n".join(f"_{word.upper()}.2: /{word}(?![A-Za-z0-9_-])/i" for word in KEYWORDS.split())
 
 REMEMBERED = 4096
-"""Characters of the longest statement that is kept with its tree: most clients repeat a short one."""
+"""Characters of the longest statement whose tree is kept: most clients repeat a short one."""
 
 
 def parse(text: str) -> Syntax:

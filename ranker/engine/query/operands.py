@@ -59,7 +59,7 @@ def shown(tree: Syntax) -> str:
         return f"@{tree.children[0]}"
     if tree.data == "read_field":
         return path_of(tree.children[0])
-    return str(tree.children[0]) if tree.data in LITERALS else tree.data.replace("_", " ")
+    return str(tree.children[0]) if tree.data in LITERALS else repr(tree.data.replace("_", " "))
 
 
 def as_string(tree: Syntax, parameters: Parameters) -> str:
@@ -150,13 +150,13 @@ def notes_of(annotation: Syntax) -> dict[str, Any]:
     Raises:
         QueryError: code 4, one of them has another type than Vespa takes.
     """
-    notes = {}
+    notes: dict[str, Any] = {}
     for pair in filter(None, annotation.children):
         name, tree = str(pair.children[0]), pair.children[1]
         name = _unquoted(name) if name[0] in "\"'" else name
         if tree.data != _NOTE_TYPES.get(name, tree.data):
             raise bad_query(
-                f"YQL: expected a {_NOTE_TYPES[name]} for the annotation '{name}', "
+                f"YQL: the annotation '{name}' takes a value of type {_NOTE_TYPES[name]}, "
                 f"got {shown(tree)}"
             )
         if tree.data == "string":

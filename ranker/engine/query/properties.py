@@ -11,7 +11,16 @@ from typing import Any
 
 from ranker.engine.errors import bad_query, illegal_query
 
-__all__ = ["Parameters", "Value", "check_properties", "flag", "integer", "seconds", "text_of", "whole"]
+__all__ = [
+    "Parameters",
+    "Value",
+    "check_properties",
+    "flag",
+    "integer",
+    "seconds",
+    "text_of",
+    "whole",
+]
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 

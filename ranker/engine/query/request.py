@@ -100,14 +100,18 @@ def parse_request(parameters: Parameters, manifest: Manifest) -> Request:
     inputs = _inputs(parameters, manifest)
     statement = _statement(parameters, manifest)
     if statement.tree is None:
-        raise illegal_query("the query is empty; give 'yql' or 'query'", in_cluster=True)
+        raise illegal_query(
+            "the query has no word; give 'query' or a condition in 'yql'", in_cluster=True
+        )
     if statement.offset is not None:
         offset = _within(statement.offset, "offset", MOST_OFFSET, bad_query)
     if statement.hits is not None:
         hits = _within(statement.hits, "hits", MOST_HITS, bad_query)
     profile = _profile(parameters, manifest)
     if profile.phase == "global" and statement.order:
-        message = f"the rank profile '{profile.name}' has a global phase; drop 'order by' or use another"
+        message = (
+            f"the rank profile '{profile.name}' has a global phase; drop 'order by' or use another"
+        )
         raise illegal_query(message, in_cluster=True)
     return Request(
         statement=statement,
@@ -126,9 +130,7 @@ def _text(parameters: Parameters, name: str, default: str = "") -> str:
     return text_of(parameters.get(name, default))
 
 
-def _one_of(
-    parameters: Parameters, name: str, allowed: tuple[str, ...], default: str = ""
-) -> None:
+def _one_of(parameters: Parameters, name: str, allowed: tuple[str, ...], default: str = "") -> None:
     value = _text(parameters, name, default or allowed[0])
     if value not in allowed:
         raise illegal_query(f"'{name}': expected one of {', '.join(allowed)}, got '{value:.80}'")

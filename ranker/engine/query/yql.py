@@ -9,10 +9,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ranker.engine.errors import QueryError, bad_query
-from ranker.engine.query.fields import DEFAULT_FIELD, SEARCHABLE, SORTABLE, field_words, searched_field
+from ranker.engine.query.fields import (
+    DEFAULT_FIELD,
+    SEARCHABLE,
+    SORTABLE,
+    field_words,
+    searched_field,
+)
 from ranker.engine.query.grammar import Syntax, parse
 from ranker.engine.query.grouping import Grouping, parse_grouping
 from ranker.engine.query.operands import (
@@ -200,9 +205,7 @@ class _Build:
                 return self._call(path_of(tree.children[0]), _arguments(tree), notes)
             case "matches":
                 raise bad_query("'matches' is not supported by the embedded engine")
-        raise bad_query(
-            f"YQL: expected a condition such as FIELD contains WORD, got {shown(tree)}"
-        )
+        raise bad_query(f"YQL: expected a condition such as FIELD contains WORD, got {shown(tree)}")
 
     def _and(self, children: Sequence[Syntax]) -> Node | None:
         positive = [self.node(child) for child in children if child.data != "not"]

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs
 from ranker.engine.documents.stored_document import StoredDocument, token_ids
+from ranker.engine.query.properties import Parameters
 from ranker.engine.query.request import DEFAULT, UNRANKED, Request, parse_request
 from ranker.engine.rank.groups import HitGroup, Member, find_members, group_members
 from ranker.engine.rank.matching import FirstPhase, Matched, first_phase, sorted_rows
@@ -90,7 +91,7 @@ class Search:
         """Return the number of documents."""
         return self._index.documents
 
-    def answer(self, parameters: Mapping[str, str], *, start: float | None = None) -> SearchResult:
+    def answer(self, parameters: Parameters, *, start: float | None = None) -> SearchResult:
         """Answer a request.
 
         Args:

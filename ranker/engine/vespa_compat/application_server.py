@@ -20,7 +20,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker.artifacts.manifest import Manifest
-from ranker.engine.http import app
+from ranker.engine.http.app import Application
 from ranker.engine.http.documents import Documents
 from ranker.engine.rank.search import Search
 from ranker.engine.storage.commits import Commits
@@ -125,7 +125,7 @@ class ApplicationServer:
         scorer = open_scorer(package)
         search = Search(manifest, self._index, self._reader, scorer)
         documents = Documents(manifest, self._commits, self._reader, self._pool)
-        asgi = app.application(
+        asgi = Application(
             package, search, documents, self._pool, generation=generation, counts=self._counts
         )
         return ActiveApplication(generation, package, asgi, scorer, unused_files(package.path))
