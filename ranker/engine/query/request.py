@@ -164,6 +164,8 @@ def _profile(parameters: Parameters, manifest: Manifest) -> Profile:
             in_cluster=True,
         )
     profile = profiles[name]
+    if profile in (DEFAULT, UNRANKED):  # Vespa reads no rerank count for them
+        return profile
     for property_, phase in _RERANK_COUNTS.items():
         if property_ in parameters:
             count = integer(parameters, property_, 0)
