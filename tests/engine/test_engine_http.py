@@ -235,7 +235,7 @@ def test_conditions_over_http(fed, client):
             "'number': expected a whole number, got 'a'",
         ),
         ("GET", "/document/v1/", b"", 400, "expected the parameter 'cluster' at '/document/v1/'"),
-        ("GET", "/document/v1/?cluster=*", b"", 400, "'cluster': expected content, got '*'"),
+        ("GET", "/document/v1/?cluster=*", b"", 400, "no content cluster '*', only 'content'"),
         (
             "GET",
             PATH + "?wantedDocumentCount=0",

@@ -94,7 +94,8 @@ def check_parameters(method: str, target: Target, pairs: Mapping[str, str]) -> f
             raise DocumentError(400, f"'{name}': expected a value, got an empty one")
     cluster = pairs.get("cluster", CLUSTER)
     if "cluster" in read and cluster != CLUSTER:
-        raise DocumentError(400, f"'cluster': expected {CLUSTER}, got '{cluster}'")
+        # `vespa visit` asks for an unlikely cluster and reads the names after the comma.
+        raise DocumentError(400, f"there is no content cluster '{cluster}', only '{CLUSTER}'")
     integer_of("tracelevel", pairs.get("tracelevel", "0"))
     return duration_of("timeout", pairs.get("timeout", "180"))
 
