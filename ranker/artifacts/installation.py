@@ -48,7 +48,7 @@ class Installation:
     """One model in an application.
 
     Attributes:
-        manifest: its names and contract; `application` is the model's name.
+        manifest: its names and contract.
         files: files that were added, with the hash of their content (`content_hash`).
         insertion: the lines in the schema, or None where the fields were there already.
         folders: folders that were made for the files.
@@ -62,7 +62,7 @@ class Installation:
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.manifest.application
+        return self.manifest.name
 
     @property
     def record(self) -> str:

@@ -20,7 +20,8 @@ class Manifest:
     """What `manifest.json` says, and what was put into an application that was there before.
 
     Attributes:
-        application: name of the application; of the model, where it was put into one.
+        application: name of the application; None for a model in an existing application.
+        model: name of a model in an existing application; None in a package of its own.
         namespace: namespace of document ids, as in `id:NAMESPACE:SCHEMA::x`.
         schema: name of the schema, which is also the document type.
         spec: the token contract.
@@ -41,7 +42,7 @@ class Manifest:
         SpecError: the storage does not hold every id of the vocabulary.
     """
 
-    application: str
+    application: str | None
     namespace: str
     schema: str
     spec: TokenSpec
@@ -57,14 +58,22 @@ class Manifest:
     fingerprint_field: str = vespa_names.TOKEN_FINGERPRINT
     ids_summary: str | None = vespa_names.IDS_SUMMARY
     storage: Storage = FLOAT
+    model: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.application is None) == (self.model is None):
+            raise ValueError("it must name either an application or a model in an existing one")
         largest = self.spec.vocabulary_size - 1
         if largest > self.storage.largest_id:
             raise SpecError(
                 f"the storage {self.storage.name} holds ids up to {self.storage.largest_id}, the "
                 f"vocabulary has ids up to {largest}; package it with --storage {FLOAT.name}"
             )
+
+    @property
+    def name(self) -> str:
+        """The name of the application, or of the model in an existing application."""
+        return str(self.application or self.model)
 
     @property
     def token_type(self) -> TensorType:

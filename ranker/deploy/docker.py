@@ -55,7 +55,7 @@ def deploy_docker(
     try:
         engine = docker.from_env()
         try:
-            name = name or package.manifest.application
+            name = name or package.manifest.name
             container = _container(docker, engine, name, image, port, config_port, say)
             ports = {inside: _port(container, inside) for inside in (QUERY_PORT, CONFIG_PORT)}
         finally:

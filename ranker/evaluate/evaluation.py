@@ -149,7 +149,7 @@ def _without_password(url: str) -> str:
 def _about(manifest: Manifest, profiles: Sequence[str]) -> dict[str, Any]:
     """Which application was measured."""
     return {
-        "application": manifest.application,
+        "application": manifest.name,
         "fingerprint": manifest.spec.fingerprint,
         "spec": manifest.spec.to_dict(),
         "model_sha256": manifest.model_sha256,

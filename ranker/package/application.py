@@ -299,7 +299,7 @@ def _texts(manifest: Manifest) -> dict[str, str]:
     return render(
         manifest.spec,
         manifest.profiles,
-        application=manifest.application,
+        application=manifest.name,
         storage=manifest.storage,
     )
 

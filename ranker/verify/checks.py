@@ -53,7 +53,7 @@ class _Model:
         """The application as a client of this model sees it."""
         path = self.package.path
         if not self.package.own:
-            path = path / RECORDS / f"{self.package.manifest.application}.json"
+            path = path / RECORDS / f"{self.package.manifest.name}.json"
         return App.open(path)
 
 
@@ -114,7 +114,7 @@ def _models(
     packages: list[Package], data: str | Path | None, pairs: int, checkpoint: Path | None
 ) -> list[_Model]:
     if checkpoint is not None and len(packages) > 1:
-        record = f"{packages[0].path}/{RECORDS}/{packages[0].manifest.application}.json"
+        record = f"{packages[0].path}/{RECORDS}/{packages[0].manifest.name}.json"
         raise UsageError(
             f"a checkpoint belongs to one model, {packages[0].path} holds {len(packages)}; "
             f"name one by its record, as {record}"
@@ -125,7 +125,7 @@ def _models(
             package,
             _pairs(package, data, pairs),
             named,
-            label="" if len(packages) == 1 else f" ({package.manifest.application})",
+            label="" if len(packages) == 1 else f" ({package.manifest.name})",
         )
         for package in packages
     ]

@@ -371,12 +371,12 @@ def test_a_model_whose_schema_is_gone_goes_too(bundle: Bundle, shop: Path) -> No
         ("shop", "product", {"text_fields": ["titel"]}, UsageError, "no field titel; .*title"),
         ("shop", "product", {"text_fields": ["price"]}, UsageError, "price is of type float, expe"),
         ("shop", "product", {"text_fields": ["keywords"]}, UsageError, r"of type array<string>"),
-        ("shop", "product", {"text_fields": ["everything"]}, UsageError, "beside the document"),
+        ("shop", "product", {"text_fields": ["everything"]}, UsageError, "outside the document"),
         ("shop", "product", {"text_fields": ["category"]}, UsageError, "index: enable-bm25"),
         ("shop", "product", {"text_fields": []}, UsageError, "--text-fields must name"),
         ("shop", "product", {"text_fields": ["title"] * 2}, UsageError, "different fields"),
         ("shop", "product", {"inherits": "gone"}, UsageError, "has: learned, popular"),
-        ("shop", "product", {"namespace": "a:b c"}, UsageError, "no colon, blank or control"),
+        ("shop", "product", {"namespace": "a:b c"}, UsageError, "no colon, space or control"),
         ("shop", "product", {"namespace": ""}, UsageError, "must have a character"),
         ("shop", "product", {"inherits": "learned"}, UsageError, "has a global phase"),
         ("shop", "product", {"name": "a-b"}, UsageError, "--name must be"),
@@ -417,9 +417,11 @@ def test_names_that_are_taken(bundle: Bundle, shop: Path) -> None:
         put(bundle, shop, name="my")
     (shop / "files").mkdir()
     (shop / "files/new.onnx").write_bytes(b"theirs")
-    with pytest.raises(ArtifactError, match=r"new\.onnx is there already"):
+    with pytest.raises(ArtifactError, match=r"new\.onnx exists already"):
         put(bundle, shop, name="new")
-    with pytest.raises(UsageError, match="functions or inputs of the names .*: input_ids, logit"):
+    with pytest.raises(
+        UsageError, match="functions or inputs with names that .*: input_ids, logit"
+    ):
         (shop / "schemas/product/a.profile").write_text(
             "rank-profile a { function logit() { expression: 1 } function inline input_ids() {} }"
         )
@@ -477,7 +479,7 @@ def test_schemas_that_are_broken(text: str, words: str, bundle: Bundle, shop: Pa
 
 
 def test_folders_that_are_no_application(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"gone is no folder"):
+    with pytest.raises(ArtifactError, match=r"gone is not a folder"):
         put(bundle, tmp_path / "gone")
     with pytest.raises(ArtifactError, match=r"services\.xml is missing"):
         put(bundle, tmp_path)
@@ -546,7 +548,7 @@ def test_a_file_that_changed_since_the_plan(bundle: Bundle, shop: Path) -> None:
     with (shop / "schemas/product.sd").open("a") as file:
         file.write("# meanwhile\n")
     before = digest(shop)
-    with pytest.raises(ArtifactError, match=r"product\.sd was changed by somebody else just now"):
+    with pytest.raises(ArtifactError, match=r"product\.sd was changed by another program just now"):
         plan.apply()
     assert digest(shop) == before
 

@@ -1,8 +1,8 @@
-"""A model as a plug-in: put into an application that somebody has, and taken out again.
+"""A model as a plug-in: added to an existing application, and removed from it again.
 
-`install` and `uninstall` work out a `Plan`; nothing is written before its `apply`.  Put in are the
+`install` and `uninstall` work out a `Plan`; nothing is written before its `apply`.  Added are the
 model and its tokenizer, rank profiles as files of their own, two fields at the end of a document
-block (the only edit of a file that was there), and a record of all that
+block (the only edit of an existing file), and a record of all that
 (`ranker.artifacts.installation`).
 """
 

@@ -1,6 +1,6 @@
-"""Somebody's application: its schemas, and what they inherit from each other."""
+"""An existing application: its schemas, and what they inherit from each other."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from ranker.package.into.tree import Tree
 __all__ = ["Application"]
 
 FOLDERS = ("searchdefinitions", "schemas")
-"""Where Vespa looks for schemas; the first one is the old name.  Of two equal names it counts."""
+"""Where Vespa looks for schemas; of two files of one name, the one in the first folder counts."""
 
 Heir = TypeVar("Heir", Document, RankProfile, Schema)
 
@@ -33,19 +33,23 @@ class Application:
         tree: the application's files.
 
     Raises:
-        ArtifactError: it is no application, or a schema cannot be understood.
+        ArtifactError: it is not an application, or a schema cannot be parsed.
     """
 
     def __init__(self, tree: Tree) -> None:
         if not tree.holds("services.xml"):
+            maven = "src/main/application"
+            found = tree.holds(f"{maven}/services.xml")
+            hint = f"; it is in {tree.root / maven}" if found else ""
             raise ArtifactError(
-                f"{tree.root} is no Vespa application: services.xml is missing" + _maven_hint(tree)
+                f"{tree.root} is not a Vespa application: services.xml is missing{hint}"
             )
         self._tree = tree
         files = {
             PurePosixPath(name).name: name
             for folder in reversed(FOLDERS)
-            for name in _schema_files(tree, folder)
+            for name in tree.names(folder, ".sd")
+            if name.count("/") == 1
         }
         self.schemas = [read_schema(tree.text(name), file=name) for name in files.values()]
         self._documents = {
@@ -56,7 +60,7 @@ class Application:
         }
 
     def schema(self, name: str) -> Schema:
-        """The schema of that name.
+        """Return the schema of that name.
 
         Raises:
             UsageError: there is none; the message lists those there are.
@@ -68,7 +72,7 @@ class Application:
         raise UsageError(f"unknown schema {name!r}; {self._tree.root} has: {known}")
 
     def document(self, schema: Schema) -> Document:
-        """The document type of a schema.
+        """Return the document type of a schema.
 
         Raises:
             ArtifactError: it has none, or several.
@@ -80,57 +84,65 @@ class Application:
         return schema.documents[0]
 
     def fields(self, schema: Schema) -> dict[str, Field]:
-        """The fields of a schema's document, those that it inherits included."""
-        found = dict[str, Field]()
+        """Return the fields of a schema's document, including inherited ones."""
+        fields = dict[str, Field]()
         for document in _lineage(self.document(schema), self._documents):
-            found = {**document.fields, **found}
-        return found
+            fields = {**document.fields, **fields}
+        return fields
 
     def bm25(self, schema: Schema, name: str) -> bool:
-        """Whether a field of the document has an index with `enable-bm25`."""
-        outside = any(name in one.bm25 for one in self._ancestors(schema))
+        """Return True if a field of the document has an index with `enable-bm25`."""
+        outside = any(name in part.bm25 for part in self._ancestors(schema))
         return outside or self.fields(schema)[name].bm25
 
     def taken(self, schema: Schema) -> set[str]:
-        """Names that a new field of the document cannot have, here or where it is inherited."""
+        """Return names that a new field of the document cannot have, also where it is inherited."""
         names = set[str]()
-        for one in self._family(schema):
-            names |= {*one.fields, *one.imported, *one.fieldsets}
-            for document in one.documents:
+        for part in self._family(schema):
+            names |= {*part.fields, *part.imported, *part.fieldsets}
+            for document in part.documents:
                 names |= set(document.fields)
         return names | set(self.fields(schema))
 
     def above(self, schema: Schema) -> set[str]:
-        """Names of a schema and of those whose document its own inherits."""
-        documents = {one.name for one in _lineage(self.document(schema), self._documents)}
+        """Return the names of a schema and of those whose document its own inherits."""
+        documents = {parent.name for parent in _lineage(self.document(schema), self._documents)}
         return {
-            one.name
-            for one in self.schemas
-            if one is schema or documents & {document.name for document in one.documents}
+            other.name
+            for other in self.schemas
+            if other is schema or documents & {document.name for document in other.documents}
         }
 
     def profiles(self, schema: Schema) -> list[RankProfile]:
-        """Rank profiles of a schema, those of schemas that it inherits from included."""
-        return [one for part in self._ancestors(schema) for one in self._profiles[part.name]]
+        """Return the rank profiles of a schema and of those that it inherits from."""
+        return [
+            profile for part in self._ancestors(schema) for profile in self._profiles[part.name]
+        ]
 
     def profiles_near(self, schema: Schema) -> list[RankProfile]:
-        """Rank profiles that one of this schema may meet: those below it, too."""
-        return [one for part in self._family(schema) for one in self._profiles.get(part.name, ())]
+        """Return rank profiles whose names a new one must not have, also of inheriting schemas."""
+        return [
+            profile
+            for part in self._family(schema)
+            for profile in self._profiles.get(part.name, ())
+        ]
 
     def models(self, schema: Schema) -> set[str]:
-        """Names of onnx-models that one of this schema may meet."""
+        """Return names that an onnx-model of this schema must not have."""
         outside = {name for part in self._family(schema) for name in part.models}
-        return outside | {name for one in self.profiles_near(schema) for name in one.models}
+        profiles = self.profiles_near(schema)
+        return outside | {name for profile in profiles for name in profile.models}
 
     def files_near(self, schema: Schema) -> list[str]:
-        """Files that may name a field or a rank profile of a schema."""
-        files = [one.file for one in self._family(schema)]
-        folders = [f"{folder}/{one.name}" for one in self._family(schema) for folder in FOLDERS]
+        """Return files that may name a field or a rank profile of a schema."""
+        family = self._family(schema)
+        files = [part.file for part in family]
+        folders = [f"{folder}/{part.name}" for part in family for folder in FOLDERS]
         files += [name for folder in folders for name in self._tree.names(folder, ".profile")]
         return [*files, *self._tree.names("search", ".xml")]
 
     def chain(self, schema: Schema, name: str) -> list[RankProfile]:
-        """A rank profile and all that it inherits from; none for one that is built in.
+        """Return a rank profile and all that it inherits from; none for a built-in one.
 
         Raises:
             UsageError: there is no such rank profile; the message lists those there are.
@@ -149,39 +161,30 @@ class Application:
                 yield from read_profiles(self._tree.text(name), file=name)
 
     def _ancestors(self, schema: Schema) -> list[Schema]:
-        """A schema and those that it inherits from."""
-        return list(_lineage(schema, {one.name: one for one in self.schemas if one.name}))
+        """Return a schema and those that it inherits from."""
+        return list(_lineage(schema, {other.name: other for other in self.schemas if other.name}))
 
     def _family(self, schema: Schema) -> list[Schema]:
-        """A schema, those that it inherits from, and those that inherit from it or its document."""
+        """Return a schema, its ancestors, and those that inherit from it or its document."""
         mine = {document.name for document in schema.documents}
         return [
-            one
-            for one in self.schemas
-            if one in self._ancestors(schema)
-            or schema in self._ancestors(one)
+            other
+            for other in self.schemas
+            if other in self._ancestors(schema)
+            or schema in self._ancestors(other)
             or any(
-                mine & {other.name for other in _lineage(document, self._documents)}
-                for document in one.documents
+                mine & {parent.name for parent in _lineage(document, self._documents)}
+                for document in other.documents
             )
         ]
 
 
 def _lineage(first: Heir, known: dict[str, Heir]) -> Iterator[Heir]:
-    """One and all that it inherits from, each once; what is not known is left out."""
+    """Yield a declaration and all known ones that it inherits from, each once."""
     seen, waiting = set[str](), [first]
     while waiting:
-        one = waiting.pop(0)
-        if one.name not in seen:
-            seen.add(one.name)
-            yield one
-            waiting += [known[name] for name in one.inherits if name in known]
-
-
-def _schema_files(tree: Tree, folder: str) -> Iterable[str]:
-    return (name for name in tree.names(folder, ".sd") if name.count("/") == 1)
-
-
-def _maven_hint(tree: Tree) -> str:
-    inner = "src/main/application"
-    return f"; it is in {tree.root / inner}" if tree.holds(f"{inner}/services.xml") else ""
+        heir = waiting.pop(0)
+        if heir.name not in seen:
+            seen.add(heir.name)
+            yield heir
+            waiting += [known[name] for name in heir.inherits if name in known]

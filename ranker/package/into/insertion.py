@@ -1,4 +1,4 @@
-"""Lines in a document block: put in so that every other byte stays, and taken out again."""
+"""Lines in a document block: inserted so that every other byte stays, and removed again."""
 
 from ranker.artifacts.installation import Insertion
 from ranker.contract.fields import TOKEN_FIELDS
@@ -6,7 +6,7 @@ from ranker.contract.spec import TokenSpec
 from ranker.contract.storage import TensorType
 from ranker.package.into.schema import Document
 
-__all__ = ["insert", "take_out", "token_fields"]
+__all__ = ["insert", "remove", "token_fields"]
 
 UNIT = "    "
 _ENDS = ("\n", "\r\n")
@@ -37,16 +37,16 @@ def token_fields(
 
 
 def insert(text: str, file: str, document: Document, lines: str) -> tuple[str, Insertion]:
-    """Put lines at the end of a document block, indented and ended as the lines around them.
+    """Insert lines at the end of a document block, indented and ended as the lines around them.
 
     Args:
         text: content of the schema file.
         file: its path in the application.
         document: the block in it.
-        lines: what to put in, indented by four blanks a level.
+        lines: what to insert, indented by four spaces a level.
 
     Returns:
-        The new content, and what was put in.
+        The new content, and what was inserted.
     """
     close = document.item.end - 1
     start = text.rfind("\n", 0, close) + 1
@@ -57,17 +57,17 @@ def insert(text: str, file: str, document: Document, lines: str) -> tuple[str, I
     block = "".join(
         _reindented(line, inner, step or _unit(outer)) + end for line in lines.splitlines()
     )
-    if text[start:close].strip(" \t\ufeff"):  # the brace stands behind something
+    if text[start:close].strip(" \t\ufeff"):  # the brace is not the first in its line
         block, at = f"{end}{block}{_indent(text, close)}", close
     else:
         at = start
     return text[:at] + block + text[at:], Insertion(file, block)
 
 
-def take_out(text: str, insertion: Insertion) -> str | None:
-    """The text without the inserted one, or None if that is not there exactly once.
+def remove(text: str, insertion: Insertion) -> str | None:
+    """Return the text without the inserted one, or None if that does not occur exactly once.
 
-    Other line ends do no harm: git may have changed them all.
+    Other line ends are accepted: git may have changed all of them.
     """
     plain = insertion.text.replace("\r\n", "\n")
     for end in _ENDS:
@@ -83,7 +83,7 @@ def _reindented(line: str, inner: str, step: str) -> str:
 
 
 def _indent_of_items(text: str, document: Document) -> str | None:
-    """Indentation of the last item that begins its line."""
+    """Return the indentation of the last item that begins its line."""
     for item in reversed(document.item.items):
         start = text.rfind("\n", 0, item.start) + 1
         if not text[start : item.start].strip(" \t") and start > document.item.start:
@@ -92,7 +92,12 @@ def _indent_of_items(text: str, document: Document) -> str | None:
 
 
 def _indent(text: str, at: int) -> str:
-    """Blanks at the beginning of the line that a place is in."""
+    """Return the spaces and tabs at the beginning of a line.
+
+    Args:
+        text: the file.
+        at: an offset in the line.
+    """
     start = text.rfind("\n", 0, at) + 1
     end = start
     while text[end : end + 1] in (" ", "\t"):

@@ -1,8 +1,8 @@
-"""Changes of several files as one: all of them happen, or none.
+"""Changes of several files as one transaction: all of them are made, or none.
 
-New contents and backups are laid ready in a folder of the application, then a journal says what
-is to be done; from then on each step can be undone, by this process or, where it was killed, by
-the next one.  When the journal is gone, the changes have happened.
+New contents and backups are prepared in a folder of the application, then a journal lists what
+will be done; from then on each step can be undone, by this process or, if it was killed, by the
+next one.  When the journal is gone, the changes are complete.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from ranker.errors import ArtifactError
 from ranker.files import exclusive_lock, link_or_copy, write_failure, write_json
-from ranker.package.into.tree import Change, parents
+from ranker.package.into.tree import FileChange, parents
 
 __all__ = ["STAGE", "apply", "interrupted", "recover"]
 
@@ -23,13 +23,13 @@ STAGE = ".ranker-change"
 JOURNAL = "journal.json"
 
 
-def apply(root: Path, changes: Sequence[Change], *, empty: Sequence[str] = ()) -> None:
+def apply(root: Path, changes: Sequence[FileChange], *, empty: Sequence[str] = ()) -> None:
     """Make changes in a folder, in their order.
 
     Args:
         root: the folder.
-        changes: what becomes of each file; folders are made as needed.
-        empty: folders to remove if they are empty then.
+        changes: the change of each file; folders are made as needed.
+        empty: folders to remove if they are empty afterwards.
 
     Raises:
         ArtifactError: a file cannot be written, or is not what it was; nothing has changed.
@@ -41,12 +41,12 @@ def apply(root: Path, changes: Sequence[Change], *, empty: Sequence[str] = ()) -
         stage = root / STAGE
         try:
             stage.mkdir()
-            journal = _prepared(root, stage, changes, empty)
+            journal = _prepare(root, stage, changes, empty)
             write_json(stage / JOURNAL, journal)
             for entry in journal["files"]:
                 _move(root, stage, entry)
             for name in journal["removed"]:
-                with contextlib.suppress(OSError):  # not empty: somebody's files are in it
+                with contextlib.suppress(OSError):  # other files are in it
                     (root / name).rmdir()
             (stage / JOURNAL).unlink()
         except BaseException as error:
@@ -59,7 +59,7 @@ def apply(root: Path, changes: Sequence[Change], *, empty: Sequence[str] = ()) -
 
 
 def interrupted(root: Path) -> bool:
-    """Whether a process was killed amid its changes; `recover` undoes them."""
+    """Return True if a process was killed amid its changes; `recover` undoes them."""
     return (root / STAGE).exists()
 
 
@@ -67,26 +67,26 @@ def recover(root: Path) -> None:
     """Undo the changes of a process that was killed amid them.
 
     Raises:
-        ArtifactError: another process is at work there.
+        ArtifactError: another process is changing the folder.
     """
     with exclusive_lock(root, says=f"another ranker is changing {root}; wait for it"):
         _undo(root)
 
 
-def _check(root: Path, change: Change) -> None:
-    """The file must be what the change was made for, and a file of this folder."""
+def _check(root: Path, change: FileChange) -> None:
+    """Refuse a file that is a link, or has changed since the change was worked out."""
     path = root / change.name
     if path.is_symlink():
         raise ArtifactError(f"{path} is a link; ranker changes files only: put the file there")
     now = path.read_bytes() if isinstance(change.old, bytes) and path.is_file() else None
     if path.exists() != (change.old is not None) or (now is not None and now != change.old):
-        raise ArtifactError(f"{path} was changed by somebody else just now; run it again")
+        raise ArtifactError(f"{path} was changed by another program just now; run it again")
 
 
-def _prepared(
-    root: Path, stage: Path, changes: Sequence[Change], empty: Sequence[str]
+def _prepare(
+    root: Path, stage: Path, changes: Sequence[FileChange], empty: Sequence[str]
 ) -> dict[str, Any]:
-    """Lays new contents and backups ready; the journal of what is to be done."""
+    """Write new contents and backups to the stage, and return the journal."""
     files = []
     for number, change in enumerate(changes):
         path, new, old = root / change.name, stage / f"{number}.new", stage / f"{number}.old"
@@ -100,7 +100,8 @@ def _prepared(
                 shutil.copymode(path, new)
         for written in (new, old):
             if written.exists():
-                _sync(written)
+                with written.open("rb") as file:
+                    os.fsync(file.fileno())
         entry = {"name": change.name, "number": number}
         files.append({**entry, "old": change.old is not None, "new": change.new is not None})
     made = {
@@ -110,8 +111,8 @@ def _prepared(
         for folder in parents(change.name)
         if not (root / folder).exists()
     }
-    there = [name for name in empty if (root / name).is_dir()]
-    deepest_first = sorted(there, key=lambda name: -name.count("/"))
+    existing = [name for name in empty if (root / name).is_dir()]
+    deepest_first = sorted(existing, key=lambda name: -name.count("/"))
     return {"files": files, "made": sorted(made, reverse=True), "removed": deepest_first}
 
 
@@ -125,7 +126,7 @@ def _move(root: Path, stage: Path, entry: dict[str, Any]) -> None:
 
 
 def _undo(root: Path) -> None:
-    """Put everything back as the journal says; without a journal nothing had happened."""
+    """Restore everything that the journal lists; without a journal nothing was changed yet."""
     stage = root / STAGE
     if (stage / JOURNAL).exists():
         journal = json.loads((stage / JOURNAL).read_text(encoding="utf-8"))
@@ -144,8 +145,3 @@ def _undo(root: Path) -> None:
             (root / name).mkdir(parents=True, exist_ok=True)
         (stage / JOURNAL).unlink()
     shutil.rmtree(stage, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

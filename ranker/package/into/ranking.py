@@ -1,4 +1,4 @@
-"""The rank profiles of a model in somebody's application."""
+"""The rank profiles of a model in an existing application."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Ranking:
     Attributes:
         texts: name of each profile to its text.
         profiles: what the manifest says of them, the first phase first.
-        recommended: the one to use.
+        recommended: name of the profile to use.
     """
 
     texts: dict[str, str]
@@ -60,24 +60,24 @@ def name_profiles(
 def require_heir(
     application: Application, schema: Schema, inherits: str, context: ProfileContext
 ) -> None:
-    """Refuse to inherit from a rank profile that our own cannot stand on.
+    """Refuse to inherit from a rank profile that is not a possible first phase.
 
     Raises:
         UsageError: it does not exist, has names that ours need, or ranks after ours.
     """
     chain = application.chain(schema, inherits)
-    functions = {name for one in chain for name in one.functions}
-    inputs = {name for one in chain for name in one.inputs}
+    functions = {name for profile in chain for name in profile.functions}
+    inputs = {name for profile in chain for name in profile.inputs}
     clash = (functions & {*context.functions, LOGIT}) | (inputs & set(context.inputs))
     if clash:
         raise UsageError(
-            f"rank profile {inherits} has functions or inputs of the names that the model's need: "
-            f"{', '.join(sorted(clash))}; inherit from one without"
+            f"rank profile {inherits} has functions or inputs with names that the model needs: "
+            f"{', '.join(sorted(clash))}; inherit from one without them"
         )
-    if any("global-phase" in one.phases for one in chain):
+    if any("global-phase" in profile.phases for profile in chain):
         raise UsageError(
-            f"rank profile {inherits} has a global phase, which would rank once more after the "
-            "cross-encoder; inherit from one without"
+            f"rank profile {inherits} has a global phase, which would rank again after the "
+            "cross-encoder; inherit from one without it"
         )
 
 
@@ -88,7 +88,7 @@ def require_free(application: Application, schema: Schema, names: Iterable[str])
         ArtifactError: it has one.
     """
     models = application.models(schema)
-    near = {one.name: one.file for one in application.profiles_near(schema)}
+    near = {profile.name: profile.file for profile in application.profiles_near(schema)}
     for name in names:
         if name in near:
             raise ArtifactError(

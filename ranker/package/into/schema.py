@@ -1,4 +1,4 @@
-"""What one schema file declares: documents, fields, field sets, rank profiles."""
+"""The declarations of one schema file: documents, fields, field sets, rank profiles."""
 
 import functools
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ __all__ = ["Document", "Field", "RankProfile", "Schema", "read_profiles", "read_
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a document, or one that a schema has beside its document.
+    """A field of a document, or of a schema outside its document.
 
     Attributes:
         name: its name.
-        type: as written, without blanks.
-        indexed: whether its own indexing statement says `index`.
-        attribute: whether it says `attribute`.
-        bm25: whether its index has `enable-bm25`.
+        type: as written, without spaces.
+        indexed: True if its own indexing statement says `index`.
+        attribute: True if that says `attribute`.
+        bm25: True if its index has `enable-bm25`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Document:
 
     Attributes:
         name: its name.
-        inherits: document types whose fields it has, too.
+        inherits: document types whose fields it also has.
         fields: its own fields by name.
         item: the block in the file.
     """
@@ -51,7 +51,7 @@ class RankProfile:
 
     Attributes:
         name: its name.
-        file: where it is.
+        file: the file that declares it.
         inherits: rank profiles that it inherits from.
         functions: names of its functions.
         inputs: names of its query inputs.
@@ -77,10 +77,10 @@ class Schema:
         name: the schema's name; empty where the file holds documents only.
         inherits: schemas that it inherits from.
         documents: its document types.
-        fields: fields beside the document.
-        imported: fields of parent documents, by the name they have here.
+        fields: fields outside the document.
+        imported: names under which fields of parent documents are imported.
         fieldsets: names of the field sets.
-        bm25: fields for which an `index` block beside the document says `enable-bm25`.
+        bm25: fields for which an `index` block outside the document says `enable-bm25`.
         profiles: rank profiles.
         models: names of its onnx-models outside the rank profiles.
     """
@@ -99,10 +99,10 @@ class Schema:
 
 @functools.lru_cache(maxsize=256)
 def read_schema(text: str, *, file: str) -> Schema:
-    """What a `.sd` file declares.
+    """Read a `.sd` file.
 
     Raises:
-        ArtifactError: its blocks do not fit together.
+        ArtifactError: it cannot be parsed.
     """
     roots = parse(text, where=file)
     for root in roots:
@@ -114,10 +114,10 @@ def read_schema(text: str, *, file: str) -> Schema:
 
 @functools.lru_cache(maxsize=256)
 def read_profiles(text: str, *, file: str) -> tuple[RankProfile, ...]:
-    """The rank profiles of a `.profile` file.
+    """Read the rank profiles of a `.profile` file.
 
     Raises:
-        ArtifactError: its blocks do not fit together.
+        ArtifactError: it cannot be parsed.
     """
     return _profiles(parse(text, where=file), file)
 
@@ -152,7 +152,7 @@ def _fields(items: Iterable[Item]) -> dict[str, Field]:
 
 def _field(item: Item) -> Field:
     indexing = {
-        word for one in item.items if "indexing" in one.words for word in one.all_words()
+        word for inner in item.items if "indexing" in inner.words for word in inner.all_words()
     } - {"indexing"}
     return Field(
         name=item.name,
@@ -164,18 +164,18 @@ def _field(item: Item) -> Field:
 
 
 def _profiles(items: Iterable[Item], file: str) -> tuple[RankProfile, ...]:
-    """Rank profiles, those inside of rank profiles included; `model` is an old word for one."""
-    found = []
+    """Return rank profiles, including nested ones; `model` is an old word for one."""
+    profiles = []
     for item in items:
         if item.kind in ("rank-profile", "model") and item.brace is not None:
-            found.append(_profile(item, file))
-            found += _profiles(item.items, file)
-    return tuple(found)
+            profiles.append(_profile(item, file))
+            profiles += _profiles(item.items, file)
+    return tuple(profiles)
 
 
 def _profile(item: Item, file: str) -> RankProfile:
-    inputs = [one for block in item.items if block.kind == "inputs" for one in block.items]
-    functions = [one.words for one in item.items if one.kind in ("function", "macro")]
+    inputs = [inner for block in item.items if block.kind == "inputs" for inner in block.items]
+    functions = [inner.words for inner in item.items if inner.kind in ("function", "macro")]
     return RankProfile(
         name=item.name,
         file=file,
@@ -186,10 +186,10 @@ def _profile(item: Item, file: str) -> RankProfile:
             if len(words) > 1
         ),
         inputs=frozenset(
-            one.kind.removeprefix("query(").removesuffix(")") for one in inputs if one.words
+            inner.kind.removeprefix("query(").removesuffix(")") for inner in inputs if inner.words
         ),
         models=_named(item.items, "onnx-model"),
-        phases=frozenset(one.kind for one in item.items if one.kind.endswith("-phase")),
+        phases=frozenset(inner.kind for inner in item.items if inner.kind.endswith("-phase")),
     )
 
 

@@ -7,17 +7,17 @@ from pathlib import Path, PurePosixPath
 from ranker.errors import ArtifactError
 from ranker.files import sha256
 
-__all__ = ["Change", "Tree", "parents"]
+__all__ = ["FileChange", "Tree", "parents"]
 
 
 @dataclass(frozen=True)
-class Change:
-    """What happens to one file.
+class FileChange:
+    """A change of one file.
 
     Attributes:
         name: its path in the application.
-        old: its content now, or the file itself where it was not read; None if it is not there.
-        new: its content to be, or a file with that content; None if it goes.
+        old: its current content, or the file itself if it was not read; None if it does not exist.
+        new: its new content, or a file with that content; None if it is deleted.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Tree:
         self._new: dict[str, bytes | Path | None] = {}
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file; None if there is none.
+        """Return the content of a file; None if there is none.
 
         Raises:
             ArtifactError: it cannot be read.
@@ -51,7 +51,7 @@ class Tree:
             raise ArtifactError(f"cannot read {self.root / name}: {error.strerror}") from error
 
     def text(self, name: str) -> str:
-        """A text file, line ends and all; bytes that are not UTF-8 come back as they were.
+        """Return a text file with its line ends; bytes that are not UTF-8 survive a rewrite.
 
         Raises:
             ArtifactError: it is missing or cannot be read.
@@ -62,32 +62,32 @@ class Tree:
         return content.decode("utf-8", "surrogateescape")
 
     def holds(self, name: str) -> bool:
-        """Whether there is such a file or folder."""
+        """Return True if there is such a file or folder, even as a broken link."""
         if name in self._new:
             return self._new[name] is not None
-        return (self.root / name).exists() or (self.root / name).is_symlink()
+        return _exists(self.root / name)
 
     def write(self, name: str, content: bytes | str | Path) -> None:
-        """Give a file this content; a path stands for what that file holds."""
+        """Give a file this content; a path stands for the content of that file."""
         if isinstance(content, str):
             content = content.encode("utf-8", "surrogateescape")
         self._new[name] = content
 
     def delete(self, name: str) -> None:
-        """Leave a file out, if it is there."""
+        """Remove a file, if it exists."""
         self._new[name] = None
 
     def names(self, folder: str, suffix: str) -> list[str]:
-        """Files of a folder and the folders in it, by suffix, sorted."""
-        here = (path for path in (self.root / folder).rglob(f"*{suffix}") if path.is_file())
-        found = {path.relative_to(self.root).as_posix() for path in here}
-        found |= {name for name in self._new if name.startswith(f"{folder}/")}
-        return sorted(name for name in found if name.endswith(suffix) and self.holds(name))
+        """Return the paths of files with a suffix in a folder and below it, sorted."""
+        paths = (path for path in (self.root / folder).rglob(f"*{suffix}") if path.is_file())
+        names = {path.relative_to(self.root).as_posix() for path in paths}
+        names |= {name for name in self._new if name.startswith(f"{folder}/")}
+        return sorted(name for name in names if name.endswith(suffix) and self.holds(name))
 
-    def changes(self) -> list[Change]:
-        """Files that will be different, in the order in which they were touched."""
+    def changes(self) -> list[FileChange]:
+        """Return the files that will differ, in the order in which they were touched."""
         return [
-            Change(name, self._old(name, new), new)
+            FileChange(name, self._old(name, new), new)
             for name, new in self._new.items()
             if not self._same(name, new)
         ]
@@ -101,19 +101,19 @@ class Tree:
     def _same(self, name: str, new: bytes | Path | None) -> bool:
         path = self.root / name
         if new is None or not path.is_file():
-            return new is None and not self._there(path)
+            return new is None and not _exists(path)
         if isinstance(new, Path):
             same_size = path.stat().st_size == new.stat().st_size
             return same_size and sha256(path) == sha256(new)
         return path.read_bytes() == new
 
-    @staticmethod
-    def _there(path: Path) -> bool:
-        return path.exists() or path.is_symlink()
-
 
 def parents(name: str) -> Iterator[str]:
-    """The folders that a file is in, the innermost first."""
+    """Yield the folders that a file is in, the innermost first."""
     for folder in PurePosixPath(name).parents:
         if folder.name:
             yield folder.as_posix()
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

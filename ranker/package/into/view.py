@@ -1,4 +1,4 @@
-"""An application in which a model is put, replaced or taken out, and the models that are there."""
+"""An application to which a model is added, or from which one is removed, with its models."""
 
 import logging
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ranker.errors import ArtifactError
 from ranker.package.application import is_own
 from ranker.package.into import journal
 from ranker.package.into.application import Application
-from ranker.package.into.insertion import take_out
+from ranker.package.into.insertion import remove
 from ranker.package.into.tree import Tree
 
 __all__ = ["ApplicationView"]
@@ -23,7 +23,7 @@ class ApplicationView:
 
     Attributes:
         tree: the files.
-        old: the model of the name in question, if it is there.
+        old: the model of the name in question, if the application has it.
         others: the models of other names.
     """
 
@@ -33,39 +33,46 @@ class ApplicationView:
 
     @classmethod
     def open(cls, app: Path, name: str) -> "ApplicationView":
-        """Look at an application; changes of a process that was killed amid them are undone.
+        """Open an application; changes of a process that was killed amid them are undone.
 
         Raises:
-            ArtifactError: it is no folder, another process is at work there, or the record of a
+            ArtifactError: it is not a folder, another process is changing it, or the record of a
                 model cannot be read.
         """
         if not app.is_dir():
-            raise ArtifactError(f"{app} is no folder; name a Vespa application package with --into")
+            raise ArtifactError(
+                f"{app} is not a folder; name a Vespa application package with --into"
+            )
         if is_own(app):
             raise ArtifactError(
                 f"{app} was made by `ranker package --out`, which owns every file in it; package "
-                "the other model with --out, too"
+                "the other model with --out as well"
             )
         if journal.interrupted(app):
-            logger.warning("an earlier run was interrupted in %s: its changes are undone", app)
+            logger.warning("an earlier run was interrupted in %s; its changes are undone", app)
             journal.recover(app)
-        found = installations(app)
-        old = next((one for one in found if one.name == name), None)
-        return cls(Tree(app), old, tuple(one for one in found if one.name != name))
+        models = installations(app)
+        old = next((model for model in models if model.name == name), None)
+        return cls(Tree(app), old, tuple(model for model in models if model.name != name))
+
+    @property
+    def models(self) -> tuple[Installation, ...]:
+        """All models, the one of the name in question first."""
+        return ((self.old,) if self.old else ()) + self.others
 
     def application(self) -> Application:
-        """The schemas as they are in the view now.
+        """Read the schemas as they are in the view.
 
         Raises:
-            ArtifactError: it is no application, or a schema cannot be understood.
+            ArtifactError: it is not an application, or a schema cannot be parsed.
         """
         return Application(self.tree)
 
     def drop_files(self) -> None:
-        """Leave the old model's files out, but for those that were edited by hand.
+        """Delete the old model's files.
 
         Raises:
-            ArtifactError: one was edited.
+            ArtifactError: one was edited by hand.
         """
         for file, expected in (self.old.files if self.old else {}).items():
             path = self.tree.root / file
@@ -77,24 +84,24 @@ class ApplicationView:
             self.tree.delete(file)
 
     def drop_lines(self) -> bool:
-        """Leave the old model's lines in the schema out, unless another model needs them.
+        """Remove the old model's lines from the schema, unless another model needs them.
 
         Returns:
-            Whether something was left out.
+            True if lines were removed.
 
         Raises:
             ArtifactError: the lines were edited by hand.
         """
         lines = self.old.insertion if self.old else None
-        if lines is None or any(one.insertion == lines for one in self.others):
+        if lines is None or any(model.insertion == lines for model in self.others):
             return False
         if not self.tree.holds(lines.file):  # the whole schema is gone
             return False
-        text = take_out(self.tree.text(lines.file), lines)
+        text = remove(self.tree.text(lines.file), lines)
         if text is None:
             raise ArtifactError(
-                f"{self.tree.root / lines.file}: the lines that `ranker package` had put there "
-                f"were edited by hand; make them what they were, then run it again:\n{lines.text}"
+                f"{self.tree.root / lines.file}: the lines that `ranker package` had added were "
+                f"edited by hand; restore them, then run it again:\n{lines.text}"
             )
         self.tree.write(lines.file, text)
         return True
