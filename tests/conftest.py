@@ -77,17 +77,17 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
 
 
 @pytest.fixture(scope="session")
-def judge() -> Iterator["VespaProcess"]:
+def vespa_process() -> Iterator["VespaProcess"]:
     """Vespa's own Java code; one process for all tests."""
     from ranker.errors import MissingTool
     from ranker.verify import VespaProcess
 
     try:
-        judge = VespaProcess()
+        vespa_process = VespaProcess()
     except MissingTool as error:
         pytest.skip(str(error))
-    with judge:
-        yield judge
+    with vespa_process:
+        yield vespa_process
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,8 +1,8 @@
-"""Is a package right?  Vespa's own Java code as judge, and what can be told without it.
+"""Check an application package with Vespa's own Java code, or without it as far as possible.
 
 `verify` runs four checks: the package in Vespa's validators; token ids and scores in torch, ONNX,
-the embedded engine and Vespa's evaluator; feed operations in Vespa's reader; queries in Vespa's
-real container.  The Java side is in `java/`; it is built once into the user's cache.
+the embedded engine and Vespa's evaluator; feed operations in Vespa's feed reader; queries in
+Vespa's real container.  The Java side is in `vespa/java/`; it is built once into the user's cache.
 """
 
 from ranker.verify.checks import CHECKS, Progress, verify
@@ -14,8 +14,8 @@ __all__ = [
     "CHECKS",
     "VESPA_VERSION",
     "CheckResult",
-    "VespaProcess",
     "Progress",
+    "VespaProcess",
     "class_path",
     "container",
     "verify",

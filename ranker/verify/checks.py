@@ -1,9 +1,8 @@
-"""The four checks in order, with one judge: package, parity, feed, queries."""
+"""The four checks in order: package, parity, feed, queries."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ranker.artifacts.bundle import Checkpoint
@@ -13,24 +12,31 @@ from ranker.dataset import load
 from ranker.errors import ArtifactError, UsageError, VerifyError
 from ranker.package.application import Package
 from ranker.verify.origin import named_checkpoint
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
-from ranker.verify.parity.parity import check_parity
 from ranker.verify.result import CheckResult
 from ranker.verify.traffic import check_feed, check_queries
 from ranker.verify.validity import check_package
 from ranker.verify.vespa.build import VESPA_VERSION, is_built
-from ranker.verify.vespa.court import Court, open_court
-from ranker.verify.vespa.process import container
+from ranker.verify.vespa.process import container, open_package
 
 __all__ = ["CHECKS", "Progress", "verify"]
 
 CHECKS = ("package", "parity", "feed", "queries")
 
-MOST_QUESTIONS = 60
-"""Questions put to the container, each to every rank profile."""
+VESPA_PARTS = {
+    "package": "Vespa's own validators",
+    "parity": "ids and scores in Vespa's evaluator",
+    "feed": "the operations in Vespa's own feed reader",
+    "queries": "the requests in Vespa's real container",
+}
+"""The part of each check that is skipped where Vespa's own code cannot run."""
+
+MOST_QUERIES = 60
+"""Most queries sent to the container, each with every rank profile."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of a task, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,10 @@ class _Model:
     """One model of the application, and the pairs to compare it on.
 
     Attributes:
-        package: the model.
-        pairs: texts.
-        checkpoint: what it was exported from, as the user says; None where it is looked for.
-        label: added to the names of its checks, where there are several models.
+        package: the package, which has one model.
+        pairs: query-document pairs.
+        checkpoint: the checkpoint that the user names; None if it is to be searched for.
+        label: suffix of the names of its checks if there are several models.
     """
 
     package: Package
@@ -50,7 +56,7 @@ class _Model:
     label: str
 
     def app(self) -> App:
-        """The application as a client of this model sees it."""
+        """Open the application as a client of this model sees it."""
         path = self.package.path
         if not self.package.own:
             path = path / RECORDS / f"{self.package.manifest.name}.json"
@@ -70,25 +76,25 @@ def verify(
 ) -> list[CheckResult]:
     """Check an application package, with Vespa's own code where there is a JDK.
 
-    The checks are those of `CHECKS`; where one fails, the later ones are not begun.  All but the
-    first come once for each model in the application.
+    The checks are those of `CHECKS`; after one that fails, the later ones are not started.  All
+    but the first run once for each model in the application.
 
     Args:
         app: folder of the package, or the record of one model in it.
-        data: judged data to take the texts from; texts made to be nasty by default.
-        pairs: query-document pairs to compare.
-        checkpoint: the checkpoint to compare with, or the cross-encoder of others (folder or
-            Hugging Face id); by default the package's own, where it is found.
-        strict: whether what could not be checked is a problem.
+        data: judged data to take the texts from; by default, texts that are hard to tokenize.
+        pairs: number of query-document pairs to compare.
+        checkpoint: the checkpoint to compare with, or an existing cross-encoder (folder or
+            Hugging Face id); by default the package's own, if it is found.
+        strict: if True, what could not be checked is a problem.
         version: the Vespa release that the package is meant for.
-        on_check: called with each result when it is there.
-        on_progress: called while something takes long.
+        on_check: called with each result as it is made.
+        on_progress: called during long tasks.
 
     Raises:
         UsageError: there is nothing to compare, or one checkpoint for several models.
-        ArtifactError: `app` is no application package, or `checkpoint` no checkpoint.
+        ArtifactError: `app` is not an application package, or `checkpoint` not a checkpoint.
         DataError: `data` cannot be read.
-        VerifyError: the Vespa release is unknown, or the judge stopped.
+        VerifyError: the Vespa release is unknown, or Vespa's process exited.
     """
     if pairs < 1:
         raise UsageError(f"pairs must be 1 or more, got {pairs}")
@@ -100,14 +106,15 @@ def verify(
         results = iter([CheckResult(name="package", problems=(str(error),))])
     else:
         results = _results(_models(packages, data, pairs, checkpoint), version, on_progress)
-    told = []
+    checked: list[CheckResult] = []
     for result in results:
-        told.append(_strict(result) if strict else result)
+        missing = [f"not checked: {line}" for line in result.skipped] if strict else []
+        checked.append(replace(result, problems=(*result.problems, *missing)))
         if on_check is not None:
-            on_check(told[-1])
-        if told[-1].problems:
+            on_check(checked[-1])
+        if checked[-1].problems:
             break
-    return told
+    return checked
 
 
 def _models(
@@ -131,87 +138,61 @@ def _models(
     ]
 
 
+def _pairs(package: Package, data: str | Path | None, count: int) -> list[TextPair]:
+    if data is None:
+        return nasty_pairs(count, specials=special_tokens(package.tokenizer_json))
+    pairs = judged_pairs(load(data), count)
+    if not pairs:
+        raise UsageError(f"{data} has no queries with documents, so there is nothing to compare")
+    return pairs
+
+
 def _results(models: list[_Model], version: str, progress: Progress) -> Iterator[CheckResult]:
     packages = [model.package for model in models]
-    path = packages[0].path
-    building = "start of the judge" if is_built(version) else "first build of Vespa's code"
-    progress(building, 0, 1)
-    with open_court(path, version=version) as court:
-        progress(building, 1, 1)
-        yield check_package(packages, court=court, version=version)
+    path, reason = packages[0].path, ""
+
+    def named(result: CheckResult, label: str = "") -> CheckResult:
+        missing = (f"{VESPA_PARTS[result.name]}: {reason}",) if reason else ()
+        return replace(result, name=result.name + label, skipped=(*result.skipped, *missing))
+
+    def report(check: str, model: _Model) -> Callable[[int, int], None]:
+        return lambda done, total: progress(check + model.label, done, total)
+
+    with contextlib.ExitStack() as stack:
+        starting = "start of Vespa's code" if is_built(version) else "first build of Vespa's code"
+        progress(starting, 0, 1)
+        try:
+            vespa = stack.enter_context(open_package(path, version=version))
+        except VerifyError as error:
+            vespa, reason = None, str(error)
+        progress(starting, 1, 1)
+        yield named(check_package(packages, vespa=vespa, version=version))
         for model in models:
-            yield _parity(model, court, progress)
-        for model in models:
-            yield _feed(model, court, progress)
-    try:
-        with _front_door(path, court, version) as url:
-            for model in models:
-                yield _queries(model, court, url, progress)
-    except VerifyError as error:
-        yield CheckResult(name="queries", problems=(str(error),))
-
-
-def _parity(model: _Model, court: Court, progress: Progress) -> CheckResult:
-    name = f"parity{model.label}"
-    result = check_parity(
-        model.package,
-        model.pairs,
-        court=court,
-        checkpoint=model.checkpoint,
-        on_progress=lambda done: progress(name, done, len(model.pairs)),
-    )
-    return dataclasses.replace(result, name=name)
-
-
-def _feed(model: _Model, court: Court, progress: Progress) -> CheckResult:
-    name = f"feed{model.label}"
-    documents = list({pair.document.doc_id: pair.document for pair in model.pairs}.values())
-    try:
-        result = check_feed(
-            model.app(),
-            documents,
-            court=court,
-            on_progress=lambda done: progress(name, done, len(documents)),
-        )
-    except VerifyError as error:  # Vespa refuses to read at all
-        result = CheckResult(name=name, problems=(str(error),))
-    return dataclasses.replace(result, name=name)
-
-
-def _queries(model: _Model, court: Court, url: str | None, progress: Progress) -> CheckResult:
-    name = f"queries{model.label}"
-    questions = list(dict.fromkeys(pair.query for pair in model.pairs))[:MOST_QUESTIONS]
-    result = check_queries(
-        model.app(),
-        questions,
-        url=url,
-        skipped=court.skipped("the requests in Vespa's real container"),
-        on_progress=lambda done, total: progress(name, done, total),
-    )
-    return dataclasses.replace(result, name=name)
-
-
-@contextlib.contextmanager
-def _front_door(path: Path, court: Court, version: str) -> Iterator[str | None]:
-    """The real container's URL; None where there is no JDK."""
-    if court.bench is None:
-        yield None
-        return
-    with container(path, version=version) as url:
-        yield url
-
-
-def _pairs(package: Package, data: str | Path | None, count: int) -> list[TextPair]:
-    if data is not None:
-        pairs = judged_pairs(load(data), count)
-        if not pairs:
-            raise UsageError(
-                f"{data} has no queries with documents, so there is nothing to compare"
+            yield named(
+                check_parity(
+                    model.package,
+                    model.pairs,
+                    vespa=vespa,
+                    checkpoint=model.checkpoint,
+                    on_progress=report("parity", model),
+                ),
+                model.label,
             )
-        return pairs
-    return nasty_pairs(count, specials=special_tokens(package.tokenizer_json))
-
-
-def _strict(result: CheckResult) -> CheckResult:
-    problems = (*result.problems, *(f"not checked: {line}" for line in result.skipped))
-    return dataclasses.replace(result, problems=problems)
+        for model in models:
+            documents = list({pair.document.doc_id: pair.document for pair in model.pairs}.values())
+            result = check_feed(
+                model.app(), documents, vespa=vespa, on_progress=report("feed", model)
+            )
+            yield named(result, model.label)
+    with contextlib.ExitStack() as stack:
+        try:
+            url = None if reason else stack.enter_context(container(path, version=version))
+        except VerifyError as error:
+            yield CheckResult(name="queries", problems=(str(error),))
+            return
+        for model in models:
+            texts = list(dict.fromkeys(pair.query for pair in model.pairs))[:MOST_QUERIES]
+            result = check_queries(
+                model.app(), texts, url=url, on_progress=report("queries", model)
+            )
+            yield named(result, model.label)

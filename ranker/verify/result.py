@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ class CheckResult:
     """The outcome of one check.
 
     Attributes:
-        name: `package`, `parity`, `feed` or `queries`; with several models in one application
-            the model's name behind it, in brackets.
-        problems: what does not hold, one line each; none if the check passed.
-        warnings: what holds but may surprise, one line each.
+        name: `package`, `parity`, `feed` or `queries`; if the application has several models,
+            followed by the model's name in brackets.
+        problems: what is wrong, one line each; none if the check passed.
+        warnings: what is right but may surprise, one line each.
         skipped: parts that could not be checked, with the reason, one line each.
-        figures: what was counted and measured, by name.
-        difference: the first difference, some lines one above the other, or None.
+        figures: counts and measurements by name.
+        difference: the first difference in full, several lines, or None.
     """
 
     name: str
@@ -35,31 +35,29 @@ class CheckResult:
 
     @property
     def status(self) -> Status:
-        """`incomplete`: nothing is wrong, but not all could be checked."""
+        """The outcome; `incomplete` if nothing is wrong, but something was skipped."""
         if self.problems:
             return "failed"
         return "incomplete" if self.skipped else "passed"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON, which has no number for NaN and infinity."""
         return {
             "name": self.name,
             "status": self.status,
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "skipped": list(self.skipped),
-            "figures": {name: _finite(value) for name, value in self.figures.items()},
+            "figures": {
+                name: value if math.isfinite(value) else None
+                for name, value in self.figures.items()
+            },
             "difference": self.difference,
         }
 
 
-def _finite(value: float) -> float | None:
-    """The number; None for what JSON has no number for."""
-    return value if math.isfinite(value) else None
-
-
 def first_of(problems: Sequence[str]) -> tuple[str, ...]:
-    """The first problems, and how many more there are."""
+    """Return the first problems, and the number of further ones."""
     if len(problems) <= MOST_LINES:
         return tuple(problems)
     return (*problems[:MOST_LINES], f"and {len(problems) - MOST_LINES} more")

@@ -1,12 +1,15 @@
-"""The ONNX Runtime of a Vespa release, and whether it loads a model file."""
+"""The ONNX Runtime of a Vespa release, and the reasons why it would not load a model file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.errors import VerifyError, require
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, TensorProto
 
 __all__ = ["OnnxRuntime", "model_problems", "runtime_of"]
 
@@ -28,12 +31,12 @@ _RUNTIMES = {
     (8, 650, 16): OnnxRuntime("1.23.2", 11, 23),
     (8, 706, 52): OnnxRuntime("1.26.0", 13, 26),
 }
-"""From which Vespa release on (`dist/vespa.spec`).  Limits of 1.22 and later were measured by
-loading models; those of older ones are ONNX Runtime's compatibility table."""
+"""By the first Vespa release with it (`dist/vespa.spec`).  Limits from 1.22 on were measured by
+loading models; those of older ones are from ONNX Runtime's compatibility table."""
 
 
 def runtime_of(vespa_version: str) -> OnnxRuntime:
-    """The ONNX Runtime of a Vespa release.
+    """Return the ONNX Runtime of a Vespa release.
 
     Raises:
         VerifyError: the release is older than those known.
@@ -47,12 +50,12 @@ def runtime_of(vespa_version: str) -> OnnxRuntime:
     known = [release for release in _RUNTIMES if release <= wanted]
     if not known:
         oldest = ".".join(str(part) for part in min(_RUNTIMES))
-        raise VerifyError(f"Vespa {vespa_version} is too old: {oldest} is the oldest known here")
+        raise VerifyError(f"Vespa {vespa_version} is too old: {oldest} is the oldest known release")
     return _RUNTIMES[max(known)]
 
 
 def model_problems(model: Path, vespa_version: str) -> list[str]:
-    """Why Vespa would not load a model file, one line each.
+    """Write the reasons why Vespa would not load a model file, one line each.
 
     Raises:
         MissingExtra: the library `onnx` is not installed.
@@ -67,37 +70,27 @@ def model_problems(model: Path, vespa_version: str) -> list[str]:
         loaded = onnx.load(str(model), load_external_data=False)
     except Exception as error:  # protobuf's own classes
         return [f"{model.name} is not an ONNX model: {error}"]
-    return [*_format_problems(loaded, model.name, runtime, vespa_version), *_external(loaded, onnx)]
-
-
-def _format_problems(loaded: Any, name: str, runtime: OnnxRuntime, vespa_version: str) -> list[str]:
-    ours = [item.version for item in loaded.opset_import if item.domain in ("", "ai.onnx")]
-    opset = max(ours, default=0)
-    problems = []
-    for what, found, largest in (
-        ("IR version", loaded.ir_version, runtime.largest_ir),
-        ("opset", opset, runtime.largest_opset),
-    ):
-        if found > largest:
-            problems.append(
-                f"{name} has {what} {found}; ONNX Runtime {runtime.version} of Vespa "
-                f"{vespa_version} loads at most {largest}; export it with opset 17 and IR 8"
-            )
+    opsets = [item.version for item in loaded.opset_import if item.domain in ("", "ai.onnx")]
+    problems = [
+        f"{model.name} has {what} {version}; ONNX Runtime {runtime.version} of Vespa "
+        f"{vespa_version} loads at most {largest}; export it with opset 17 and IR 8"
+        for what, version, largest in (
+            ("IR version", loaded.ir_version, runtime.largest_ir),
+            ("opset", max(opsets, default=0), runtime.largest_opset),
+        )
+        if version > largest
+    ]
+    is_external = onnx.external_data_helper.uses_external_data
+    if external := [tensor.name for tensor in _tensors(loaded.graph) if is_external(tensor)]:
+        problems.append(
+            f"{len(external)} weights are stored outside the model file (first: {external[0]}); "
+            "Vespa takes one self-contained file"
+        )
     return problems
 
 
-def _external(loaded: Any, onnx: Any) -> list[str]:
-    tensors = [t for t in _tensors(loaded.graph) if onnx.external_data_helper.uses_external_data(t)]
-    if not tensors:
-        return []
-    return [
-        f"{len(tensors)} weights lie outside the model file (first: {tensors[0].name}); "
-        "Vespa takes one self-contained file"
-    ]
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Weights and constants of a graph and of the graphs inside it."""
+def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
+    """Yield weights and constants of a graph and of the graphs inside it."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

@@ -1,7 +1,7 @@
-"""Is a query's timeout long enough for the model?  Measured here, on one thread as in Vespa.
+"""How long reranking takes, measured on one thread as in Vespa, and the timeouts of queries.
 
-A content node runs the model for one document after the other and looks at the clock only before
-and after, so a timeout that is too short is no answer at all.
+A content node runs the model for one document after the other and checks the time only before
+and after, so a query whose timeout is too short gets no answer at all.
 """
 
 import re
@@ -9,14 +9,14 @@ import time
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from ranker.contract.encode import ModelInputs, pair_inputs
+from ranker.contract.encode import pair_inputs
 from ranker.export.score import Scorer
 from ranker.package.application import Package
 
 __all__ = ["Timeout", "hopeless", "seconds_per_pair", "timeouts", "too_short"]
 
 VESPA_DEFAULT_S = 0.5
-"""Timeout of a query that names none, where the query profile has none either."""
+"""Vespa's timeout of a query if neither the request nor the query profile sets one."""
 
 QUERY_PROFILE = "search/query-profiles/default.xml"
 MEASUREMENTS = 5
@@ -26,14 +26,14 @@ _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "ks": 1e3}
 
 @dataclass(frozen=True)
 class Timeout:
-    """Seconds that a query may take, and who says so."""
+    """Seconds that a query may take, and where they are set."""
 
     seconds: float
     source: str
 
 
 def timeouts(package: Package) -> list[Timeout]:
-    """The timeout that our own client sends, and that of requests which name none."""
+    """Return the timeout that our own client sends, and that of requests without one."""
     return [
         Timeout(package.manifest.timeout_s, "sent by `ranker query`"),
         _of_query_profile(package),
@@ -41,7 +41,7 @@ def timeouts(package: Package) -> list[Timeout]:
 
 
 def seconds_per_pair(package: Package) -> float:
-    """What one document of full length costs on one thread of this machine, seconds.
+    """Measure the seconds for one document of full length on one thread of this machine.
 
     Raises:
         SpecMismatch: the model was exported under another contract.
@@ -53,17 +53,22 @@ def seconds_per_pair(package: Package) -> float:
     try:
         ids = [max(spec.cls_id, spec.sep_id, spec.pad_id, 1)]
         longest = pair_inputs(spec, [ids * spec.query_tokens], [ids * spec.document_tokens])
-        return min(_timed(scorer, longest) for _ in range(MEASUREMENTS))
+        times = []
+        for _ in range(MEASUREMENTS):
+            start = time.perf_counter()
+            scorer.run(longest)
+            times.append(time.perf_counter() - start)
+        return min(times)
     finally:
         scorer.close()
 
 
 def too_short(package: Package, seconds: float) -> list[str]:
-    """A line for every timeout that reranking may not keep.
+    """Write a line for every timeout that reranking may exceed.
 
     Args:
         package: its rank profiles say how many documents are reranked.
-        seconds: what one of them costs.
+        seconds: for one document.
     """
     profiles = [profile for profile in package.manifest.profiles if profile.needs_tokens]
     lines = []
@@ -81,7 +86,7 @@ def too_short(package: Package, seconds: float) -> list[str]:
 
 
 def hopeless(package: Package, seconds: float) -> list[str]:
-    """A line for every timeout that not even one document can keep, however few are reranked."""
+    """Write a line for every timeout that even a single document exceeds."""
     return [
         f"one document of full length takes {seconds:.3g} s on one thread of this machine, longer "
         f"than the timeout of {timeout.seconds:g} s ({timeout.source}): no query with the model "
@@ -95,16 +100,10 @@ def _of_query_profile(package: Package) -> Timeout:
     try:
         fields = ElementTree.parse(package.path / QUERY_PROFILE).getroot().iter("field")
         texts = [field.text or "" for field in fields if field.get("name") == "timeout"]
-    except (OSError, ElementTree.ParseError):  # no file, or one that Vespa's validator refuses
+    except (OSError, ElementTree.ParseError):  # no file, or one that Vespa's validators reject
         texts = []
-    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|ms|ks|)\s*", texts[-1]) if texts else None
-    if found is None:
+    timeout = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|ms|ks|)\s*", texts[-1]) if texts else None
+    if timeout is None:
         source = f"Vespa's own, as {QUERY_PROFILE} sets none, for requests without one"
         return Timeout(VESPA_DEFAULT_S, source)
-    return Timeout(float(found[1]) * _UNITS[found[2]], f"of {QUERY_PROFILE}")
-
-
-def _timed(scorer: Scorer, inputs: ModelInputs) -> float:
-    start = time.perf_counter()
-    scorer.run(inputs)
-    return time.perf_counter() - start
+    return Timeout(float(timeout[1]) * _UNITS[timeout[2]], f"of {QUERY_PROFILE}")

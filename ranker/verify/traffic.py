@@ -1,7 +1,7 @@
-"""What goes over the wire: feed operations and search requests, as Vespa and as we see them.
+"""The checks of feed operations and search requests, by Vespa and by ourselves.
 
-Vespa takes some wrong ones without a word (too few cells are filled with 0, an unknown input is
-left aside); those are caught here.
+Vespa accepts some wrong ones silently (missing cells are filled with 0, an unknown input is
+ignored); those are found here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,39 +13,38 @@ from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
 from ranker.contract.encode import zero_pad
 from ranker.contract.spec import TokenSpec
-from ranker.errors import RankerError, ResponseError, UsageError
+from ranker.errors import RankerError, ResponseError, UsageError, VerifyError
 from ranker.feed.operation import operations
 from ranker.records import Document
 from ranker.verify.result import CheckResult, first_of
-from ranker.verify.vespa.court import Court
-from ranker.verify.vespa.process import Operation
+from ranker.verify.vespa.process import OpenPackage, ReadOperation
 
 __all__ = ["body_problems", "check_feed", "check_queries", "operation_problems"]
 
 NO_CONTENT_NODE = 10
-"""Vespa's code "Backend communication error": all that may be wrong with a good query here."""
+"""Vespa's code "Backend communication error", which every good query gets here."""
 
 TOKENS_INPUT = f"input.query({vespa_names.QUERY_TOKEN_IDS})"
 SPEC_INPUT = f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})"
 HTTP_TIMEOUT_S = 60.0
-QUESTION = 256
-"""Operations in one question to the judge."""
+REQUEST_OPERATIONS = 256
+"""Operations in one request to Vespa's process."""
 
 
 def check_feed(
     app: App,
     documents: Sequence[Document],
     *,
-    court: Court,
-    on_progress: Callable[[int], None] = lambda done: None,
+    vespa: OpenPackage | None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Read the operations that `ranker feed` would send with Vespa's own feed reader.
 
     Args:
         app: the application.
         documents: to feed.
-        court: Vespa's feed reader.
-        on_progress: called with the number of operations done.
+        vespa: Vespa's own code with the package; None where it cannot run.
+        on_progress: called with the number of operations read, and of all.
     """
     problems: list[str] = []
     made: list[dict[str, Any]] = []
@@ -55,23 +54,25 @@ def check_feed(
         except RankerError as error:
             problems.append(str(error))
             continue
-        for one in (app, *app.others):
-            ids = one.encoder.document_ids(document)
-            problems += operation_problems(operation, ids, one.manifest)
+        for model in (app, *app.others):
+            ids = model.encoder.document_ids(document)
+            problems += operation_problems(operation, ids, model.manifest)
         made.append(operation)
-    bench = court.bench
-    for at in range(0, len(made) if bench else 0, QUESTION):
-        assert bench is not None
-        some = made[at : at + QUESTION]
-        answers = bench.judge.feed(bench.app, some)
-        for operation, answer in zip(some, answers, strict=True):
-            problems += _read_problems(operation, answer)
-        on_progress(at + len(some))
+    read = 0
+    try:
+        while vespa is not None and read < len(made):
+            batch = made[read : read + REQUEST_OPERATIONS]
+            answers = vespa.process.feed(vespa.copy, batch)
+            for operation, answer in zip(batch, answers, strict=True):
+                problems += _read_problems(operation, answer)
+            read += len(batch)
+            on_progress(read, len(made))
+    except VerifyError as error:  # Vespa reads no operation for this package
+        problems.append(str(error))
     return CheckResult(
         name="feed",
         problems=first_of(problems),
-        skipped=court.skipped("the operations in Vespa's own feed reader"),
-        figures={"operations": len(made), "read_by_vespa": len(made) if court.bench else 0},
+        figures={"operations": len(made), "read_by_vespa": read},
     )
 
 
@@ -80,17 +81,15 @@ def check_queries(
     texts: Sequence[str],
     *,
     url: str | None,
-    skipped: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
-    """Put the requests that `ranker query` would send to Vespa's real container.
+    """Send the requests that `ranker query` would send to Vespa's real container.
 
     Args:
         app: the application.
-        texts: questions; one without any word is refused by the client and counted.
-        url: the container, or None where it is not to be had.
-        skipped: why not, for the result.
-        on_progress: called with the number of requests done, and of all.
+        texts: of queries; one without a word is rejected by the client, and counted.
+        url: of the container; None where it cannot run.
+        on_progress: called with the number of requests sent, and of all.
     """
     bodies, refused = _bodies(app, texts)
     problems = [line for text, body in bodies for line in body_problems(text, body, app)]
@@ -102,7 +101,6 @@ def check_queries(
     return CheckResult(
         name="queries",
         problems=first_of(problems),
-        skipped=tuple(skipped),
         figures={
             "requests": len(bodies),
             "answered_by_vespa": len(bodies) if url else 0,
@@ -114,12 +112,12 @@ def check_queries(
 def operation_problems(
     operation: Mapping[str, Any], ids: Sequence[int], manifest: Manifest
 ) -> list[str]:
-    """What Vespa would take in silence: tokens that are not those of the document.
+    """Find what Vespa would accept silently: tokens that are not those of the document.
 
     Args:
         operation: a put.
         ids: the document's token ids.
-        manifest: the application's; it names the fields.
+        manifest: names the fields.
     """
     spec, fields, name = manifest.spec, operation["fields"], operation["put"]
     return [
@@ -138,50 +136,50 @@ def operation_problems(
 
 
 def body_problems(text: str, body: Mapping[str, Any], app: App) -> list[str]:
-    """What Vespa would take in silence: inputs that are unknown, missing or too short.
+    """Find what Vespa would accept silently: inputs that are unknown, missing or too short.
 
     Args:
-        text: the question.
-        body: the request's.
+        text: of the query.
+        body: of the request.
         app: the application.
     """
     spec = app.manifest.spec
-    found = []
     profile = app.manifest.profile(body["ranking.profile"])
-    for key in body:
-        if key.startswith("input.") and key not in (TOKENS_INPUT, SPEC_INPUT):
-            found.append(f"unknown input {key}, which Vespa would leave aside")
+    problems = [
+        f"unknown input {key}, which Vespa would ignore"
+        for key in body
+        if key.startswith("input.") and key not in (TOKENS_INPUT, SPEC_INPUT)
+    ]
     if profile.needs_tokens:
         ids = app.encoder.query_ids(text)
         cells = zero_pad(ids, spec.query_tokens)
-        found += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), cells)
-        found += _number_problems(SPEC_INPUT, body.get(SPEC_INPUT), spec)
-    return [f"profile {profile.name}, {_shown(text)}: {line}" for line in found]
+        problems += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), cells)
+        problems += _number_problems(SPEC_INPUT, body.get(SPEC_INPUT), spec)
+    return [f"profile {profile.name}, {_shown(text)}: {line}" for line in problems]
 
 
-def _tensor_problems(name: str, value: Any, cells: Sequence[int]) -> Iterator[str]:
+def _tensor_problems(name: str, value: object, cells: Sequence[int]) -> Iterator[str]:
     values = value.get("values") if isinstance(value, Mapping) else value
     if not isinstance(values, list):
         yield f"{name} is missing; Vespa would rank with an empty text"
     elif len(values) != len(cells):
         yield (
-            f"{name} has {len(values)} cells, expected {len(cells)}; Vespa fills up with 0 in "
-            "silence"
+            f"{name} has {len(values)} cells, expected {len(cells)}; Vespa silently fills up with 0"
         )
     elif values != cells:
         yield f"{name} is {values[:8]}..., expected the ids {cells[:8]}..."
 
 
-def _number_problems(name: str, value: Any, spec: TokenSpec) -> Iterator[str]:
+def _number_problems(name: str, value: object, spec: TokenSpec) -> Iterator[str]:
     if value != spec.fingerprint_number:
         yield f"{name} is {value!r}, expected {spec.fingerprint_number} ({spec.fingerprint})"
 
 
-def _read_problems(operation: Mapping[str, Any], answer: Operation) -> Iterator[str]:
-    """What Vespa's reader made of an operation, against what was meant."""
+def _read_problems(operation: Mapping[str, Any], answer: ReadOperation) -> Iterator[str]:
+    """Compare an operation with what Vespa's reader understood."""
     name, fields = operation["put"], operation["fields"]
     if answer.error is not None:
-        yield f"{name}: Vespa refuses it: {answer.error}"
+        yield f"{name}: Vespa rejects it: {answer.error}"
         return
     missing = [field for field, value in fields.items() if value and field not in answer.fields]
     if missing:
@@ -193,7 +191,7 @@ def _read_problems(operation: Mapping[str, Any], answer: Operation) -> Iterator[
 
 
 def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
-    """Requests of every text to every rank profile, and how many texts the client refuses."""
+    """Make a request of every text with every rank profile; count the texts that are rejected."""
     bodies, refused = [], 0
     for text in texts:
         try:
@@ -205,7 +203,7 @@ def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, A
 
 
 def _answer_problems(http: Http, text: str, body: Mapping[str, Any]) -> list[str]:
-    """Errors of the container but the one that says that there is no content node."""
+    """Return the container's errors, except that there is no content node."""
     response = http.post_json("/search/", body, timeout_s=HTTP_TIMEOUT_S)
     where = f"profile {body['ranking.profile']}, {_shown(text)}"
     try:

@@ -1,6 +1,6 @@
 """Write the golden data of `tests/lexical/test_lexical.py`: texts and Vespa's index terms.
 
-Needs a JDK, and Maven for the first build of the judge.  Run it from the root of the project::
+Needs a JDK, and Maven for the first build of Vespa's class path.  Run it from the root::
 
     python tests/golden/make.py
 
@@ -73,9 +73,9 @@ NASTY = [
 def main() -> None:
     """Ask Vespa and write both files."""
     words, texts = demo_words(), [*sentences(), *NASTY]
-    with VespaProcess() as judge:
-        stems = judge.terms(words)
-        terms = judge.terms(texts)
+    with VespaProcess() as vespa_process:
+        stems = vespa_process.terms(words)
+        terms = vespa_process.terms(texts)
     lines = [f"{word}\t{' '.join(stem)}" for word, stem in zip(words, stems, strict=True)]
     write_text(HERE / "words.tsv", "".join(f"{line}\n" for line in lines))
     rows = [{"text": text, "terms": made} for text, made in zip(texts, terms, strict=True)]

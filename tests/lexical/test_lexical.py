@@ -79,22 +79,22 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
+def validated(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
     """Vespa's own code, and a working copy of a package of ours whose container runs."""
     with working_copy(app, port=free_port()) as copy:
         try:
-            judge = VespaProcess(folder=copy, options=["-XX:TieredStopAtLevel=1"])
+            vespa_process = VespaProcess(folder=copy, options=["-XX:TieredStopAtLevel=1"])
         except MissingTool as error:
             pytest.skip(str(error))
-        with judge:
-            yield judge, copy
+        with vespa_process:
+            yield vespa_process, copy
 
 
 @pytest.mark.java
 def test_live_vespa_gives_the_golden_terms(judged: tuple[VespaProcess, Path]) -> None:
-    judge, _ = judged
-    assert judge.terms(list(WORDS)) == [[stem] for stem in WORDS.values()]
-    assert judge.terms([row["text"] for row in TEXTS]) == [row["terms"] for row in TEXTS]
+    vespa_process, _ = judged
+    assert vespa_process.terms(list(WORDS)) == [[stem] for stem in WORDS.values()]
+    assert vespa_process.terms([row["text"] for row in TEXTS]) == [row["terms"] for row in TEXTS]
 
 
 @pytest.mark.java
@@ -102,11 +102,11 @@ def test_our_package_indexes_english_whatever_the_text_looks_like(
     judged: tuple[VespaProcess, Path],
 ) -> None:
     """Without `set_language` Vespa guesses, and stems this one as German."""
-    judge, copy = judged
+    vespa_process, copy = judged
     german = "Der schnelle braune Fuchs springt über die faulen Hunde und die Katzen"
     texts = [*(row["text"] for row in TEXTS), german]
     documents = [{"title": text, "text": f"{text} too"} for text in texts if text]
-    for document, made in zip(documents, judge.index(copy, documents), strict=True):
+    for document, made in zip(documents, vespa_process.index(copy, documents), strict=True):
         title, text = terms(document["title"]), terms(document["text"])
         assert as_ours(made["title"]) == title
         assert as_ours(made["contents"]) == title + text
@@ -117,7 +117,7 @@ def test_our_package_indexes_english_whatever_the_text_looks_like(
 def test_vespa_makes_the_same_terms_of_questions(
     judged: tuple[VespaProcess, Path], app: Path
 ) -> None:
-    judge, copy = judged
+    vespa_process, copy = judged
     known = App.open(app)
     bodies = []
     for row in (*TEXTS[:100], *TEXTS[-100:]):
@@ -125,27 +125,27 @@ def test_vespa_makes_the_same_terms_of_questions(
             bodies.append(query_body(row["text"], known, profile="bm25"))
         except UsageError as error:
             assert "no word" in str(error) and not terms(row["text"])
-    judge.serve(copy)
+    vespa_process.serve(copy)
     requests = [{name: str(value) for name, value in body.items()} for body in bodies]
-    for body, answer in zip(bodies, judge.query_trees(requests), strict=True):
+    for body, answer in zip(bodies, vespa_process.query_trees(requests), strict=True):
         assert answer["tree"]["item"] == "WEAKAND"
         found = [item["term"] for item in answer["tree"]["children"]]
         assert found == terms(body["query_text"]), body["query_text"]
     # A query that names no language is English by the query profile.
     typed = {"yql": "select * from doc where userQuery()", "query": "Der Fuchs und die Katzen"}
-    (answer,) = judge.query_trees([typed])
+    (answer,) = vespa_process.query_trees([typed])
     assert [item["term"] for item in answer["tree"]["children"]] == terms(typed["query"])
 
 
 @pytest.mark.java
 def test_every_character_is_folded_as_in_vespa(judged: tuple[VespaProcess, Path]) -> None:
-    judge, _ = judged
+    vespa_process, _ = judged
     signs = [sign for sign in map(chr, range(0x3000)) if is_legal(sign)]
     signs += [sign for sign in map(chr, range(0xA000, 0x20000)) if is_legal(sign)]
     texts = [f"X{sign}Z" for sign in signs]
     other = {
         text: made
-        for text, made in zip(texts, judge.terms(texts), strict=True)
+        for text, made in zip(texts, vespa_process.terms(texts), strict=True)
         if terms(text) != as_ours(made)
     }
     # Characters that Java 17 does not know yet separate words there.

@@ -30,10 +30,10 @@ FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
 NO_CONTENT_NODE = 10
 
 
-def judged(judge: VespaProcess, app: Path) -> tuple[tuple[str, ...], set[str]]:
+def validated(vespa_process: VespaProcess, app: Path) -> tuple[tuple[str, ...], set[str]]:
     """Vespa's errors, and its warnings but the one that C++ is not there."""
     with working_copy(app) as copy:
-        said = judge.validate(copy)
+        said = vespa_process.validate(copy)
     return said.errors, {one for one in said.warnings if "vespa-verify-ranksetup-bin" not in one}
 
 
@@ -51,7 +51,9 @@ def binding(
     }
 
 
-def check_scores(judge: VespaProcess, copy: Path, package: Package, pairs: list[TextPair]) -> int:
+def check_scores(
+    vespa_process: VespaProcess, copy: Path, package: Package, pairs: list[TextPair]
+) -> int:
     """Ids and scores of every profile with the model: ours are Vespa's; how many there were."""
     manifest, encoder, spec = package.manifest, package.encoder(), package.spec
     queries = encoder.queries_ids([pair.query for pair in pairs])
@@ -66,7 +68,7 @@ def check_scores(judge: VespaProcess, copy: Path, package: Package, pairs: list[
     names = vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]
     profiles = [one for one in manifest.profiles if one.needs_tokens]
     for profile in profiles:
-        rows = judge.evaluate(
+        rows = vespa_process.evaluate(
             copy,
             schema=manifest.schema,
             profile=profile.name,
@@ -93,55 +95,55 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_application_is_valid_before_and_after_and_ranks_as_we_do(
-    name: str, judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
+    name: str, vespa_process: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application(name, tmp_path)
     schema, fields, inherits = CASES[name]
     before = digest(app)
-    assert judged(judge, app) == ((), set())
+    assert validated(vespa_process, app) == ((), set())
     install(bundle, app, schema=schema, text_fields=fields, inherits=inherits).apply()
     install(short, app, schema=schema, text_fields=fields[1:], name="small").apply()
     with working_copy(app) as copy:
-        said = judge.validate(copy)
+        said = vespa_process.validate(copy)
         assert said.errors == ()
         assert len(said.warnings) == 1, "no more than that C++ is not there"
         pairs = nasty_pairs(20)
         for package in Package.every(app):
-            assert check_scores(judge, copy, package, pairs) >= 2
+            assert check_scores(vespa_process, copy, package, pairs) >= 2
     uninstall(app, "ranker").apply()
-    assert judged(judge, app) == ((), set())
+    assert validated(vespa_process, app) == ((), set())
     uninstall(app, "small").apply()
     assert digest(app) == before, "which was valid"
 
 
-def test_berts_own_token_functions(judge: VespaProcess, tmp_path: Path) -> None:
+def test_berts_own_token_functions(vespa_process: VespaProcess, tmp_path: Path) -> None:
     app = application("news", tmp_path)
     bundle = bert_bundle(tmp_path / "bundle")
     install(bundle, app, schema="article", text_fields=["headline", "story"]).apply()
     profile = (app / "schemas/article/ranker_cross.profile").read_text()
     assert "tokenInputIds(128, query(query_token_ids), attribute(doc_token_ids_ranker))" in profile
     with working_copy(app) as copy:
-        assert check_scores(judge, copy, Package.open(app), nasty_pairs(20)) == 3
+        assert check_scores(vespa_process, copy, Package.open(app), nasty_pairs(20)) == 3
 
 
 def test_schemas_in_odd_writing_are_valid_before_and_after(
-    judge: VespaProcess, bundle: Bundle, tmp_path: Path
+    vespa_process: VespaProcess, bundle: Bundle, tmp_path: Path
 ) -> None:
     app, names = odd_application(tmp_path)
     assert len(names) == len(ODD)
     before = digest(app)
-    assert judged(judge, app) == ((), set())
+    assert validated(vespa_process, app) == ((), set())
     for name in names:
         fields = ["heading", "rest"] if name == "inherits_below" else ["title", "body"]
         install(bundle, app, schema=name, text_fields=fields, name=f"m_{name}").apply()
-    assert judged(judge, app) == ((), set())
+    assert validated(vespa_process, app) == ((), set())
     for name in names:
         uninstall(app, f"m_{name}").apply()
     assert digest(app) == before, "which was valid"
 
 
 def test_vespas_reader_takes_what_is_fed(
-    judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
+    vespa_process: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application("shop", tmp_path)
     install(bundle, app, schema="product", text_fields=["title", "description"]).apply()
@@ -154,7 +156,7 @@ def test_vespas_reader_takes_what_is_fed(
     documents = [pair.document for pair in nasty_pairs(40)]
     made = list(operations([own, *documents], opened))
     with working_copy(app) as copy:
-        answers = judge.feed(copy, made)
+        answers = vespa_process.feed(copy, made)
     assert [answer.error for answer in answers] == [None] * 41
     assert set(answers[0].fields) == set(made[0]["fields"])
     for operation, answer in zip(made, answers, strict=True):
@@ -165,7 +167,7 @@ def test_vespas_reader_takes_what_is_fed(
 
 @pytest.mark.parametrize("name", ["shop", "news"])
 def test_the_real_container_takes_the_queries(
-    name: str, judge: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
+    name: str, vespa_process: VespaProcess, bundle: Bundle, short: Bundle, tmp_path: Path
 ) -> None:
     app = application(name, tmp_path)
     schema, fields, inherits = CASES[name]
@@ -189,7 +191,7 @@ def test_the_real_container_takes_the_queries(
 
 
 def test_a_document_and_a_profile_by_hand(
-    judge: VespaProcess, bundle: Bundle, tmp_path: Path
+    vespa_process: VespaProcess, bundle: Bundle, tmp_path: Path
 ) -> None:
     """Two bm25 fields and the weight of the bundle, computed without our own classes."""
     from engine_support import tiny_logit
@@ -205,7 +207,7 @@ def test_a_document_and_a_profile_by_hand(
         "bm25(description)": 0.25,
     }
     with working_copy(app) as copy:
-        ((first, blend),) = judge.evaluate(
+        ((first, blend),) = vespa_process.evaluate(
             copy,
             schema="product",
             profile="ranker_blend",

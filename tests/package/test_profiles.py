@@ -10,10 +10,8 @@ from plugin_support import application
 from ranker.artifacts.profile import Profile, default_profiles
 from ranker.package import application as packages
 from ranker.package.into import install, ranking
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import nasty_pairs
-from ranker.verify.parity.parity import check_parity
-from ranker.verify.parity.scored_pairs import profile_scores
-from ranker.verify.vespa.court import Court
 
 NEW = Profile(
     name="blend_global",
@@ -72,9 +70,8 @@ def test_a_new_profile_is_packaged_served_and_verified(
     text = (shop / "schemas/product/ranker_blend_global.profile").read_text()
     assert "expression: 0.5 * (bm25(title) + bm25(description)) + 3 * logit\n" in text
 
-    scores = profile_scores([NEW], np.array([2.0]), np.array([4.0]))
-    assert scores["blend_global"].tolist() == [8.0]
-    result = check_parity(package, nasty_pairs(40), court=Court(None, "no JDK here"))
+    assert NEW.score(np.array([4.0]), np.array([2.0])).tolist() == [8.0]
+    result = check_parity(package, nasty_pairs(40), vespa=None)
     assert result.problems == ()
     assert result.figures["profiles"] == 4 and result.figures["scores_engine"] > 0
 

@@ -20,11 +20,11 @@ from ranker.export.to_onnx import export
 from ranker.package.application import Package, write
 from ranker.package.into import install
 from ranker.verify import VespaProcess, working_copy
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import nasty_pairs, special_tokens
-from ranker.verify.parity.parity import check_parity
 from ranker.verify.traffic import check_feed
 from ranker.verify.validity import check_package
-from ranker.verify.vespa.court import Bench, Court
+from ranker.verify.vespa.process import OpenPackage
 
 pytestmark = pytest.mark.java
 
@@ -46,18 +46,18 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @BOTH
 def test_a_package_is_valid_and_scores_as_python_does(
-    storage: Storage, bundle: Bundle, judge: VespaProcess, tmp_path: Path
+    storage: Storage, bundle: Bundle, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
     package = write(bundle, tmp_path / "app", storage=storage)
     schema = (tmp_path / "app/schemas/doc.sd").read_text()
     assert f"type {storage.tensor_type(bundle.spec.document_tokens)} {{" in schema
     pairs = nasty_pairs(40, specials=special_tokens(package.tokenizer_json))
     with working_copy(package.path) as copy:
-        court = Court(Bench(judge, copy))
-        assert check_package([package], court=court, version=VERSION).problems == ()
-        result = check_parity(package, pairs, court=court, engine=False)
+        opened = OpenPackage(vespa_process, copy)
+        assert check_package([package], vespa=opened, version=VERSION).problems == ()
+        result = check_parity(package, pairs, vespa=opened, engine=False)
         documents = [pair.document for pair in pairs]
-        fed = check_feed(App(package.manifest, package.encoder()), documents, court=court)
+        fed = check_feed(App(package.manifest, package.encoder()), documents, vespa=opened)
     assert result.problems == (), result.difference
     assert result.figures["scores_vespa"] == 120
     assert result.figures["id_mismatches"] == 0
@@ -66,18 +66,18 @@ def test_a_package_is_valid_and_scores_as_python_does(
 
 @BOTH
 def test_a_model_in_an_application_scores_as_python_does(
-    storage: Storage, bundle: Bundle, judge: VespaProcess, tmp_path: Path
+    storage: Storage, bundle: Bundle, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
     app = application("shop", tmp_path)
     fields = ["title", "description"]
     install(bundle, app, schema="product", text_fields=fields, storage=storage).apply()
     with working_copy(app) as copy:
-        assert judge.validate(copy).errors == ()
-        assert check_scores(judge, copy, Package.open(app), nasty_pairs(20)) == 3
+        assert vespa_process.validate(copy).errors == ()
+        assert check_scores(vespa_process, copy, Package.open(app), nasty_pairs(20)) == 3
 
 
 def test_both_forms_of_one_model_in_one_application(
-    bundle: Bundle, judge: VespaProcess, tmp_path: Path
+    bundle: Bundle, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
     app = application("shop", tmp_path)
     for name, storage in STORAGES.items():
@@ -88,14 +88,14 @@ def test_both_forms_of_one_model_in_one_application(
     first, second = (package.manifest for package in Package.every(app))
     assert first.spec == second.spec and first.token_field != second.token_field
     with working_copy(app) as copy:
-        assert judge.validate(copy).errors == ()
+        assert vespa_process.validate(copy).errors == ()
         for package in Package.every(app):
-            assert check_scores(judge, copy, package, nasty_pairs(5)) == 3
+            assert check_scores(vespa_process, copy, package, nasty_pairs(5)) == 3
 
 
 @pytest.mark.parametrize("family", ["bert", "tiny"])
 def test_int8_planes_hold_every_id_up_to_65535(
-    family: str, judge: VespaProcess, tmp_path: Path
+    family: str, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
     small = (bert_bundle if family == "bert" else make_bundle)(tmp_path / "bundle")
     spec = dataclasses.replace(small.spec, vocabulary_size=65_536)
@@ -110,7 +110,7 @@ def test_int8_planes_hold_every_id_up_to_65535(
         for ids in rows
     ]
     with working_copy(package.path) as copy:
-        answers = judge.evaluate(
+        answers = vespa_process.evaluate(
             copy, profile="cross", functions=["input_ids", "attention_mask"], bindings=bindings
         )
     ours = pair_inputs(spec, [[5]] * len(rows), rows, length=128)

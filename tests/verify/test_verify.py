@@ -1,4 +1,4 @@
-"""The verifier's own half: what it tells without a JDK, and how it gets its judge."""
+"""The checks that need no JDK, and how the class path of Vespa's own code is built."""
 
 import dataclasses
 import json
@@ -33,8 +33,9 @@ from ranker.package.application import Package, write
 from ranker.records import Document, Query
 from ranker.verify import CHECKS, CheckResult, verify
 from ranker.verify.origin import Lost, find_checkpoint
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.difference import Tally, compare, id_problems, token_rows
-from ranker.verify.parity.engine import EngineWay, running_engine
+from ranker.verify.parity.engine import EngineBackend, running_engine
 from ranker.verify.parity.pairs import (
     NASTY_TEXTS,
     TextPair,
@@ -42,13 +43,11 @@ from ranker.verify.parity.pairs import (
     nasty_pairs,
     special_tokens,
 )
-from ranker.verify.parity.parity import check_parity
-from ranker.verify.parity.scored_pairs import Part, ScoredPairs, encode_pairs
+from ranker.verify.parity.scored_pairs import EncodedPairs, ScoredPairs, encode_pairs
 from ranker.verify.target import model_problems, runtime_of
 from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
 from ranker.verify.vespa.build import VESPA_VERSION, class_path, java
-from ranker.verify.vespa.court import Court
 
 FOX = Document("1", "red fox", "jumps over the dog")
 
@@ -216,7 +215,7 @@ def test_the_runtime_of_a_vespa_release(vespa: str, runtime: str) -> None:
 
 
 def test_an_unknown_vespa_release_is_an_error() -> None:
-    with pytest.raises(VerifyError, match=r"8\.100\.20 is the oldest known"):
+    with pytest.raises(VerifyError, match=r"8\.100\.20 is the oldest known release"):
         runtime_of("8.1.1")
     with pytest.raises(VerifyError, match="expected a Vespa version like"):
         runtime_of("newest")
@@ -250,7 +249,7 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
         location="weights",
     )
     assert (
-        "1 weights lie outside the model file (first: w)"
+        "1 weights are stored outside the model file (first: w)"
         in model_problems(tmp_path / "m.onnx", VESPA_VERSION)[0]
     )
 
@@ -308,9 +307,9 @@ def test_judged_pairs_come_first_and_random_ones_fill_up() -> None:
 
 def test_good_ids_are_no_problem_whatever_the_text(app: Path) -> None:
     encoder = encoder_of(app)
-    part = encode_pairs(encoder, nasty_pairs(60))
-    assert id_problems(part, encoder.spec) == []
-    assert part.inputs["input_ids"].shape == (60, 128)
+    batch = encode_pairs(encoder, nasty_pairs(60))
+    assert id_problems(batch, encoder.spec) == []
+    assert batch.inputs["input_ids"].shape == (60, 128)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +325,8 @@ def test_good_ids_are_no_problem_whatever_the_text(app: Path) -> None:
 def test_ids_that_no_text_may_have(query: list[int], document: list[int], expected: str) -> None:
     spec = tiny_spec()
     pairs = [TextPair("red", Document("1", "", "blue"))]
-    part = Part(0, pairs, [query], [document], inputs={}, bm25=np.zeros(1))
-    (problem,) = id_problems(part, spec)
+    batch = EncodedPairs(0, pairs, [query], [document], inputs={}, bm25=np.zeros(1))
+    (problem,) = id_problems(batch, spec)
     assert expected in problem
 
 
@@ -354,25 +353,25 @@ def test_rows_of_different_length_and_far_out() -> None:
     assert rows[3].index("^") == rows[1].index("129")
 
 
-# --- ways that agree, and ways that do not -------------------------------------------------------
+# --- backends that agree, and backends that do not -----------------------------------------------
 
 
-def part_of(app: Path, *texts: tuple[str, str]) -> Part:
+def encoded(app: Path, *texts: tuple[str, str]) -> EncodedPairs:
     pairs = [TextPair(q, Document(f"{at}", "", d)) for at, (q, d) in enumerate(texts)]
     return encode_pairs(encoder_of(app), pairs, first=40)
 
 
-def seen_of(name: str, *scores: float, **rest: Any) -> ScoredPairs:
+def scored(name: str, *scores: float, **rest: Any) -> ScoredPairs:
     return ScoredPairs(name=name, scores={"cross": np.array(scores)}, **rest)
 
 
-def test_any_two_ways_are_compared_and_the_two_furthest_apart_are_named(app: Path) -> None:
-    part, tally = part_of(app, ("red", "red fox"), ("dog", "a dog")), Tally()
-    near = [seen_of("ONNX", 1.0, 2.0), seen_of("torch", 1.00006, 2.0), seen_of("x", 0.99999, 2.0)]
-    compare(part, near, encoder_of(app), tally)
+def test_any_two_backends_are_compared_and_the_two_furthest_apart_are_named(app: Path) -> None:
+    batch, tally = encoded(app, ("red", "red fox"), ("dog", "a dog")), Tally()
+    near = [scored("ONNX", 1.0, 2.0), scored("torch", 1.00006, 2.0), scored("x", 0.99999, 2.0)]
+    compare(batch, near, encoder_of(app), tally)
     assert (tally.problems, tally.difference) == ([], None)
     assert tally.largest == pytest.approx(7e-5)
-    compare(part, [*near, seen_of("Vespa", 0.99995, 2.0)], encoder_of(app), tally)
+    compare(batch, [*near, scored("Vespa", 0.99995, 2.0)], encoder_of(app), tally)
     assert tally.problems == [
         "pair 40: profile cross: score 1.000060 in torch, 0.999950 in Vespa (allowed 0.0001)"
     ]
@@ -380,29 +379,29 @@ def test_any_two_ways_are_compared_and_the_two_furthest_apart_are_named(app: Pat
 
 
 def test_a_score_that_is_no_number_is_a_difference(app: Path) -> None:
-    part, tally = part_of(app, ("red", "red fox"), ("dog", "a dog")), Tally()
-    compare(part, [seen_of("ONNX", 1, 2), seen_of("torch", 1, np.nan)], encoder_of(app), tally)
+    batch, tally = encoded(app, ("red", "red fox"), ("dog", "a dog")), Tally()
+    compare(batch, [scored("ONNX", 1, 2), scored("torch", 1, np.nan)], encoder_of(app), tally)
     assert tally.problems[0].startswith("pair 41: profile cross: score nan in torch")
     assert np.isnan(tally.largest)
     figures = CheckResult(name="parity", figures={"largest": tally.largest}).to_dict()
     assert json.loads(json.dumps(figures, allow_nan=False))["figures"] == {"largest": None}
 
 
-def test_pairs_that_a_way_did_not_look_at_are_left_out(app: Path) -> None:
-    part, tally = part_of(app, ("red", "red fox"), ("", "a dog")), Tally()
-    wrong = {name: array + [[0], [1]] for name, array in part.inputs.items()}
+def test_pairs_that_a_backend_did_not_score_are_left_out(app: Path) -> None:
+    batch, tally = encoded(app, ("red", "red fox"), ("", "a dog")), Tally()
+    wrong = {name: array + [[0], [1]] for name, array in batch.inputs.items()}
     looked = np.array([True, False])
-    seen = [seen_of("ONNX", 1, 2), seen_of("engine (cross)", 1, 9, inputs=wrong, rows=looked)]
-    compare(part, seen, encoder_of(app), tally)
+    results = [scored("ONNX", 1, 2), scored("engine (cross)", 1, 9, inputs=wrong, rows=looked)]
+    compare(batch, results, encoder_of(app), tally)
     assert (tally.problems, tally.cells) == ([], 3 * 128)
-    assert tally.answers == {"ONNX": 2, "engine (cross)": 1}
+    assert tally.scores == {"ONNX": 2, "engine (cross)": 1}
 
 
 def test_a_cell_that_differs_is_shown_with_the_texts(app: Path) -> None:
-    part, tally = part_of(app, ("red", "red fox")), Tally()
-    wrong = {name: array.copy() for name, array in part.inputs.items()}
+    batch, tally = encoded(app, ("red", "red fox")), Tally()
+    wrong = {name: array.copy() for name, array in batch.inputs.items()}
     wrong["attention_mask"][0, 6] = 1
-    compare(part, [seen_of("torch", 1, inputs=wrong)], encoder_of(app), tally)
+    compare(batch, [scored("torch", 1, inputs=wrong)], encoder_of(app), tally)
     assert tally.problems == ["pair 40: attention_mask differs between ranker and torch"]
     assert tally.id_mismatches == 1
     lines = str(tally.difference).splitlines()
@@ -425,18 +424,18 @@ def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_torch_onnx_and_engine_agree(trained: Path) -> None:
     package = Package.open(trained / "app")
-    done: list[int] = []
+    done: list[tuple[int, int]] = []
     result = check_parity(
         package,
         nasty_pairs(60, specials=special_tokens(package.tokenizer_json)),
-        court=Court(None, "no JDK"),
-        on_progress=done.append,
+        vespa=None,
+        on_progress=lambda *progress: done.append(progress),
     )
     assert result.problems == () and result.warnings == ()
     assert result.figures["scores_torch"] == result.figures["scores_onnx"] == 180
     assert result.figures["id_mismatches"] == 0
     assert 0 < result.figures["largest_score_difference"] < 1e-4
-    assert done == [60]
+    assert done == [(60, 60)]
 
 
 def test_other_weights_and_another_tokenizer_in_torch_are_found(
@@ -453,16 +452,16 @@ def test_other_weights_and_another_tokenizer_in_torch_are_found(
         model.classifier.bias += 0.001
     shutil.copytree(trained / "checkpoint", tmp_path / "other")
     model.save_pretrained(tmp_path / "other")
-    court, pairs = Court(None, "no JDK"), nasty_pairs(3)
+    pairs = nasty_pairs(3)
     other = checkpoint_of(tmp_path / "other", tmp_path / "moved")
-    result = check_parity(package, pairs, court=court, checkpoint=other, engine=False)
+    result = check_parity(package, pairs, vespa=None, checkpoint=other, engine=False)
     assert "in torch" in result.problems[0] and "in ONNX" in result.problems[0]
     assert result.figures["largest_score_difference"] == pytest.approx(0.002, rel=0.01)  # blend
 
     path = tmp_path / "other" / "tokenizer.json"
     path.write_text(path.read_text().replace('"##o"', '"##0o"'))
     other = checkpoint_of(tmp_path / "other", tmp_path / "retokenized")
-    result = check_parity(package, pairs, court=court, checkpoint=other, engine=False)
+    result = check_parity(package, pairs, vespa=None, checkpoint=other, engine=False)
     assert "token contracts differ" in result.problems[0]
     assert "tokenizer_sha256" in result.problems[0]
 
@@ -495,33 +494,33 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
 
 
 def test_the_engine_tells_what_the_model_got(app: Path) -> None:
-    part = part_of(app, ("red fox", "red fox"), ("red fox", ""), ("", "a dog"), ("dog", "a dog"))
+    batch = encoded(app, ("red fox", "red fox"), ("red fox", ""), ("", "a dog"), ("dog", "a dog"))
     with running_engine(app) as url:
-        way = EngineWay(App.open(app), url)
-        seen = list(way.look(part))
-        way.close()
-    names = [one.name for one in seen]
+        backend = EngineBackend(App.open(app), url)
+        results = list(backend.score(batch))
+        backend.close()
+    names = [one.name for one in results]
     assert names[:2] == ["engine (cross)", "engine's summary feature (cross)"]
     assert "engine (cross_global)" in names and "engine (blend)" in names
-    for one in seen:
+    for one in results:
         assert one.rows is not None and one.rows.tolist() == [True, True, False, True]
         logits = np.array([tiny_logit([5, 8], [5, 8]), tiny_logit([5, 8], []), 0, 0.8])
-        weight, first = (2.0, part.bm25) if "blend" in one.name else (1.0, 0)
+        weight, first = (2.0, batch.bm25) if "blend" in one.name else (1.0, 0)
         (scores,) = one.scores.values()
         assert scores[one.rows] == pytest.approx((first + weight * logits)[one.rows], abs=1e-5)
         for name, array in (one.inputs or {}).items():
-            assert np.array_equal(array[one.rows], part.inputs[name][one.rows])
+            assert np.array_equal(array[one.rows], batch.inputs[name][one.rows])
 
 
 def test_an_engine_with_another_model_differs(app: Path, tmp_path: Path) -> None:
     other = make_app(tmp_path / "other", blend_weight=3.0)
-    part, tally = part_of(app, ("red fox", "red fox")), Tally()
+    batch, tally = encoded(app, ("red fox", "red fox")), Tally()
     with running_engine(other) as url:
-        way = EngineWay(App.open(app), url)
+        backend = EngineBackend(App.open(app), url)
         logits = np.array([tiny_logit([5, 8], [5, 8])])
-        ours = ScoredPairs(name="ONNX", scores={"blend": part.bm25 + 2.0 * logits})
-        compare(part, [ours, *way.look(part)], encoder_of(app), tally)
-        way.close()
+        ours = ScoredPairs(name="ONNX", scores={"blend": batch.bm25 + 2.0 * logits})
+        compare(batch, [ours, *backend.score(batch)], encoder_of(app), tally)
+        backend.close()
     assert len(tally.problems) == 1
     assert "profile blend: score" in tally.problems[0]
     assert "in engine (blend)" in tally.problems[0]
@@ -533,7 +532,7 @@ def test_a_build_that_fails_is_a_reason_to_skip(
     programs("mvn", "echo '[ERROR] Unknown host'; exit 1")
     results = verify(app, pairs=2)
     assert [result.status for result in results] == ["incomplete"] * 4
-    assert "Vespa's own validators: Maven could not build the judge" in results[0].skipped[0]
+    assert "Vespa's own validators: Maven could not build the class path" in results[0].skipped[0]
 
 
 def test_an_engine_that_does_not_start_says_why(app: Path, tmp_path: Path) -> None:
@@ -604,7 +603,7 @@ def test_texts_of_judged_data_and_another_vespa(
     figures = {check["name"]: check["figures"] for check in answer["checks"]}
     assert figures["parity"]["scores_engine"] == 21
     assert main([*command, "--vespa-version", "8.1.1"]) == 1
-    assert "8.100.20 is the oldest known here" in capsys.readouterr().err
+    assert "8.100.20 is the oldest known release" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_none_is_an_error(
@@ -659,13 +658,13 @@ def test_what_vespa_takes_in_silence_from_a_client_is_caught(app: Path) -> None:
     assert body_problems("red fox", bm25, client) == []
 
 
-# --- the judge's class path ----------------------------------------------------------------------
+# --- the class path ------------------------------------------------------------------------------
 
 MAVEN = """
 echo "$@" >> "$XDG_CACHE_HOME/calls"
 /bin/sleep 0.3
 /bin/mkdir -p target/jars
-echo jar > target/judge.jar
+echo jar > target/ranker-verify.jar
 """
 
 

@@ -1,4 +1,4 @@
-"""Vespa's own code as judge.  Needs a JDK, and Maven with a network for the very first build."""
+"""The checks with Vespa's own code: need a JDK, and Maven with a network for the first build."""
 
 import dataclasses
 import shutil
@@ -25,13 +25,13 @@ from ranker.package.application import Package, write
 from ranker.package.into import install
 from ranker.records import Document
 from ranker.verify import CheckResult, VespaProcess, container, verify, working_copy
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.difference import TOLERANCE
 from ranker.verify.parity.pairs import nasty_pairs, special_tokens
-from ranker.verify.parity.parity import check_parity
 from ranker.verify.traffic import check_feed, check_queries, operation_problems
 from ranker.verify.validity import check_package
 from ranker.verify.vespa.build import java
-from ranker.verify.vespa.court import Bench, Court
+from ranker.verify.vespa.process import OpenPackage
 
 pytestmark = pytest.mark.java
 
@@ -66,18 +66,16 @@ def changed(app: Path, tmp_path: Path) -> Callable[..., Path]:
     return change
 
 
-def court_of(judge: VespaProcess, folder: Path) -> Court:
-    return Court(Bench(judge, folder))
+# --- Vespa's process -----------------------------------------------------------------------------
 
 
-# --- the judge -----------------------------------------------------------------------------------
-
-
-def test_a_package_of_ours_is_valid(judge: VespaProcess, app: Path, copy: Path) -> None:
-    validation = judge.validate(copy)
+def test_a_package_of_ours_is_valid(vespa_process: VespaProcess, app: Path, copy: Path) -> None:
+    validation = vespa_process.validate(copy)
     assert validation.errors == ()
     assert all("vespa-verify-ranksetup-bin" in warning for warning in validation.warnings)
-    result = check_package([Package.open(app)], court=court_of(judge, copy), version=VERSION)
+    result = check_package(
+        [Package.open(app)], vespa=OpenPackage(vespa_process, copy), version=VERSION
+    )
     assert result.status == "passed"
 
 
@@ -93,18 +91,27 @@ def test_a_package_of_ours_is_valid(judge: VespaProcess, app: Path, copy: Path) 
     ],
 )
 def test_errors_come_in_vespas_words(
-    name: str, old: str, new: str, words: str, judge: VespaProcess, changed: Callable[..., Path]
+    name: str,
+    old: str,
+    new: str,
+    words: str,
+    vespa_process: VespaProcess,
+    changed: Callable[..., Path],
 ) -> None:
     folder = changed(name, old, new)
     with working_copy(folder) as copy:
-        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
+        result = check_package(
+            [Package.open(folder)], vespa=OpenPackage(vespa_process, copy), version=VERSION
+        )
     assert result.status == "failed"
     (problem,) = result.problems
     assert problem.startswith("Vespa: ")
     assert any(word in problem for word in words.split("|")), problem
 
 
-def test_vespas_evaluator_computes_what_is_known_by_hand(judge: VespaProcess, copy: Path) -> None:
+def test_vespas_evaluator_computes_what_is_known_by_hand(
+    vespa_process: VespaProcess, copy: Path
+) -> None:
     query, document = [7, 8], [8, 9, 8]
     binding = {
         "query(query_token_ids)": zero_pad(query, 30),
@@ -112,7 +119,7 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(judge: VespaProcess, co
         "bm25(contents)": 2.5,
     }
     names = [*vespa_names.ONNX_INPUTS, "logit", "secondphase"]
-    (row,) = judge.evaluate(copy, profile="blend", functions=names, bindings=[binding])
+    (row,) = vespa_process.evaluate(copy, profile="blend", functions=names, bindings=[binding])
     spec = Package.open(copy, model=False).spec
     ours = pair_inputs(spec, [query], [document], length=128)
     for name, theirs in zip(vespa_names.ONNX_INPUTS, row, strict=False):
@@ -130,33 +137,33 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(judge: VespaProcess, co
         ("cross", "logit", 29, "expected 30 values for tensor<float>(d0[30]), got 29"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_an_error_and_the_judge_lives_on(
-    profile: str, function: str, cells: int, words: str, judge: VespaProcess, copy: Path
+def test_a_request_that_makes_no_sense_is_an_error_and_the_process_lives_on(
+    profile: str, function: str, cells: int, words: str, vespa_process: VespaProcess, copy: Path
 ) -> None:
     binding = {
         "query(query_token_ids)": [1] * cells,
         "attribute(doc_token_ids)": [1] * 95,
     }
     with pytest.raises(VerifyError) as caught:
-        judge.evaluate(copy, profile=profile, functions=[function], bindings=[binding])
+        vespa_process.evaluate(copy, profile=profile, functions=[function], bindings=[binding])
     assert words in str(caught.value)
-    assert judge.validate(copy).errors == ()
+    assert vespa_process.validate(copy).errors == ()
 
 
-def test_a_judge_that_died_says_so(judge: VespaProcess) -> None:
+def test_a_process_that_died_says_so(vespa_process: VespaProcess) -> None:
     with VespaProcess() as other:
         other._process.kill()
         other._process.wait()
-        with pytest.raises(VerifyError, match="the judge stopped at validate"):
+        with pytest.raises(VerifyError, match="Vespa's process exited during validate"):
             other.validate(Path("x"))
-    with pytest.raises(VerifyError, match="closed already"):
+    with pytest.raises(VerifyError, match="already closed"):
         other.validate(Path("x"))
 
 
-def test_a_working_copy_leaves_the_package_as_it_is(judge: VespaProcess, app: Path) -> None:
+def test_a_working_copy_leaves_the_package_as_it_is(vespa_process: VespaProcess, app: Path) -> None:
     before = sorted(path.name for path in app.rglob("*"))
     with working_copy(app) as copy:
-        judge.validate(copy)
+        vespa_process.validate(copy)
         assert (copy / "models.generated").exists() or (copy / "files").exists()
     assert sorted(path.name for path in app.rglob("*")) == before
     assert not copy.exists()
@@ -167,11 +174,11 @@ def test_a_working_copy_leaves_the_package_as_it_is(judge: VespaProcess, app: Pa
 
 
 def test_ids_and_scores_are_equal_on_nasty_texts(
-    judge: VespaProcess, app: Path, copy: Path
+    vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     package = Package.open(app)
     pairs = nasty_pairs(80, specials=special_tokens(package.tokenizer_json))
-    result = check_parity(package, pairs, court=court_of(judge, copy))
+    result = check_parity(package, pairs, vespa=OpenPackage(vespa_process, copy))
     assert result.status == "passed", result.difference
     engine = result.figures["scores_engine"]
     assert result.figures["scores_vespa"] == 80 * 3 and 160 < engine < 240
@@ -181,15 +188,15 @@ def test_ids_and_scores_are_equal_on_nasty_texts(
 
 
 def test_another_separator_in_a_profile_is_shown_as_two_rows(
-    judge: VespaProcess, app: Path, changed: Callable[..., Path]
+    vespa_process: VespaProcess, app: Path, changed: Callable[..., Path]
 ) -> None:
     package = Package.open(app)
     # The tiny vocabulary's [CLS] and [SEP] are 2 and 3, so its functions are written out.
     sep = f"query_length + 1, {package.spec.sep_id}"
     folder = changed("schemas/doc/cross.profile", sep, "query_length + 1, 4")
     with working_copy(folder) as copy:
-        court = court_of(judge, copy)
-        result = check_parity(package, nasty_pairs(3), court=court, engine=False)
+        opened = OpenPackage(vespa_process, copy)
+        result = check_parity(package, nasty_pairs(3), vespa=opened, engine=False)
     assert result.figures["id_mismatches"] == 2 * 3  # cross and blend inherit it, not cross_global
     assert result.problems[0] == "pair 0: input_ids differs between ranker and Vespa (cross)"
     assert result.difference is not None
@@ -201,13 +208,13 @@ def test_another_separator_in_a_profile_is_shown_as_two_rows(
 
 
 def test_another_weight_in_a_profile_is_a_difference(
-    judge: VespaProcess, app: Path, changed: Callable[..., Path]
+    vespa_process: VespaProcess, app: Path, changed: Callable[..., Path]
 ) -> None:
     folder = changed("schemas/doc/blend.profile", "2 * logit", "2.5 * logit")
     with working_copy(folder) as copy:
         pairs = nasty_pairs(4)
-        court = court_of(judge, copy)
-        result = check_parity(Package.open(app), pairs, court=court, engine=False)
+        opened = OpenPackage(vespa_process, copy)
+        result = check_parity(Package.open(app), pairs, vespa=opened, engine=False)
     assert result.figures["id_mismatches"] == 0
     assert result.figures["largest_score_difference"] > TOLERANCE
     assert all(": profile blend: score" in line for line in result.problems)
@@ -228,14 +235,14 @@ def families() -> Iterator[list[CheckResult]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
-    family: str, judge: VespaProcess, families: list[CheckResult], tmp_path: Path
+    family: str, vespa_process: VespaProcess, families: list[CheckResult], tmp_path: Path
 ) -> None:
     package, checkpoint = packaged(make_family(family, tmp_path / "model"), tmp_path)
     with working_copy(package.path) as copy:
         pairs = nasty_pairs(40, specials=special_tokens(package.tokenizer_json))
-        court = court_of(judge, copy)
-        assert check_package([package], court=court, version=VERSION).problems == ()
-        result = check_parity(package, pairs, court=court, checkpoint=checkpoint)
+        opened = OpenPackage(vespa_process, copy)
+        assert check_package([package], vespa=opened, version=VERSION).problems == ()
+        result = check_parity(package, pairs, vespa=opened, checkpoint=checkpoint)
     assert result.status == "passed", result.difference
     assert result.figures["profiles"] == 3
     assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 120
@@ -244,9 +251,9 @@ def test_every_family_is_equal_in_torch_onnx_engine_and_vespa(
 
 
 def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
-    tiny_bert: Path, judge: VespaProcess, tmp_path: Path
+    tiny_bert: Path, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
-    result = parity(tiny_bert, tmp_path, judge, pairs=10_000)
+    result = parity(tiny_bert, tmp_path, vespa_process, pairs=10_000)
     assert result.problems == (), result.difference
     assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 30_000
     assert result.figures["scores_engine"] > 20_000
@@ -254,7 +261,7 @@ def test_ten_thousand_random_pairs_are_equal_in_torch_onnx_engine_and_vespa(
 
 
 def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
-    minilm: Path, judge: VespaProcess, tmp_path: Path
+    minilm: Path, vespa_process: VespaProcess, tmp_path: Path
 ) -> None:
     import torch
 
@@ -264,7 +271,7 @@ def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
         model.classifier.weight.normal_()
     model.save_pretrained(tmp_path / "model")
     shutil.copy(minilm / "tokenizer.json", tmp_path / "model")
-    result = parity(tmp_path / "model", tmp_path, judge, pairs=200)
+    result = parity(tmp_path / "model", tmp_path, vespa_process, pairs=200)
     assert result.problems == (), result.difference
     assert result.figures["scores_torch"] == result.figures["scores_vespa"] == 600
     record("parity, MiniLM", f"{parity_text([result])} (all-MiniLM-L6-v2, random head)")
@@ -276,12 +283,14 @@ def packaged(model: Path, folder: Path) -> tuple[Package, Checkpoint]:
     return write(export(checkpoint, folder / "bundle"), folder / "app"), checkpoint
 
 
-def parity(model: Path, folder: Path, judge: VespaProcess, *, pairs: int) -> CheckResult:
+def parity(model: Path, folder: Path, vespa_process: VespaProcess, *, pairs: int) -> CheckResult:
     """The check of an untrained model's package on so many pairs."""
     package, checkpoint = packaged(model, folder)
     texts = nasty_pairs(pairs, specials=special_tokens(package.tokenizer_json))
     with working_copy(package.path) as copy:
-        return check_parity(package, texts, court=court_of(judge, copy), checkpoint=checkpoint)
+        return check_parity(
+            package, texts, vespa=OpenPackage(vespa_process, copy), checkpoint=checkpoint
+        )
 
 
 def parity_text(results: Sequence[CheckResult]) -> str:
@@ -300,16 +309,16 @@ def parity_text(results: Sequence[CheckResult]) -> str:
 
 
 def test_the_feeders_operations_are_read_as_meant(
-    judge: VespaProcess, app: Path, copy: Path
+    vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     documents = [pair.document for pair in nasty_pairs(60)]
-    result = check_feed(App.open(app), documents, court=court_of(judge, copy))
+    result = check_feed(App.open(app), documents, vespa=OpenPackage(vespa_process, copy))
     assert result.problems == ()
     assert result.figures == {"operations": 60, "read_by_vespa": 60}
 
 
 def test_what_vespas_reader_refuses_and_what_it_takes(
-    judge: VespaProcess, app: Path, copy: Path
+    vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
@@ -317,7 +326,7 @@ def test_what_vespas_reader_refuses_and_what_it_takes(
 
     def read(**fields: object) -> tuple[str | None, dict[str, list[float]]]:
         operation = {**good, "fields": {**good["fields"], **fields}}
-        (answer,) = judge.feed(copy, [operation])
+        (answer,) = vespa_process.feed(copy, [operation])
         return answer.error, answer.cells
 
     assert read() == (None, {"doc_token_ids": zero_pad(ids, 95)})
@@ -330,7 +339,10 @@ def test_what_vespas_reader_refuses_and_what_it_takes(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"doc_token_ids": {"values": [7, 8]}}, "has 2 cells, expected 95; Vespa fills up with 0"),
+        (
+            {"doc_token_ids": {"values": [7, 8]}},
+            "has 2 cells, expected 95; Vespa silently fills up",
+        ),
         ({"doc_token_ids": None}, "is missing; Vespa would rank with an empty text"),
         ({"doc_token_ids": {"values": [-7] * 95}}, "expected the ids"),
         ({"doc_token_ids": {"values": [0.5] * 95}}, "expected the ids"),
@@ -340,20 +352,22 @@ def test_what_vespas_reader_refuses_and_what_it_takes(
     ],
 )
 def test_traps_that_vespas_reader_takes_are_caught_by_us(
-    fields: dict[str, object], words: str, judge: VespaProcess, app: Path, copy: Path
+    fields: dict[str, object], words: str, vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
     good = next(operations([FOX], client))
     trap = {**good, "fields": {**good["fields"], **fields}}
-    (answer,) = judge.feed(copy, [trap])
+    (answer,) = vespa_process.feed(copy, [trap])
     assert answer.error is None
     (problem,) = operation_problems(trap, ids, client.manifest)
     assert words in problem
 
 
 @pytest.fixture(scope="module")
-def url(judge: VespaProcess, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(
+    vespa_process: VespaProcess, app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A container of a package that declares the input token_fingerprint twice."""
     folder = tmp_path_factory.mktemp("twice") / "app"
     shutil.copytree(app, folder)
@@ -390,9 +404,9 @@ def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
 
 
 def test_built_once_it_works_without_maven_and_network(
-    judge: VespaProcess, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vespa_process: VespaProcess, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = java().parent.parent  # of the judge above
+    home = java().parent.parent  # of the process above
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("JAVA_HOME", str(home))
     monkeypatch.delenv("MAVEN_HOME", raising=False)
@@ -403,23 +417,27 @@ def test_built_once_it_works_without_maven_and_network(
 
 
 def test_errors_name_the_package_and_not_the_working_copy(
-    judge: VespaProcess, changed: Callable[..., Path]
+    vespa_process: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed("services.xml", "<search/>", "<search/><!-- -->")
     (folder / "models").mkdir()
     (folder / "models" / "bad.onnx").write_text("no model")
     with working_copy(folder) as copy:
-        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
+        result = check_package(
+            [Package.open(folder)], vespa=OpenPackage(vespa_process, copy), version=VERSION
+        )
     assert "belong in files/" in result.problems[0]
     assert f"Could not import ONNX model from '{folder}/models/bad.onnx'" in result.problems[1]
 
 
 def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
-    judge: VespaProcess, changed: Callable[..., Path]
+    vespa_process: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed("schemas/doc/bm25.profile", "first-phase", "first_phase")
     with working_copy(folder) as copy:
-        result = check_package([Package.open(folder)], court=court_of(judge, copy), version=VERSION)
+        result = check_package(
+            [Package.open(folder)], vespa=OpenPackage(vespa_process, copy), version=VERSION
+        )
     assert result.problems == (
         "Vespa: Could not parse schema file 'doc.sd': Failed parsing rank-profile from "
         '\'bm25.profile\': Encountered " <IDENTIFIER> "first_phase"" at line 3, column 5. '
@@ -427,7 +445,7 @@ def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
     )
 
 
-def test_the_whole_command(app: Path, judge: VespaProcess) -> None:
+def test_the_whole_command(app: Path, vespa_process: VespaProcess) -> None:
     told: list[tuple[str, int, int]] = []
     results = verify(app, pairs=40, strict=True, on_progress=lambda *args: told.append(args))
     assert [(result.name, result.problems) for result in results] == [
@@ -446,7 +464,7 @@ def test_the_whole_command(app: Path, judge: VespaProcess) -> None:
     record("queries", f"{figures['queries']['requests']} requests taken by Vespa's real container")
 
 
-def test_the_models_in_somebodys_application(judge: VespaProcess, tmp_path: Path) -> None:
+def test_the_models_in_somebodys_application(vespa_process: VespaProcess, tmp_path: Path) -> None:
     app = application("library", tmp_path)
     schema, fields = "book", ["title", "abstract"]
     first = make_bundle(tmp_path / "first")

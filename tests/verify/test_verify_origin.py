@@ -18,9 +18,8 @@ from ranker.model.interchange import open_cross_encoder
 from ranker.package.application import Package, write
 from ranker.verify import CheckResult
 from ranker.verify.origin import named_checkpoint
+from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import nasty_pairs, special_tokens
-from ranker.verify.parity.parity import check_parity
-from ranker.verify.vespa.court import Court
 
 COMMITS = ("0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef")
 
@@ -49,7 +48,7 @@ def package_of(source: str | Path, made: Path, **slots: int) -> Package:
 def parity_of(app: Path) -> CheckResult:
     package = Package.open(app)
     pairs = nasty_pairs(40, specials=special_tokens(package.tokenizer_json))
-    return check_parity(package, pairs, court=Court(None, "no JDK"), engine=False)
+    return check_parity(package, pairs, vespa=None, engine=False)
 
 
 def other_weights(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""The embedded engine as a child: `python -m ranker.verify.parity.child APP PORT`.
+"""The embedded engine in a child process: `python -m ranker.verify.parity.child APP PORT`.
 
-It ends when its standard input does, so also when its parent was killed, and takes its documents
-with it.  One line on standard output: `{}` when it serves, else why not.
+It ends when its standard input is closed, so also if its parent is killed, and then removes its
+documents.  An error is written to standard output as one JSON object.
 """
 
 import json
@@ -17,15 +17,14 @@ from ranker.errors import RankerError
 
 
 def main(app: str, port: str) -> int:
-    """Serve until standard input ends; the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # until the engine has its own
+    """Serve until standard input is closed; return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # until the engine has its own handler
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="ranker-verify-engine-") as folder:
-        data = Path(folder) / "data"
         try:
-            serve(Path(app), data=data, port=int(port), on_start=lambda: _say({}))
+            serve(Path(app), data=Path(folder) / "data", port=int(port))
         except RankerError as error:
-            _say({"error": str(error), "kind": type(error).__name__})
+            json.dump({"error": str(error), "kind": type(error).__name__}, sys.stdout)
             return error.exit_code
     return 0
 
@@ -33,11 +32,6 @@ def main(app: str, port: str) -> int:
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _say(value: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Do the ways agree?  Ids cell by cell, scores within a tolerance, the first difference in full."""
+"""The comparison of backends: ids cell by cell, scores within a tolerance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder
 from ranker.contract.spec import TokenSpec
 from ranker.verify.parity.pairs import TextPair
-from ranker.verify.parity.scored_pairs import Part, ScoredPairs
+from ranker.verify.parity.scored_pairs import EncodedPairs, ScoredPairs
 
 __all__ = ["OURS", "TOLERANCE", "Tally", "compare", "id_problems", "token_rows"]
 
@@ -17,26 +18,26 @@ TOLERANCE = 1e-4
 """Largest difference between any two scores of a pair in a rank profile."""
 
 OURS = "ranker"
-"""Name of Python's own ids, which all others are compared with."""
+"""Name of the ids of our own encoder, which all others are compared with."""
 
 _AROUND = 6
 """Cells shown on either side of the first difference."""
 
 _LEFT = 9
-"""Width of the names before rows and texts."""
+"""Width of the column of names."""
 
 
 @dataclass
 class Tally:
-    """What comparisons add up to.
+    """The sum of comparisons.
 
     Attributes:
         problems: one line each.
-        difference: the first one, several lines.
+        difference: the first problem in full, several lines.
         cells: cells of input ids, mask and segment ids that were compared.
         id_mismatches: rows of them that were not equal.
-        largest: largest difference of two scores of a pair; NaN where a score was none.
-        answers: for each way, how many scores it gave.
+        largest: largest difference of two scores of a pair; NaN if a score is NaN.
+        scores: by backend, the number of its scores.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -44,56 +45,59 @@ class Tally:
     cells: int = 0
     id_mismatches: int = 0
     largest: float = 0.0
-    answers: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, int] = field(default_factory=dict)
 
     def note(self, problem: str, details: str) -> None:
-        """Keep a problem; the first one with its details."""
+        """Add a problem; keep the details of the first one."""
         self.problems.append(problem)
         if self.difference is None:
             self.difference = f"{problem}\n{details}"
 
 
-def compare(part: Part, seen: Sequence[ScoredPairs], encoder: Encoder, tally: Tally) -> None:
-    """Compare all that was seen of a part, and add it to the tally.
+def compare(
+    batch: EncodedPairs, results: Sequence[ScoredPairs], encoder: Encoder, tally: Tally
+) -> None:
+    """Compare all results of a batch, and add them to the tally.
 
     Args:
-        part: the pairs; its inputs are what every way should have got.
-        seen: of all ways.
-        encoder: spells ids for people.
-        tally: added to.
+        batch: the pairs; its inputs are what the model should have received.
+        results: of all backends.
+        encoder: spells ids in messages.
+        tally: the sum so far.
     """
-    for one in seen:
-        for name, theirs in (one.inputs or {}).items():
-            _compare_inputs(part, one, name, theirs, encoder, tally)
-    for profile in dict.fromkeys(name for one in seen for name in one.scores):
-        _compare_scores(part, profile, [one for one in seen if profile in one.scores], tally)
+    for result in results:
+        for name, theirs in (result.inputs or {}).items():
+            _compare_inputs(batch, result, name, theirs, encoder, tally)
+    for profile in dict.fromkeys(name for result in results for name in result.scores):
+        scored = [result for result in results if profile in result.scores]
+        _compare_scores(batch, profile, scored, tally)
 
 
-def id_problems(part: Part, spec: TokenSpec) -> list[str]:
-    """Ids that no text may have: outside the vocabulary, special ones, 0, or too many."""
+def id_problems(batch: EncodedPairs, spec: TokenSpec) -> list[str]:
+    """Find ids that no text may have: outside the vocabulary, special ones, 0, or too many."""
     special = {spec.cls_id, spec.sep_id, spec.pad_id, 0}
     problems = []
     for side, rows, most in (
-        ("query", part.queries, spec.query_tokens),
-        ("document", part.documents, spec.document_tokens),
+        ("query", batch.queries, spec.query_tokens),
+        ("document", batch.documents, spec.document_tokens),
     ):
         for number, ids in enumerate(rows):
             bad = [i for i in ids if i in special or not 0 < i < spec.vocabulary_size]
             if bad or len(ids) > most:
-                text = _shown(_text(part.pairs[number], side))
+                text = _shown(_text(batch.pairs[number], side))
                 what = f"the ids {bad[:5]}" if bad else f"{len(ids)} tokens, more than {most}"
-                problems.append(f"pair {part.first + number}: the {side} {text} has {what}")
+                problems.append(f"pair {batch.first + number}: the {side} {text} has {what}")
     return problems
 
 
 def token_rows(
     rows: Mapping[str, Sequence[int]], spell: Callable[[Sequence[int]], list[str]]
 ) -> str:
-    """Two rows of ids around their first difference, one above the other, with a mark below.
+    """Show two rows of ids around their first difference, with a mark below it.
 
     Args:
-        rows: name to ids.
-        spell: the vocabulary's spelling of ids.
+        rows: ids by name.
+        spell: gives the vocabulary's spelling of ids.
     """
     first, second = rows.values()
     length = max(len(first), len(second))
@@ -115,49 +119,57 @@ def token_rows(
 
 
 def _compare_inputs(
-    part: Part, seen: ScoredPairs, name: str, theirs: np.ndarray, encoder: Encoder, tally: Tally
+    batch: EncodedPairs,
+    result: ScoredPairs,
+    name: str,
+    theirs: npt.NDArray[np.number],
+    encoder: Encoder,
+    tally: Tally,
 ) -> None:
-    ours = part.inputs[name]
-    looked_at = np.ones(len(part), dtype=bool) if seen.rows is None else seen.rows
-    tally.cells += int(looked_at.sum()) * ours.shape[1]
+    ours = batch.inputs[name]
+    scored = np.ones(len(batch), dtype=bool) if result.rows is None else result.rows
+    tally.cells += int(scored.sum()) * ours.shape[1]
     spell = encoder.pieces if name == vespa_names.ONNX_INPUTS[0] else _numbers
-    for row in map(int, np.flatnonzero(looked_at & (ours != theirs).any(axis=1))):
+    for row in map(int, np.flatnonzero(scored & (ours != theirs).any(axis=1))):
         tally.id_mismatches += 1
-        pair = part.pairs[row]
-        shown = {OURS: ours[row].tolist(), seen.name: [int(cell) for cell in theirs[row]]}
+        pair = batch.pairs[row]
+        shown = {OURS: ours[row].tolist(), result.name: [int(cell) for cell in theirs[row]]}
         tally.note(
-            f"pair {part.first + row}: {name} differs between {OURS} and {seen.name}",
+            f"pair {batch.first + row}: {name} differs between {OURS} and {result.name}",
             f"{_texts(pair)}\n{token_rows(shown, spell)}",
         )
 
 
-def _compare_scores(part: Part, profile: str, seen: Sequence[ScoredPairs], tally: Tally) -> None:
-    """No two of a pair's scores may differ by more than the tolerance."""
-    scores = np.stack([one.scores[profile] for one in seen])
-    there = np.stack([np.ones(len(part), bool) if s.rows is None else s.rows for s in seen])
-    for one, mask in zip(seen, there, strict=True):
-        tally.answers[one.name] = tally.answers.get(one.name, 0) + int(mask.sum())
-    low = np.where(there, scores, np.inf)
-    high = np.where(there, scores, -np.inf)
+def _compare_scores(
+    batch: EncodedPairs, profile: str, results: Sequence[ScoredPairs], tally: Tally
+) -> None:
+    """Check that no two scores of a pair differ by more than the tolerance."""
+    scores = np.stack([result.scores[profile] for result in results])
+    scored = np.stack([np.ones(len(batch), bool) if r.rows is None else r.rows for r in results])
+    for result, mask in zip(results, scored, strict=True):
+        tally.scores[result.name] = tally.scores.get(result.name, 0) + int(mask.sum())
+    low = np.where(scored, scores, np.inf)
+    high = np.where(scored, scores, -np.inf)
     spread = high.max(axis=0) - low.min(axis=0)  # NaN stays NaN
-    spread[~there.any(axis=0)] = 0.0
+    spread[~scored.any(axis=0)] = 0.0
     tally.largest = float(np.maximum(tally.largest, spread.max(initial=0.0)))
     for row in map(int, np.flatnonzero(~(spread <= TOLERANCE))):  # also true for NaN
         lowest, highest = int(low[:, row].argmin()), int(high[:, row].argmax())
-        told = ", ".join(
-            f"{scores[at, row]:.6f} in {seen[at].name}" for at in dict.fromkeys((highest, lowest))
+        both = ", ".join(
+            f"{scores[at, row]:.6f} in {results[at].name}"
+            for at in dict.fromkeys((highest, lowest))
         )
         tally.note(
-            f"pair {part.first + row}: profile {profile}: score {told} (allowed {TOLERANCE:g})",
-            _texts(part.pairs[row]),
+            f"pair {batch.first + row}: profile {profile}: score {both} (allowed {TOLERANCE:g})",
+            _texts(batch.pairs[row]),
         )
 
 
 def _cells(
     ids: Sequence[int], window: range, spell: Callable[[Sequence[int]], list[str]]
 ) -> list[str]:
-    there = spell([ids[i] for i in window if i < len(ids)])
-    return there + ["-"] * (len(window) - len(there))
+    cells = spell([ids[i] for i in window if i < len(ids)])
+    return cells + ["-"] * (len(window) - len(cells))
 
 
 def _numbers(ids: Sequence[int]) -> list[str]:
@@ -175,5 +187,5 @@ def _texts(pair: TextPair) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text as one line of ASCII, shortened."""
+    """Write a text as one line of ASCII, shortened."""
     return ascii(text if len(text) <= 80 else text[:77] + "...")

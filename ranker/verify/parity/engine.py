@@ -1,11 +1,10 @@
-"""The embedded engine as a way to score: fed and asked over HTTP, in a process of its own."""
+"""The embedded engine as a backend: fed and queried over HTTP, in a process of its own."""
 
 import contextlib
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,19 +12,21 @@ from typing import IO, Any
 
 import numpy as np
 
-from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
-from ranker.contract.encode import ModelInputs
 from ranker.errors import EndpointError, MissingExtra, UsageError, VerifyError
 from ranker.feed import feed
 from ranker.records import Document
-from ranker.verify.parity.backends import model_profiles
-from ranker.verify.parity.scored_pairs import Part, ScoredPairs, input_names
+from ranker.verify.parity.scored_pairs import (
+    EncodedPairs,
+    ScoredPairs,
+    input_names,
+    model_profiles,
+)
 from ranker.verify.vespa.process import free_port
 
-__all__ = ["EngineWay", "running_engine"]
+__all__ = ["EngineBackend", "running_engine"]
 
 START_S = 120.0
 STOP_S = 30.0
@@ -35,15 +36,15 @@ PAGE = 100
 """Documents in one request."""
 
 TRACE_INPUTS = 6
-"""Trace level at which the engine tells what the model got (`ranker.engine.rank.search`)."""
+"""Trace level from which the engine reports the model's inputs (`ranker.engine.rank.search`)."""
 
 
-class EngineWay:
-    """A running engine; its documents are numbered as their pairs are.
+class EngineBackend:
+    """A running engine; its documents have the numbers of their pairs.
 
     Args:
-        app: the application that it serves.
-        url: where.
+        app: the application that the engine serves.
+        url: its address.
     """
 
     def __init__(self, app: App, url: str) -> None:
@@ -51,87 +52,103 @@ class EngineWay:
         self._url = url
         self._http = Http(Endpoint.of(url))
 
-    def look(self, part: Part) -> Iterator[ScoredPairs]:
-        """Feed the documents, then ask for every pair with every profile.
+    def score(self, batch: EncodedPairs) -> Iterator[ScoredPairs]:
+        """Feed the documents, then query for every pair with every profile.
 
-        A question without a word is refused by the client, so its pairs are left out.
+        A query without a word is rejected by the client, so its pairs are left out.
 
         Raises:
-            VerifyError: the engine refuses a document or a request, or does not answer for a pair.
+            VerifyError: the engine rejects a document or a request, or gives no score for a pair.
         """
-        self._feed(part)
-        groups: dict[str, list[int]] = {}
-        for row, pair in enumerate(part.pairs):
-            groups.setdefault(pair.query, []).append(row)
+        documents = [
+            Document(str(batch.first + row), pair.document.title, pair.document.text)
+            for row, pair in enumerate(batch.pairs)
+        ]
+        for failure in feed(documents, self._app, self._url).failed:
+            raise VerifyError(f"the embedded engine rejects a document: {failure}")
+        rows_of: dict[str, list[int]] = {}
+        for row, pair in enumerate(batch.pairs):
+            rows_of.setdefault(pair.query, []).append(row)
+        pages = [
+            (text, rows[at : at + PAGE])
+            for text, rows in rows_of.items()
+            for at in range(0, len(rows), PAGE)
+        ]
         for profile in model_profiles(self._app.manifest):
-            yield from self._profile(part, profile, groups)
+            yield from self._score_profile(batch, profile, pages)
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def _feed(self, part: Part) -> None:
-        documents = [
-            Document(str(part.first + row), pair.document.title, pair.document.text)
-            for row, pair in enumerate(part.pairs)
-        ]
-        report = feed(documents, self._app, self._url)
-        for failure in report.failed:
-            raise VerifyError(f"the embedded engine refuses a document: {failure}")
-
-    def _profile(
-        self, part: Part, profile: Profile, groups: dict[str, list[int]]
+    def _score_profile(
+        self, batch: EncodedPairs, profile: Profile, pages: Sequence[tuple[str, list[int]]]
     ) -> Iterator[ScoredPairs]:
-        """Ids and scores of one profile; its summary feature `logit` beside the relevance."""
-        spec = self._app.manifest.spec
-        scores, logits = np.zeros(len(part)), np.zeros(len(part))
-        asked, with_logit = np.zeros(len(part), bool), np.zeros(len(part), bool)
-        inputs = {name: np.zeros((len(part), spec.length), np.int64) for name in input_names(spec)}
-        for text, rows in groups.items():
-            for at in range(0, len(rows), PAGE):
-                page = rows[at : at + PAGE]
-                answer = self._ask(text, profile, part, page)
-                for row, hit in _hits(answer, part, page, inputs):
-                    # The engine's bm25 of this query is taken out, the made-up one put in.
-                    bm25, own = float(part.bm25[row]), _bm25(hit, self._app.manifest)
-                    shift = profile.score(bm25, 0.0) - profile.score(own, 0.0)
-                    scores[row] = hit["relevance"] + shift
-                    asked[row] = True
-                    logit = hit["fields"].get("summaryfeatures", {}).get("logit")
-                    with_logit[row] = logit is not None
-                    logits[row] = profile.score(bm25, logit or 0.0)
+        """Yield ids and scores of one profile, and the scores by its summary feature `logit`."""
+        manifest, size = self._app.manifest, len(batch)
+        shape = (size, manifest.spec.length)
+        inputs = {name: np.zeros(shape, np.int64) for name in input_names(manifest.spec)}
+        scores, by_logit = np.zeros(size), np.zeros(size)
+        scored, with_logit = np.zeros(size, bool), np.zeros(size, bool)
+        for text, rows in pages:
+            for row, hit, received in self._hits(text, profile, batch, rows):
+                for name, array in inputs.items():
+                    array[row] = received[name]
+                # The engine's bm25 of this query is replaced by the synthetic one.
+                features = hit["fields"]["matchfeatures"]
+                own = sum(float(features[f"bm25({field})"]) for field in manifest.match_fields)
+                bm25 = float(batch.bm25[row])
+                scores[row] = hit["relevance"] + profile.score(bm25, 0.0) - profile.score(own, 0.0)
+                scored[row] = True
+                logit = hit["fields"].get("summaryfeatures", {}).get("logit")
+                with_logit[row] = logit is not None
+                by_logit[row] = profile.score(bm25, logit or 0.0)
         name = f"engine ({profile.name})"
-        yield ScoredPairs(name=name, scores={profile.name: scores}, inputs=inputs, rows=asked)
+        yield ScoredPairs(name=name, scores={profile.name: scores}, inputs=inputs, rows=scored)
         if with_logit.any():
             name = f"engine's summary feature ({profile.name})"
-            yield ScoredPairs(name=name, scores={profile.name: logits}, rows=with_logit)
+            yield ScoredPairs(name=name, scores={profile.name: by_logit}, rows=with_logit)
 
-    def _ask(self, text: str, profile: Profile, part: Part, rows: Sequence[int]) -> dict[str, Any]:
-        """The client's request, but for these documents only, whatever words they have."""
+    def _hits(
+        self, text: str, profile: Profile, batch: EncodedPairs, rows: Sequence[int]
+    ) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+        """Query for some pairs: yield the row of each, its hit, and the inputs of the model.
+
+        The request is the client's, but finds these documents only, regardless of their words.
+        """
+        size = len(rows)
         try:
-            body = query_body(
-                text, self._app, profile=profile.name, hits=len(rows), rerank_count=len(rows)
-            )
+            body = query_body(text, self._app, profile=profile.name, hits=size, rerank_count=size)
         except UsageError:
-            return {}
-        ids = ", ".join(f'"{part.first + row}"' for row in rows)
+            return
+        numbers = {row: str(batch.first + row) for row in rows}
+        ids = ", ".join(f'"{number}"' for number in numbers.values())
         start, where, condition = body["yql"].partition(" where ")
         body["yql"] = f"{start}{where}rank({self._app.manifest.id_field} in ({ids}), {condition})"
         body["timeout"] = f"{ANSWER_S:g}s"
         body["trace.level"] = TRACE_INPUTS
-        answer = self._http.post_json("/search/", body, timeout_s=ANSWER_S)
-        found: dict[str, Any] = answer.json()
-        for error in found["root"].get("errors", ()):
+        result = self._http.post_json("/search/", body, timeout_s=ANSWER_S).json()
+        for error in result["root"].get("errors", ()):
             raise VerifyError(
                 f"the embedded engine answers with code {error['code']}: {error['message']} "
-                f"(profile {profile.name}, question {text[:60]!a})"
+                f"(profile {profile.name}, query {text[:60]!a})"
             )
-        return found
+        hits = {hit["id"].partition("::")[2]: hit for hit in result["root"].get("children", ())}
+        traced = (child["message"] for child in result["trace"]["children"])
+        received = {
+            message["document"].partition("::")[2]: message
+            for message in traced
+            if isinstance(message, dict)
+        }
+        for row, number in numbers.items():
+            if number not in hits or number not in received:
+                raise VerifyError(f"the embedded engine gives no score for pair {number}")
+            yield row, hits[number], received[number]
 
 
 @contextlib.contextmanager
 def running_engine(app: Path) -> Iterator[str]:
-    """The URL of an engine on the package; it ends with the block, or with this process.
+    """Start an engine on the package and give its URL; it ends with the block or this process.
 
     Raises:
         MissingExtra: a library of the engine is not installed.
@@ -147,82 +164,41 @@ def running_engine(app: Path) -> Iterator[str]:
             stderr=log,
             start_new_session=True,  # Ctrl-C is not meant for it: it ends with its input
         )
+        assert process.stdin is not None and process.stdout is not None
         try:
             _wait(process, url, log)
             yield url
         finally:
-            _stop(process)
+            process.stdin.close()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, log: IO[bytes]) -> None:
-    """Wait until it serves.
+    """Wait until the engine answers.
 
     Raises:
-        MissingExtra: it lacks a library.
-        VerifyError: it ended.
+        MissingExtra: the engine lacks a library.
+        VerifyError: it exited, or does not answer in time.
     """
-    assert process.stdout is not None
-    watch = threading.Timer(START_S, process.kill)
-    watch.daemon = True
-    watch.start()
-    said = process.stdout.readline()
-    watch.cancel()
-    if not said:
-        log.seek(0)
-        lines = log.read().decode(errors="replace").strip().splitlines()
-        raise VerifyError(f"the embedded engine ended at its start: {' | '.join(lines[-3:])}")
-    answer = json.loads(said)
-    if "error" in answer:
-        kind = MissingExtra if answer["kind"] == MissingExtra.__name__ else VerifyError
-        raise kind(f"the embedded engine does not serve the package: {answer['error']}")
     end = time.monotonic() + START_S
     with Http(Endpoint.of(url)) as http:
-        while time.monotonic() < end and process.poll() is None:
+        while process.poll() is None:
             with contextlib.suppress(EndpointError):
                 if http.get("/state/v1/health").status == 200:
                     return
+            if time.monotonic() > end:
+                raise VerifyError(f"the embedded engine did not answer at {url}")
             time.sleep(POLL_S)
-    raise VerifyError(f"the embedded engine did not answer at {url}")
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
-
-
-def _hits(
-    answer: dict[str, Any], part: Part, rows: Sequence[int], inputs: ModelInputs
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each asked pair's hit; what the model got for it is written into `inputs`.
-
-    Raises:
-        VerifyError: a pair is missing from the answer or from its trace.
-    """
-    if not answer:
-        return
-    hits = {hit["id"].partition("::")[2]: hit for hit in answer["root"].get("children", ())}
-    told = [child["message"] for child in answer["trace"]["children"]]
-    got = {
-        message["document"].partition("::")[2]: message
-        for message in told
-        if isinstance(message, dict)
-    }
-    for row in rows:
-        number = str(part.first + row)
-        if number not in hits or number not in got:
-            raise VerifyError(f"the embedded engine gives no answer for pair {number}")
-        for name, array in inputs.items():
-            array[row] = got[number][name]
-        yield row, hits[number]
-
-
-def _bm25(hit: dict[str, Any], manifest: Manifest) -> float:
-    features = hit["fields"]["matchfeatures"]
-    return sum(float(features[f"bm25({field})"]) for field in manifest.match_fields)
+    assert process.stdout is not None
+    if said := process.stdout.read():
+        reason = json.loads(said)
+        kind = MissingExtra if reason["kind"] == MissingExtra.__name__ else VerifyError
+        raise kind(f"the embedded engine does not serve the package: {reason['error']}")
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    raise VerifyError(f"the embedded engine exited during startup: {' | '.join(lines[-3:])}")

@@ -1,4 +1,4 @@
-"""Query-document pairs to compare on: texts made to be nasty, or taken from judged data."""
+"""Query-document pairs to compare backends on: nasty texts, or texts of judged data."""
 
 import json
 import random
@@ -64,28 +64,28 @@ NATURAL_TEXTS = (
 )
 
 DOCUMENTS = 8
-"""Documents of a drawn question, one pair each."""
+"""Documents of each random query, one pair each."""
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """A question and a document."""
+    """A query and a document."""
 
     query: str
     document: Document
 
 
 def special_tokens(tokenizer_json: str) -> list[str]:
-    """Spellings of a tokenizer's special tokens."""
+    """Return the spellings of a tokenizer's special tokens."""
     added = json.loads(tokenizer_json).get("added_tokens", [])
     return [str(token["content"]) for token in added if token.get("special")]
 
 
 def nasty_pairs(count: int, *, specials: Sequence[str] = (), seed: int = SEED) -> list[TextPair]:
-    """Pairs of texts that break tokenizers, parsers and protocols; equal for an equal seed.
+    """Make pairs of texts that tend to break tokenizers, parsers and protocols.
 
-    Every nasty text comes as query and as document, then mixtures of nasty texts, natural ones
-    and random characters.
+    Every nasty text is a query once and a document once; then come mixtures of nasty texts,
+    natural ones and random characters.  The same seed gives the same pairs.
     """
     chance = random.Random(seed)
     texts = [*NASTY_TEXTS, *([" ".join(specials)] if specials else [])]
@@ -103,7 +103,7 @@ def nasty_pairs(count: int, *, specials: Sequence[str] = (), seed: int = SEED) -
 
 
 def judged_pairs(dataset: Dataset, count: int, *, seed: int = SEED) -> list[TextPair]:
-    """Judged pairs of a collection in random order, then random ones; equal for an equal seed."""
+    """Take a collection's judged pairs in random order, then random ones; seeded."""
     chance = random.Random(seed)
     judged = [(query, doc) for query, grades in dataset.qrels.items() for doc in grades]
     chance.shuffle(judged)
@@ -117,12 +117,12 @@ def judged_pairs(dataset: Dataset, count: int, *, seed: int = SEED) -> list[Text
 
 
 def _mixture(chance: random.Random, texts: Sequence[str], *, least: int = 0) -> str:
-    parts = [_draw(chance, texts) for _ in range(chance.randint(least, 4))]
+    parts = [_sample(chance, texts) for _ in range(chance.randint(least, 4))]
     return chance.choice(("", " ")).join(parts)
 
 
-def _draw(chance: random.Random, texts: Sequence[str]) -> str:
-    """A nasty text, a natural one, some words of natural ones, or random characters."""
+def _sample(chance: random.Random, texts: Sequence[str]) -> str:
+    """Return a nasty text, a natural one, some words of natural ones, or random characters."""
     match chance.randrange(4):
         case 0:
             return chance.choice(texts)
@@ -135,10 +135,10 @@ def _draw(chance: random.Random, texts: Sequence[str]) -> str:
 
 
 def _random_word(chance: random.Random) -> str:
-    """Some assigned characters of one plane-0 block: a word of some script."""
+    """Return some assigned characters of one block of plane 0: a word of some script."""
     start = chance.randrange(0x20, 0xFF00)
-    signs = [chr(start + chance.randrange(64)) for _ in range(chance.randint(1, 12))]
-    return "".join(sign for sign in signs if unicodedata.category(sign) not in ("Cn", "Cs"))
+    characters = [chr(start + chance.randrange(64)) for _ in range(chance.randint(1, 12))]
+    return "".join(c for c in characters if unicodedata.category(c) not in ("Cn", "Cs"))
 
 
 def _doc_id(number: int) -> str:

@@ -1,16 +1,17 @@
-"""Pairs laid out as ids, and what one way of scoring makes of them.
+"""Encoded pairs, and the scores that a backend gives them.
 
-A way (torch, ONNX, the engine, Vespa) looks at a `Part` of the pairs and says what the model got
-and which scores came out, as a `ScoredPairs`.
+A backend (torch, ONNX, the engine, Vespa) scores `EncodedPairs` and gives `ScoredPairs`: what the
+model received, and which scores came out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
@@ -18,13 +19,13 @@ from ranker.contract.spec import TokenSpec
 from ranker.verify.parity.pairs import TextPair
 
 __all__ = [
-    "Part",
-    "Scores",
+    "EncodedPairs",
     "ScoredPairs",
+    "Scores",
     "ScoringBackend",
     "encode_pairs",
     "input_names",
-    "profile_scores",
+    "model_profiles",
 ]
 
 Scores = npt.NDArray[np.float64]
@@ -33,15 +34,15 @@ LARGEST_BM25 = 30.0
 
 
 @dataclass(frozen=True)
-class Part:
+class EncodedPairs:
     """Some of the pairs, tokenized.
 
     Attributes:
         first: number of the first pair among all.
         pairs: the texts.
         queries, documents: ids of each side.
-        inputs: what the model should get, each [pairs, spec.length].
-        bm25: made-up scores of the first phase, so that a blend shows its weights, [pairs].
+        inputs: what the model should receive, each [pairs, spec.length].
+        bm25: synthetic scores of the first phase, so that a blend shows its weights, [pairs].
     """
 
     first: int
@@ -57,49 +58,47 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPairs:
-    """What one way made of a part.
+    """The result of one backend for some encoded pairs.
 
     Attributes:
-        name: of the way, for people.
+        name: of the backend, for messages.
         scores: for each rank profile, [pairs].
-        inputs: what the model got, each [pairs, spec.length]; None where it is not told, or is
-            that of another `ScoredPairs` of the same way.
-        rows: pairs that were looked at; of the others the values mean nothing.  All by default.
+        inputs: what the model received, each [pairs, spec.length]; None where it is not known, or
+            is part of another `ScoredPairs` of the same backend.
+        rows: pairs that were scored, all by default; values of the others have no meaning.
     """
 
     name: str
     scores: Mapping[str, Scores]
-    inputs: Mapping[str, npt.NDArray[Any]] | None = None
+    inputs: Mapping[str, npt.NDArray[np.number]] | None = None
     rows: npt.NDArray[np.bool_] | None = None
 
 
 class ScoringBackend(Protocol):
     """One way to score pairs."""
 
-    def look(self, part: Part) -> Iterator[ScoredPairs]:
-        """What it makes of a part.
+    def score(self, batch: EncodedPairs) -> Iterator[ScoredPairs]:
+        """Score pairs with every rank profile that uses the model.
 
         Raises:
-            RankerError: it cannot be had, or refuses.
+            RankerError: the backend is not available, or rejects a pair.
         """
 
 
-def encode_pairs(encoder: Encoder, pairs: Sequence[TextPair], *, first: int = 0) -> Part:
-    """Tokenize pairs and lay them out as the model should get them."""
+def encode_pairs(encoder: Encoder, pairs: Sequence[TextPair], *, first: int = 0) -> EncodedPairs:
+    """Tokenize pairs and lay them out as the model should receive them."""
     queries = encoder.queries_ids([pair.query for pair in pairs])
     documents = encoder.documents_ids([pair.document for pair in pairs])
     inputs = pair_inputs(encoder.spec, queries, documents, length=encoder.spec.length)
     bm25 = np.random.default_rng(first).uniform(0, LARGEST_BM25, len(pairs)).round(3)
-    return Part(first, pairs, queries, documents, inputs, bm25)
+    return EncodedPairs(first, pairs, queries, documents, inputs, bm25)
 
 
-def profile_scores(
-    profiles: Sequence[Profile], logits: npt.NDArray[np.floating], bm25: Scores
-) -> dict[str, Scores]:
-    """Scores of every rank profile, as the manifest writes them."""
-    return {profile.name: profile.score(bm25, logits.astype(np.float64)) for profile in profiles}
+def model_profiles(manifest: Manifest) -> list[Profile]:
+    """Return the rank profiles that use the model."""
+    return [profile for profile in manifest.profiles if profile.needs_tokens]
 
 
 def input_names(spec: TokenSpec) -> tuple[str, ...]:
-    """Inputs of the model, which are also functions of every rank profile with a model."""
+    """Return the inputs of the model, which are also functions of every rank profile with it."""
     return vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]

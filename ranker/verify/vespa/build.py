@@ -1,10 +1,9 @@
-"""The judge's class path: Vespa's jars and our few Java classes, built once into the user's cache.
+"""The Java class path: Vespa's jars and our few classes, built once into the user's cache.
 
-The folder's name is the Vespa version and a hash of the sources, so a new ranker builds anew.  It
-holds everything that `java -cp` needs: no Maven and no network after the first build.
+The folder's name holds the Vespa version and a hash of the sources, so that new sources are built
+again.  It has everything that `java -cp` needs: no Maven and no network after the first build.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import logging
@@ -13,7 +12,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ranker.errors import MissingTool, VerifyError
@@ -25,6 +23,7 @@ VESPA_VERSION = "8.700.24"
 """The Vespa release that the tests run with."""
 
 SOURCES = Path(__file__).parent / "java"
+JAR = "ranker-verify.jar"
 LEAST_JAVA = 17
 BUILD_TIMEOUT_S = 1800
 
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def java() -> Path:
-    """The Java virtual machine of JAVA_HOME, or of PATH.
+    """Return the Java virtual machine of JAVA_HOME, or of PATH.
 
     Raises:
         MissingTool: there is none, or it is too old for Vespa's classes.
@@ -41,14 +40,14 @@ def java() -> Path:
     program = _program("java", home="JAVA_HOME")
     if program is None:
         raise MissingTool(f"no JDK: there is no `java` on PATH; {advice}")
-    found = _java_version(program)
-    if found < LEAST_JAVA:
-        raise MissingTool(f"no JDK that Vespa runs on: {program} is Java {found}; {advice}")
+    version = _java_version(program)
+    if version < LEAST_JAVA:
+        raise MissingTool(f"no JDK that Vespa runs on: {program} is Java {version}; {advice}")
     return program
 
 
 def maven() -> Path:
-    """Maven, needed for the first build only.
+    """Return Maven, which only the first build needs.
 
     Raises:
         MissingTool: it is not on PATH.
@@ -63,9 +62,9 @@ def maven() -> Path:
 
 
 def class_path(version: str = VESPA_VERSION) -> str:
-    """The class path of the judge; builds it if this user has not had it yet.
+    """Return the class path; build it if it is not in this user's cache.
 
-    Processes that come at the same time wait for the first one's build.
+    Processes that need it at the same time wait for the first one's build.
 
     Raises:
         MissingTool: there is no JDK, or no Maven for the first build.
@@ -75,32 +74,40 @@ def class_path(version: str = VESPA_VERSION) -> str:
     folder = _folder(version)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_name(f"{folder.name}.lock")):
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the OS releases it when the process exits
             if not folder.is_dir():
                 _build(folder, version)
-    return os.pathsep.join([str(folder / "judge.jar"), str(folder / "jars" / "*")])
+    return os.pathsep.join([str(folder / JAR), str(folder / "jars" / "*")])
 
 
 def is_built(version: str = VESPA_VERSION) -> bool:
-    """Whether this user has the judge of this Vespa version; a build takes half a minute."""
+    """Return True if nothing must be built for this Vespa version; a build takes half a minute."""
     return _folder(version).is_dir()
 
 
 def _folder(version: str) -> Path:
-    return cache_folder() / f"judge-{_version(version)}-{_sources_hash()}"
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise VerifyError(f"expected a Vespa version like {VESPA_VERSION}, got {version!r}")
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*")):
+        if path.suffix in (".java", ".xml"):
+            digest.update(path.relative_to(SOURCES).as_posix().encode())
+            digest.update(path.read_bytes())
+    return cache_folder() / f"vespa-{version}-{digest.hexdigest()[:12]}"
 
 
 def _build(folder: Path, version: str) -> None:
-    """Build beside the folder, then rename: a broken build is never found by its name."""
+    """Build next to the folder, then rename, so that a broken build is never used."""
     program = maven()
-    log.info("building Vespa %s's own code as judge into %s (once)", version, folder)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".judge-") as name:
+    log.info("building the class path of Vespa %s into %s (once)", version, folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vespa-") as name:
         work = Path(name)
         shutil.copytree(SOURCES, work, dirs_exist_ok=True)
         _run_maven(program, work, version)
         made = work / "made"
         made.mkdir()
-        (work / "target" / "judge.jar").rename(made / "judge.jar")
+        (work / "target" / JAR).rename(made / JAR)
         (work / "target" / "jars").rename(made / "jars")
         made.rename(folder)
 
@@ -117,46 +124,20 @@ def _run_maven(program: Path, work: Path, version: str) -> None:
         errors = [line[8:] for line in done.stdout.splitlines() if line.startswith("[ERROR] ")]
         reason = errors[0] if errors else (done.stderr.strip() or "no reason given")
         raise VerifyError(
-            f"Maven could not build the judge for Vespa {version}: {reason}; "
-            "the first build needs Maven Central, later ones nothing"
+            f"Maven could not build the class path of Vespa {version}: {reason}; "
+            "the first build needs Maven Central, later runs do not"
         )
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel lets go of it even if the process is killed."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sources_hash() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(SOURCES.rglob("*")):
-        if path.suffix in (".java", ".xml"):
-            digest.update(path.relative_to(SOURCES).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _version(version: str) -> str:
-    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise VerifyError(f"expected a Vespa version like {VESPA_VERSION}, got {version!r}")
-    return version
-
-
 def _program(name: str, *, home: str) -> Path | None:
-    """A program of the folder that an environment variable names, else of PATH."""
+    """Find a program in the folder that an environment variable names, else on PATH."""
     places = [os.path.join(os.environ[home], "bin")] if os.environ.get(home) else []
-    for path in [*places, None]:
-        found = shutil.which(name, path=path)
-        if found is not None:
-            return Path(found)
-    return None
+    programs = (shutil.which(name, path=path) for path in [*places, None])
+    return next((Path(program) for program in programs if program), None)
 
 
 def _java_version(program: Path) -> int:
-    """The feature version, e.g. 17; 0 where the program does not say."""
+    """Return the feature version, e.g. 17; 0 where the program does not print one."""
     done = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "(\d+)', done.stderr + done.stdout)
-    return int(found.group(1)) if found else 0
+    version = re.search(r'version "(\d+)', done.stderr + done.stdout)
+    return int(version[1]) if version else 0

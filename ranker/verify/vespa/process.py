@@ -1,4 +1,4 @@
-"""The judge: one Java process with Vespa's own code, asked in JSON lines."""
+"""Vespa's own code in one Java process, which takes and answers JSON lines."""
 
 import contextlib
 import json
@@ -20,7 +20,16 @@ import numpy.typing as npt
 from ranker.errors import VerifyError
 from ranker.verify.vespa.build import VESPA_VERSION, class_path, java
 
-__all__ = ["VespaProcess", "Operation", "Validation", "container", "free_port", "working_copy"]
+__all__ = [
+    "OpenPackage",
+    "ReadOperation",
+    "Validation",
+    "VespaProcess",
+    "container",
+    "free_port",
+    "open_package",
+    "working_copy",
+]
 
 Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
 """Values of features by name, such as `query(x)`: a number, or all cells of a dense tensor."""
@@ -28,22 +37,22 @@ Binding = Mapping[str, float | Sequence[int] | Sequence[float]]
 ANSWER_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
 JAVA_OPTIONS = ("-Xmx2g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
-"""A check shares the cores with others, so one garbage collector thread."""
+"""One garbage collector thread, since a check shares the cores with other processes."""
 QUICK_START = "-XX:TieredStopAtLevel=1"
-"""The quick compiler only: the container starts with 8 s of processor time instead of 12."""
+"""The quick compiler only: the container then starts with 8 s of processor time, not 12."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What Vespa's validators say of a package: one chain of messages, outermost first."""
+    """The result of Vespa's validators: one chain of error messages, the outermost first."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Operation:
-    """What Vespa's feed reader made of an operation.
+class ReadOperation:
+    """A feed operation as Vespa's feed reader understood it.
 
     Attributes:
         error: why it was refused, or None.
@@ -57,10 +66,10 @@ class Operation:
 
 
 class VespaProcess:
-    """Vespa's own code in a process that lives until `close`.
+    """Vespa's own code in a process that runs until `close`.
 
-    Application folders that are asked about must not change meanwhile, and Vespa writes into
-    them: give it a `working_copy`.
+    An application folder must not change while the process uses it, and Vespa writes into it, so
+    give it a `working_copy`.
 
     Args:
         version: the Vespa release.
@@ -93,7 +102,7 @@ class VespaProcess:
         self._turn = threading.Lock()
 
     def validate(self, app: Path) -> Validation:
-        """What the config server's validators say."""
+        """Run the config server's validators."""
         answer = self._ask({"op": "validate", "app": str(app)})
         return Validation(tuple(answer["errors"]), tuple(answer["warnings"]))
 
@@ -106,20 +115,20 @@ class VespaProcess:
         bindings: Sequence[Binding],
         schema: str = "",
     ) -> list[list[npt.NDArray[np.float64]]]:
-        """Values of functions of a rank profile, a row for each binding.
+        """Compute functions of a rank profile, a row for each binding.
 
         Args:
             app: the application folder.
             profile: the rank profile.
             functions: names of functions without arguments, or `secondphase`, `globalphase`.
-            bindings: features; those that a function does not take are left out.
+            bindings: features; those that a function does not take are ignored.
             schema: the schema with the rank profile; the first one by default.
 
         Returns:
             For each binding and function the cells of the result, one for a scalar.
 
         Raises:
-            VerifyError: Vespa refuses the package, the profile, a function or a binding.
+            VerifyError: Vespa rejects the package, the profile, a function or a binding.
         """
         request = {
             "op": "evaluate",
@@ -134,39 +143,44 @@ class VespaProcess:
             for row in self._ask(request)
         ]
 
-    def feed(self, app: Path, operations: Sequence[Mapping[str, Any]]) -> list[Operation]:
-        """Let Vespa's feed reader read puts, `{"put": id, "fields": {...}}` each."""
+    def feed(self, app: Path, operations: Sequence[Mapping[str, Any]]) -> list[ReadOperation]:
+        """Read puts, `{"put": id, "fields": {...}}` each, with Vespa's feed reader."""
         request = {"op": "feed", "app": str(app), "operations": list(operations)}
-        return [_operation(answer) for answer in self._ask(request)]
+        return [
+            ReadOperation(_chain(answer["error"]), (), {})
+            if "error" in answer
+            else ReadOperation(None, tuple(answer["fields"]), dict(answer["cells"]))
+            for answer in self._ask(request)
+        ]
 
     def terms(self, texts: Sequence[str]) -> list[list[str]]:
-        """The index terms that Vespa's default linguistics makes of English texts."""
+        """Return the index terms of English texts by Vespa's default linguistics."""
         answer: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
         return answer
 
     def index(self, app: Path, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-        """The index terms of documents, field to text, by the application's own indexing.
+        """Return the index terms of documents (field to text) by the application's own indexing.
 
         Returns:
-            For each document field to terms; a field that is not indexed has none.
+            For each document, field to terms; a field that is not indexed has none.
         """
-        request = {"op": "index", "app": str(app), "documents": [dict(one) for one in documents]}
+        request = {"op": "index", "app": str(app), "documents": [*map(dict, documents)]}
         answer: list[dict[str, Any]] = self._ask(request)
         return answer
 
     def query_trees(self, requests: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-        """What the served container makes of search requests, after stemming.
+        """Return the query trees that the served container makes of requests, after stemming.
 
         Returns:
             For each request `tree`, an item with `item` (its kind), `field`, and `term` or
-            `children`; or `error`, why it was refused.
+            `children`; or `error`, the reason why it was rejected.
         """
-        request = {"op": "trees", "requests": [dict(one) for one in requests]}
+        request = {"op": "trees", "requests": [*map(dict, requests)]}
         answer: list[dict[str, Any]] = self._ask(request)
         return answer
 
     def serve(self, app: Path) -> None:
-        """Start the real container on the port that services.xml names; see `container`."""
+        """Start Vespa's container on the port that services.xml names; see `container`."""
         self._ask({"op": "http", "app": str(app)})
 
     def close(self) -> None:
@@ -193,17 +207,20 @@ class VespaProcess:
     def _ask(self, request: dict[str, Any]) -> Any:
         line = self._exchange(json.dumps(request).encode() + b"\n")
         if not line:
-            raise VerifyError(f"the judge stopped at {request['op']}: {self._last_words()}")
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").strip().splitlines()
+            reason = " | ".join(lines[-3:]) or "it printed nothing"
+            raise VerifyError(f"Vespa's process exited during {request['op']}: {reason}")
         answer = json.loads(line)
         if "error" in answer:
             raise VerifyError(f"Vespa: {_chain(answer['error'])} ({answer['kind']})")
         return answer["ok"]
 
     def _exchange(self, line: bytes) -> bytes:
-        """One line out, one line in; the process is killed where the answer takes too long."""
+        """Write one line and read one; kill the process if the answer takes too long."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None or stdin.closed:
-            raise VerifyError("the judge was closed already")
+            raise VerifyError("Vespa's process was already closed")
         watch = threading.Timer(ANSWER_TIMEOUT_S, self._process.kill)
         watch.daemon = True
         with self._turn:
@@ -217,15 +234,10 @@ class VespaProcess:
             finally:
                 watch.cancel()
 
-    def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return " | ".join(lines[-3:]) or "it said nothing"
-
 
 @contextlib.contextmanager
 def working_copy(app: Path, *, port: int | None = None) -> Iterator[Path]:
-    """A copy of an application package that Vespa may write into; large files are links.
+    """Copy an application package into a folder that Vespa may write into; models are links.
 
     Args:
         app: the application folder.
@@ -239,9 +251,29 @@ def working_copy(app: Path, *, port: int | None = None) -> Iterator[Path]:
         yield copy
 
 
+@dataclass(frozen=True)
+class OpenPackage:
+    """A package in Vespa's own code: the process, and the copy that Vespa writes into."""
+
+    process: VespaProcess
+    copy: Path
+
+
+@contextlib.contextmanager
+def open_package(app: Path, *, version: str = VESPA_VERSION) -> Iterator[OpenPackage]:
+    """Open a package in a process of its own.
+
+    Raises:
+        MissingTool: there is no JDK, or no Maven for the first build.
+        VerifyError: the first build failed.
+    """
+    with VespaProcess(version=version) as process, working_copy(app) as copy:
+        yield OpenPackage(process, copy)
+
+
 @contextlib.contextmanager
 def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
-    """Vespa's real container on a copy of the package, without content nodes; its URL.
+    """Run Vespa's real container on a copy of the package, without content nodes; give its URL.
 
     Raises:
         MissingTool: there is no JDK, or no Maven for the first build.
@@ -250,8 +282,8 @@ def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
     port = free_port()
     with working_copy(app, port=port) as copy:
         # The container looks for the ONNX file from its working directory.
-        with VespaProcess(version=version, folder=copy, options=[QUICK_START]) as judge:
-            judge.serve(copy)
+        with VespaProcess(version=version, folder=copy, options=[QUICK_START]) as process:
+            process.serve(copy)
             yield f"http://127.0.0.1:{port}"
 
 
@@ -267,27 +299,21 @@ def _listen(services: Path, port: int) -> None:
     tree = ElementTree.parse(services)
     cluster = tree.getroot().find("container")
     if cluster is None:
-        raise VerifyError(f"{services} has no <container>, so there is nothing to ask")
+        raise VerifyError(f"{services} has no <container>, so there is nothing to query")
     for http in cluster.findall("http"):
         cluster.remove(http)
     http = ElementTree.SubElement(cluster, "http")
-    ElementTree.SubElement(http, "server", {"id": "judge", "port": str(port)})
+    ElementTree.SubElement(http, "server", {"id": "verify", "port": str(port)})
     tree.write(services, encoding="utf-8", xml_declaration=True)
 
 
 def free_port() -> int:
-    """A TCP port of this machine's own address that is free now."""
+    """Return a TCP port of this machine's own address that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _operation(answer: dict[str, Any]) -> Operation:
-    if "error" in answer:
-        return Operation(_chain(answer["error"]), (), {})
-    return Operation(None, tuple(answer["fields"]), dict(answer["cells"]))
-
-
 def _chain(messages: Sequence[str]) -> str:
-    """Messages of an exception and its causes in one line, without repetitions."""
+    """Join the messages of an exception and its causes in one line."""
     return ": ".join(" ".join(message.split()) for message in messages)
