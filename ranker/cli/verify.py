@@ -1,8 +1,8 @@
-"""The verb `verify`: four checks, one table, exit 1 with the first reason."""
+"""The verb `verify`: four checks in one table; exit 1 with the first problem."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,44 +10,70 @@ from ranker.cli.console import drawn, emit, note, progress
 from ranker.cli.options import Json
 
 if TYPE_CHECKING:
-    from ranker.verify import CheckResult
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from ranker.verify import CheckResult, Progress
 
 __all__ = ["verify"]
 
-_STYLES = {"passed": "green", "incomplete": "yellow", "failed": "red", "not begun": "dim"}
+_STYLES = {"passed": "green", "incomplete": "yellow", "failed": "red", "not started": "dim"}
+_TEXTS = "Texts"
+_COMPARISON = "Comparison"
 
 
 def verify(
     app: Annotated[
         Path,
         typer.Argument(
-            help="Application package of `ranker package`, or the record of one model in it."
+            help="Application package of `ranker package`, or the record of one model in an "
+            "existing application."
         ),
     ],
     data: Annotated[
-        str | None, typer.Option(help="Judged data to take texts from; nasty ones if absent.")
+        str | None,
+        typer.Option(
+            help="Judged data to take queries and documents from; by default, texts that are hard "
+            "to tokenize.",
+            rich_help_panel=_TEXTS,
+        ),
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Query-document pairs to compare.")] = 200,
+    pairs: Annotated[
+        int,
+        typer.Option(help="Number of query-document pairs to compare.", rich_help_panel=_TEXTS),
+    ] = 200,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Compare with this checkpoint or cross-encoder (folder or Hugging Face id) in "
-            "torch; the package's own if found."
+            help="Checkpoint or cross-encoder (folder or Hugging Face id) to compare with in "
+            "torch; by default the one that the package was made from, if it is found.",
+            rich_help_panel=_COMPARISON,
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="What could not be checked is a failure.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail if a part of a check has to be skipped.",
+            rich_help_panel=_COMPARISON,
+        ),
     ] = False,
     vespa_version: Annotated[
         str | None,
-        typer.Option("--vespa-version", "--vespa", help="Vespa release to check against."),
+        typer.Option(
+            "--vespa-version",
+            "--vespa",
+            help="Vespa release to check against; by default the one that ranker is tested with.",
+            rich_help_panel=_COMPARISON,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a package with Vespa's own Java code.
 
-    Is it valid; are token ids and scores equal in torch, ONNX, the embedded engine and Vespa; does
-    Vespa read what `feed` and `query` send. Without a JDK the rest is checked.
+    Four checks: the package is valid; token ids and scores are equal in torch, ONNX, the embedded
+    engine and Vespa; Vespa reads what `feed` and `query` send. Without a JDK, the parts that need
+    Vespa's code are skipped.
     """
     from ranker.verify import VESPA_VERSION
     from ranker.verify import verify as run
@@ -71,25 +97,25 @@ def verify(
         as_json=as_json,
         text="\n".join([_table(results), *_details(results)]),
     )
-    if reason is not None:  # said here, as --json has one object on standard output
+    if reason is not None:  # reported here, since --json prints one object
         note(f"ranker: error: {' '.join(reason.split())}")
         raise typer.Exit(1)
 
 
-def _bars(bars: Any) -> Any:
-    """A bar for everything that takes long."""
-    tasks: dict[str, Any] = {}
+def _bars(bars: "Bars") -> "Progress":
+    """Return a function that shows a bar for each task."""
+    tasks: dict[str, TaskID] = {}
 
-    def show(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=total, info="")
-        bars.update(tasks[what], completed=done)
+    def show(task: str, done: int, total: int) -> None:
+        if task not in tasks:
+            tasks[task] = bars.add_task(task, total=total, info="")
+        bars.update(tasks[task], completed=done)
 
     return show
 
 
 def _table(results: Sequence["CheckResult"]) -> str:
-    """One row a check, those that were not begun too."""
+    """Draw a table with a row for each check, also for those that were not started."""
     from rich.table import Table
     from rich.text import Text
 
@@ -100,10 +126,10 @@ def _table(results: Sequence["CheckResult"]) -> str:
         figures = [f"{n.replace('_', ' ')} {_number(v)}" for n, v in result.figures.items()]
         status = Text(result.status, _STYLES[result.status])
         shown.add_row(result.name, status, ", ".join(figures))
-    begun = {result.name.split(" ")[0] for result in results}
+    started = {result.name.split(" ")[0] for result in results}
     for name in CHECKS:
-        if name not in begun:
-            shown.add_row(name, Text("not begun", _STYLES["not begun"]), "")
+        if name not in started:
+            shown.add_row(name, Text("not started", _STYLES["not started"]), "")
     return drawn(shown)
 
 
@@ -112,7 +138,7 @@ def _number(value: float) -> str:
 
 
 def _details(results: Sequence["CheckResult"]) -> list[str]:
-    """What is wrong, what may surprise, what was left out; the first difference last."""
+    """List problems, warnings and skipped parts; the first difference in full comes last."""
     lines = [
         f"{result.name}: {kind}{line}"
         for kind, name in (("", "problems"), ("warning: ", "warnings"), ("skipped: ", "skipped"))

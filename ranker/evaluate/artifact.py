@@ -1,4 +1,4 @@
-"""The evaluation folder on disk: what `ranker evaluate` leaves and `ranker report` reads."""
+"""The evaluation folder on disk, which `ranker evaluate` writes and `ranker report` reads."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any
 
 from ranker.artifacts.bundle import check_hashes
 from ranker.errors import ArtifactError
-from ranker.evaluate.searching import Answer
+from ranker.evaluate.searching import RankedQuery
 from ranker.files import read_json, write_text
 from ranker.metrics.measures import trec_run
 
@@ -42,14 +42,14 @@ class Evaluation:
         """Read an evaluation folder.
 
         Raises:
-            ArtifactError: the folder is no evaluation, is of another version, or a file was
+            ArtifactError: the folder is not an evaluation, is of another version, or a file was
                 changed.
         """
         figures = read_json(path / cls.MARKER, what="evaluation of `ranker evaluate`")
-        found = figures.get("format") if isinstance(figures, dict) else None
-        if found != FORMAT:
+        version = figures.get("format") if isinstance(figures, dict) else None
+        if version != FORMAT:
             raise ArtifactError(
-                f"{path / cls.MARKER}: expected format {FORMAT}, got {found}; "
+                f"{path / cls.MARKER}: expected format {FORMAT}, got {version}; "
                 "make it again: ranker evaluate"
             )
         check_hashes(path, what="evaluation", make="ranker evaluate")
@@ -57,12 +57,12 @@ class Evaluation:
 
     @property
     def profiles(self) -> list[str]:
-        """Names of the profiles, in the order they were asked for."""
+        """Names of the profiles, in the order in which they were requested."""
         return list(self.figures["arguments"]["profiles"])
 
     @property
     def measures(self) -> list[str]:
-        """Names of the measures; the first one is the one that profiles are compared on."""
+        """Names of the measures; profiles are compared on the first one."""
         return list(self.figures["arguments"]["measures"])
 
     @property
@@ -72,27 +72,27 @@ class Evaluation:
 
     @property
     def comparisons(self) -> list[dict[str, Any]]:
-        """Every other profile against the baseline."""
+        """The comparisons of every other profile with the baseline."""
         return list(self.figures["comparisons"])
 
     def mean(self, profile: str, measure: str) -> float:
-        """Mean of a measure over all judged queries."""
+        """Return the mean of a measure over all judged queries."""
         return float(self.figures["profiles"][profile]["mean"][measure])
 
     def per_query(self, profile: str, measure: str) -> dict[str, float]:
-        """Values of a measure by query id."""
+        """Return the values of a measure by query id."""
         return dict(self.figures["profiles"][profile]["per_query"][measure])
 
     def run(self, profile: str) -> Path:
-        """The TREC run file of a profile."""
+        """Return the path of a profile's TREC run file."""
         return self.path / f"{profile}.run"
 
     def hits(self) -> dict[str, Any]:
-        """Queries and documents to show: `{"queries": …, "documents": …}`."""
+        """Read the queries and documents to show: `{"queries": …, "documents": …}`."""
         return dict(read_json(self.path / "hits.json", what="evaluation"))
 
     def latencies_ms(self) -> dict[str, list[float]]:
-        """Latencies seen by the client, by profile.
+        """Read the latencies measured by the client, by profile.
 
         Raises:
             ArtifactError: `latency.csv` is missing or damaged.
@@ -110,18 +110,18 @@ class Evaluation:
         return values
 
 
-def write_run(path: Path, answers: Iterable[Answer], *, profile: str) -> None:
-    """Write the answers of one profile as a TREC run file."""
-    rows = ((answer.query_id, answer.hits) for answer in answers if answer.profile == profile)
+def write_run(path: Path, rankings: Iterable[RankedQuery], *, profile: str) -> None:
+    """Write the rankings of one profile as a TREC run file."""
+    rows = ((ranking.query_id, ranking.hits) for ranking in rankings if ranking.profile == profile)
     write_text(path, trec_run(rows, tag=f"ranker-{profile}"))
 
 
-def write_latencies(path: Path, answers: Sequence[Answer]) -> None:
+def write_latencies(path: Path, rankings: Sequence[RankedQuery]) -> None:
     """Write the latency of every search."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(LATENCY_COLUMNS)
-    for answer in answers:
-        server = "" if answer.server_ms is None else f"{answer.server_ms:.3f}"
-        writer.writerow([answer.query_id, answer.profile, f"{answer.latency_ms:.3f}", server])
+    for ranking in rankings:
+        server = "" if ranking.server_ms is None else f"{ranking.server_ms:.3f}"
+        writer.writerow([ranking.query_id, ranking.profile, f"{ranking.latency_ms:.3f}", server])
     write_text(path, text.getvalue())

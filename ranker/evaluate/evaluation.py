@@ -17,7 +17,7 @@ from ranker.dataset import Dataset
 from ranker.errors import EvaluationError, UsageError
 from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
 from ranker.evaluate.figures import GAIN, comparisons, counts, profile_figures, shown_hits
-from ranker.evaluate.searching import Answer, OnProgress, search_all
+from ranker.evaluate.searching import OnProgress, RankedQuery, search_all
 from ranker.files import check_replaceable, new_folder, write_json
 from ranker.metrics.measures import DEFAULT, per_query
 from ranker.metrics.significance import LEVEL, RESAMPLES
@@ -45,13 +45,14 @@ def evaluate(
     Args:
         dataset: the judged queries, and the corpus for the documents to show.
         client: of the endpoint.
-        profiles: rank profiles.
-        hits: documents per query.
-        timeout_s: seconds the server may take for a query; the application's default.
+        profiles: names of the rank profiles.
+        hits: number of documents per query.
+        timeout_s: timeout of a query on the server, seconds; by default the application's.
         measures: names as `ir_measures` spells them; profiles are compared on the first one.
-        out: the evaluation's folder.
-        on_progress: called with queries done and queries in all.
-        concurrency: queries under way at once; latencies are comparable at 1 only.
+        out: folder of the evaluation.
+        on_progress: called with the number of queries done, and of all.
+        concurrency: number of queries sent at the same time; only latencies with 1 are
+            comparable.
         baseline: the profile that the others are compared with; by default `bm25` if it is
             among the profiles, else the first one.
 
@@ -59,7 +60,7 @@ def evaluate(
         UsageError: the arguments make no sense, or the application lacks a profile.
         DataError: a measure is unknown, or nothing is judged.
         EvaluationError: a query failed, or the endpoint does not serve this collection.
-        EndpointError: the endpoint is not there.
+        EndpointError: the endpoint cannot be reached.
         ArtifactError: `out` holds something else.
     """
     manifest = client.app.manifest
@@ -71,9 +72,9 @@ def evaluate(
         concurrency=concurrency,
         baseline=baseline,
     )
-    per_query(dataset.qrels, {}, measures)  # an unknown measure is told before the search
+    per_query(dataset.qrels, {}, measures)  # an unknown measure is reported before the search
     check_replaceable(out, Evaluation.MARKER)
-    answers = search_all(
+    rankings = search_all(
         [dataset.queries[query_id] for query_id in dataset.qrels],
         client,
         profiles=profiles,
@@ -83,13 +84,13 @@ def evaluate(
         on_progress=on_progress,
     )
     endpoint = _without_password(client.url)
-    _require_same_collection(dataset, answers, endpoint)
+    _require_same_collection(dataset, rankings, endpoint)
     figures = {
         "endpoint": endpoint,
         **_about(manifest, profiles),
-        **_figures(dataset, answers, arguments),
+        **_figures(dataset, rankings, arguments),
     }
-    _write(out, dataset, answers, figures)
+    _write(out, dataset, rankings, figures)
     return Evaluation.open(out)
 
 
@@ -102,7 +103,7 @@ def _arguments(
     concurrency: int,
     baseline: str | None,
 ) -> dict[str, Any]:
-    """The arguments with their defaults filled in; those that make no sense are refused."""
+    """Check the arguments and fill in their defaults."""
     for name, values in (("profiles", profiles), ("measures", measures)):
         if not values or len(set(values)) < len(values):
             raise UsageError(f"expected one or more different {name}, got {values}")
@@ -122,22 +123,22 @@ def _arguments(
     }
 
 
-def _require_same_collection(dataset: Dataset, answers: Sequence[Answer], url: str) -> None:
-    """Refuse to measure an endpoint that plainly does not serve this collection."""
-    found = [doc_id for answer in answers for doc_id, _ in answer.hits]
-    if not found:
+def _require_same_collection(dataset: Dataset, rankings: Sequence[RankedQuery], url: str) -> None:
+    """Raise an error if the endpoint obviously does not serve this collection."""
+    doc_ids = [doc_id for ranking in rankings for doc_id, _ in ranking.hits]
+    if not doc_ids:
         raise EvaluationError(
-            f"not one of {len(dataset.qrels)} queries found a document at {url}; "
+            f"none of {len(dataset.qrels)} queries found a document at {url}; "
             "feed the collection first: ranker feed"
         )
-    unknown = sum(doc_id not in dataset.documents for doc_id in found)
-    if unknown == len(found):
+    unknown = sum(doc_id not in dataset.documents for doc_id in doc_ids)
+    if unknown == len(doc_ids):
         raise EvaluationError(
             f"none of the documents found at {url} is in {dataset.name} (for example "
-            f"{found[0]}); is another collection fed there?"
+            f"{doc_ids[0]}); was another collection fed there?"
         )
     if unknown:
-        logger.warning("%d of %d hits are not in %s", unknown, len(found), dataset.name)
+        logger.warning("%d of %d hits are not in %s", unknown, len(doc_ids), dataset.name)
 
 
 def _without_password(url: str) -> str:
@@ -160,12 +161,12 @@ def _about(manifest: Manifest, profiles: Sequence[str]) -> dict[str, Any]:
 
 
 def _figures(
-    dataset: Dataset, answers: Sequence[Answer], arguments: dict[str, Any]
+    dataset: Dataset, rankings: Sequence[RankedQuery], arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """What was measured, on what, and how."""
     measures, baseline = arguments["measures"], arguments["baseline"]
     by_profile = {
-        profile: profile_figures(dataset, answers, profile=profile, measures=measures)
+        profile: profile_figures(dataset, rankings, profile=profile, measures=measures)
         for profile in arguments["profiles"]
     }
     return {
@@ -182,11 +183,13 @@ def _figures(
     }
 
 
-def _write(out: Path, dataset: Dataset, answers: Sequence[Answer], figures: dict[str, Any]) -> None:
+def _write(
+    out: Path, dataset: Dataset, rankings: Sequence[RankedQuery], figures: dict[str, Any]
+) -> None:
     with new_folder(out, replace_marker=Evaluation.MARKER) as folder:
         for profile in figures["profiles"]:
-            write_run(folder / f"{profile}.run", answers, profile=profile)
-        write_latencies(folder / "latency.csv", answers)
-        write_json(folder / "hits.json", shown_hits(dataset, answers))
+            write_run(folder / f"{profile}.run", rankings, profile=profile)
+        write_latencies(folder / "latency.csv", rankings)
+        write_json(folder / "hits.json", shown_hits(dataset, rankings))
         write_json(folder / Evaluation.MARKER, figures)
         write_hashes(folder)

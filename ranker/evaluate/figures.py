@@ -1,4 +1,4 @@
-"""Answers to figures: measures, latencies, comparisons, and the documents to show.  All pure."""
+"""From rankings to figures: measures, latencies, comparisons, and the documents to show."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from ranker.contract.encode import sanitize_text
 from ranker.dataset import Dataset
-from ranker.evaluate.searching import Answer
+from ranker.evaluate.searching import RankedQuery
 from ranker.metrics.measures import per_query
 from ranker.metrics.significance import compare_all, intervals
 
@@ -16,8 +16,8 @@ __all__ = ["GAIN", "comparisons", "counts", "profile_figures", "shown_hits"]
 
 GAIN = (
     "nDCG as trec_eval defines it: the gain is the grade itself, the discount log2(rank + 1); "
-    "the other measures take a grade of 1 or more as relevant, unless they name another (rel=); "
-    "documents of equal score are ordered by a hash of query and document id"
+    "for the other measures a grade of 1 or more is relevant, unless they name another (rel=); "
+    "documents with equal scores are ordered by a hash of query and document id"
 )
 PERCENTILES = (50, 90, 95, 99)
 SHOWN = 10
@@ -27,7 +27,7 @@ Figures = dict[str, Any]
 
 
 def counts(dataset: Dataset) -> Figures:
-    """What was judged."""
+    """Count what is judged in a collection."""
     grades = Counter(grade for row in dataset.qrels.values() for grade in row.values())
     return {
         "name": dataset.name,
@@ -43,14 +43,15 @@ def counts(dataset: Dataset) -> Figures:
 
 
 def profile_figures(
-    dataset: Dataset, answers: Sequence[Answer], *, profile: str, measures: Sequence[str]
+    dataset: Dataset, rankings: Sequence[RankedQuery], *, profile: str, measures: Sequence[str]
 ) -> Figures:
-    """Figures of one profile: measures with intervals, latencies, what came back."""
-    own = [answer for answer in answers if answer.profile == profile]
-    run = {answer.query_id: dict(answer.hits) for answer in own}
+    """Compute the figures of one profile: measures with intervals, latencies, hits."""
+    own = [ranking for ranking in rankings if ranking.profile == profile]
+    run = {ranking.query_id: dict(ranking.hits) for ranking in own}
     values = per_query(dataset.qrels, run, measures)
     table = np.array([list(values[name].values()) for name in measures])
     ends = intervals(table)
+    doc_ids = [doc_id for ranking in own for doc_id, _ in ranking.hits]
     return {
         "mean": {name: float(row.mean()) for name, row in zip(measures, table, strict=True)},
         "interval": {
@@ -58,40 +59,42 @@ def profile_figures(
             for name, (low, high) in zip(measures, ends, strict=True)
         },
         "per_query": values,
-        "latency_ms": _latency([answer.latency_ms for answer in own]),
+        "latency_ms": _latency([ranking.latency_ms for ranking in own]),
         "server_ms": _latency([a.server_ms for a in own if a.server_ms is not None]),
-        **_returned(dataset, own),
+        "hits": len(doc_ids),
+        "queries_without_hits": [ranking.query_id for ranking in own if not ranking.hits],
+        "unknown_hits": sum(doc_id not in dataset.documents for doc_id in doc_ids),
     }
 
 
 def comparisons(
     figures: Mapping[str, Figures], *, baseline: str, measure: str
 ) -> list[dict[str, Any]]:
-    """Every profile against the baseline on one measure, corrected for their number.
+    """Compare every profile with the baseline on one measure, corrected for their number.
 
-    Only the first measure is tested: the others say nearly the same thing, and testing them all
-    would make Holm's correction blind.
+    Only the first measure is tested: the others say nearly the same, and with all of them tested,
+    hardly any difference would survive Holm's correction.
     """
     values = {profile: row["per_query"][measure] for profile, row in figures.items()}
     pairs = [(baseline, profile) for profile in figures if profile != baseline]
     return compare_all(values, pairs, measure=measure)
 
 
-def shown_hits(dataset: Dataset, answers: Iterable[Answer]) -> dict[str, Any]:
-    """The best documents of every query and profile, each document's words once."""
+def shown_hits(dataset: Dataset, rankings: Iterable[RankedQuery]) -> dict[str, Any]:
+    """Collect the best documents of every query and profile, and once each document's text."""
     queries: dict[str, Any] = {}
     documents: dict[str, Any] = {}
-    for answer in answers:
-        query = dataset.queries[answer.query_id]
-        grades = dataset.qrels[answer.query_id]
+    for ranking in rankings:
+        query = dataset.queries[ranking.query_id]
+        grades = dataset.qrels[ranking.query_id]
         entry = queries.setdefault(
             query.query_id, {"text": sanitize_text(query.text), "profiles": {}}
         )
-        entry["profiles"][answer.profile] = [
+        entry["profiles"][ranking.profile] = [
             {"doc_id": doc_id, "score": score, "relevance": grades.get(doc_id)}
-            for doc_id, score in answer.hits[:SHOWN]
+            for doc_id, score in ranking.hits[:SHOWN]
         ]
-        for doc_id, _ in answer.hits[:SHOWN]:
+        for doc_id, _ in ranking.hits[:SHOWN]:
             documents.setdefault(doc_id, _words(dataset, doc_id))
     return {"queries": queries, "documents": documents}
 
@@ -104,8 +107,8 @@ def _words(dataset: Dataset, doc_id: str) -> dict[str, str] | None:
 
 
 def _excerpt(text: str) -> str:
-    """The first words of a text, on one line."""
-    # Four characters for one: enough to fill the excerpt even where the text is mostly blanks.
+    """Return the first words of a text, on one line."""
+    # Four characters for each one: enough to fill the excerpt even if the text is mostly spaces.
     words = " ".join(sanitize_text(text[: 4 * EXCERPT]).split())
     if len(words) <= EXCERPT:
         return words
@@ -114,7 +117,7 @@ def _excerpt(text: str) -> str:
 
 
 def _latency(values: Sequence[float]) -> Figures | None:
-    """Percentiles of latencies in milliseconds; None where there are none."""
+    """Compute percentiles of latencies in milliseconds; None if there are none."""
     if not values:
         return None
     marks = np.percentile(values, PERCENTILES)
@@ -122,13 +125,4 @@ def _latency(values: Sequence[float]) -> Figures | None:
         **{f"p{at}": float(mark) for at, mark in zip(PERCENTILES, marks, strict=True)},
         "mean": float(np.mean(values)),
         "max": float(np.max(values)),
-    }
-
-
-def _returned(dataset: Dataset, answers: Sequence[Answer]) -> Figures:
-    found = [doc_id for answer in answers for doc_id, _ in answer.hits]
-    return {
-        "hits": len(found),
-        "queries_without_hits": [answer.query_id for answer in answers if not answer.hits],
-        "unknown_hits": sum(doc_id not in dataset.documents for doc_id in found),
     }

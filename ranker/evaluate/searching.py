@@ -1,4 +1,4 @@
-"""Put every judged query to every profile, and account for each one that failed."""
+"""Search every judged query with every profile, and account for each search that failed."""
 
 import logging
 from collections import deque
@@ -12,33 +12,33 @@ from ranker.errors import EndpointError, EvaluationError, ResponseError, UsageEr
 from ranker.metrics.measures import ordered
 from ranker.records import Query
 
-__all__ = ["Answer", "OnProgress", "search_all"]
+__all__ = ["OnProgress", "RankedQuery", "search_all"]
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], object]
-"""Called with queries done and queries in all."""
+"""Called with the number of queries done, and of all."""
 
 Search = Callable[..., Result]
 """`Client.search` with all options but `profile` given."""
 
 MOST_FAILURES = 20
-"""After so many failed searches the rest is not tried: with timeouts it would take hours."""
+"""Failed searches after which the rest is not tried, which could take hours with timeouts."""
 SHOWN_FAILURES = 5
 LARGEST_SCORE = 3.4e38
 """trec_eval holds scores as float32."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one query got from one profile.
+class RankedQuery:
+    """The ranking of one query by one profile.
 
     Attributes:
         query_id: the query.
         profile: the rank profile.
         hits: document id and score, best first, in the order that is measured.
-        latency_ms: as seen by the client.
-        server_ms: as the server says it, if it does.
+        latency_ms: as measured by the client.
+        server_ms: as reported by the server, if it does.
     """
 
     query_id: str
@@ -67,94 +67,88 @@ def search_all(
     timeout_s: float | None = None,
     concurrency: int,
     on_progress: OnProgress,
-) -> list[Answer]:
-    """Answers of all queries and profiles, by query.
+) -> list[RankedQuery]:
+    """Rank all queries with all profiles.
 
-    One query goes to all profiles before the next one, so that noise of the machine hits all of
-    them, and in turns, so that none always finds the caches filled by another.
+    Each query is searched with all profiles before the next one, so that noise of the machine
+    affects them all, and the profiles take turns, so that none always profits from another's
+    caches.
 
     Raises:
         EvaluationError: a search failed, or did not give a ranking.
-        EndpointError: the server is not there.
+        EndpointError: the server cannot be reached.
     """
-    search = partial(client.search, hits=hits, timeout_s=timeout_s, summary=_summary(client))
+    # The summary class with ids only, or the default one if the schema has none.
+    summary = client.app.manifest.ids_summary
+    search = partial(client.search, hits=hits, timeout_s=timeout_s, summary=summary)
     _warm_up(search, queries[0], profiles)
 
-    def one(at: int) -> list[Answer | _Failure]:
+    def search_one(at: int) -> list[RankedQuery | _Failure]:
         turn = at % len(profiles)
         order = [*profiles[turn:], *profiles[:turn]]
         return [_try(search, queries[at], profile) for profile in order]
 
-    answers: list[Answer] = []
+    rankings: list[RankedQuery] = []
     failures: list[_Failure] = []
-    for done, row in enumerate(_in_order(one, len(queries), concurrency), start=1):
-        answers += [given for given in row if isinstance(given, Answer)]
-        failures += [given for given in row if isinstance(given, _Failure)]
+    for done, row in enumerate(_in_order(search_one, len(queries), concurrency), start=1):
+        rankings += [result for result in row if isinstance(result, RankedQuery)]
+        failures += [result for result in row if isinstance(result, _Failure)]
         on_progress(done, len(queries))
         if len(failures) >= MOST_FAILURES:
             raise _failed(failures, done, len(queries))
     if failures:
         raise _failed(failures, len(queries), len(queries))
-    return answers
+    return rankings
 
 
 def _in_order(
-    one: Callable[[int], list[Answer | _Failure]], count: int, concurrency: int
-) -> Iterator[list[Answer | _Failure]]:
-    """Results in the order of the queries, few of them ahead, so that an error stops them all."""
+    search_one: Callable[[int], list[RankedQuery | _Failure]], count: int, concurrency: int
+) -> Iterator[list[RankedQuery | _Failure]]:
+    """Yield results in the order of the queries, few of them ahead, so that an error stops all."""
     if concurrency == 1:
-        yield from map(one, range(count))
+        yield from map(search_one, range(count))
         return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate")
-    under_way: deque[Future[list[Answer | _Failure]]] = deque()
+    running: deque[Future[list[RankedQuery | _Failure]]] = deque()
     try:
         for at in range(count):
-            under_way.append(pool.submit(one, at))
-            if len(under_way) == 2 * concurrency:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            running.append(pool.submit(search_one, at))
+            if len(running) == 2 * concurrency:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _warm_up(search: Search, query: Query, profiles: Sequence[str]) -> None:
-    """One search per profile that is not counted: it pays for loading and compiling."""
+    """Search once with each profile, uncounted: the first search loads and compiles."""
     for profile in profiles:
         try:
             search(query.text, profile=profile)
         except (ResponseError, UsageError) as error:
-            # It comes again when the query is counted, and is accounted for there.
+            # It happens again when the query is counted, and is accounted for there.
             logger.info("warm-up of profile %s failed: %s", profile, error)
 
 
-def _try(search: Search, query: Query, profile: str) -> Answer | _Failure:
+def _try(search: Search, query: Query, profile: str) -> RankedQuery | _Failure:
     try:
-        return _ask(search, query, profile)
+        result = search(query.text, profile=profile)
+        return RankedQuery(
+            query_id=query.query_id,
+            profile=profile,
+            hits=_ranked(query.query_id, result.hits),
+            latency_ms=result.latency_s * 1000,
+            server_ms=None if result.server_s is None else result.server_s * 1000,
+        )
     except (EndpointError, EvaluationError, UsageError) as error:
         failure = _Failure(query.query_id, profile, " ".join(str(error).split()))
         logger.info("query %s", failure)  # the error at the end names the first of them
         return failure
 
 
-def _ask(search: Search, query: Query, profile: str) -> Answer:
-    result = search(query.text, profile=profile)
-    return Answer(
-        query_id=query.query_id,
-        profile=profile,
-        hits=_ranked(query.query_id, result.hits),
-        latency_ms=result.latency_s * 1000,
-        server_ms=None if result.server_s is None else result.server_s * 1000,
-    )
-
-
-def _summary(client: Client) -> str | None:
-    """The summary class with ids only, or the default one where the schema has none."""
-    return client.app.manifest.ids_summary
-
-
 def _ranked(query_id: str, hits: Sequence[Hit]) -> tuple[tuple[str, float], ...]:
-    """Hits in the order that is measured, whatever order the server gave those of equal score."""
+    """Order hits as they are measured, regardless of how the server orders equal scores."""
     scores = {hit.doc_id: float(hit.relevance) for hit in hits}
     if len(scores) < len(hits):
         raise EvaluationError(

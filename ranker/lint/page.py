@@ -1,4 +1,4 @@
-"""The linter's page: what was found, pictures of the collection, what was looked for in vain."""
+"""The linter's page: findings, pictures of the collection, checks without findings."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -20,7 +20,7 @@ MARKED = (10, 20, 100)
 
 
 def page(report: LintReport, out: Path) -> Path:
-    """Write one self-contained HTML page about a collection, and JSON of the same name beside it.
+    """Write one self-contained HTML page about a collection, and JSON next to it.
 
     Args:
         report: of `lint`.
@@ -30,7 +30,7 @@ def page(report: LintReport, out: Path) -> Path:
         `out`.
 
     Raises:
-        UsageError: `out` is not a name for a page.
+        UsageError: `out` is not the name of a page.
         ArtifactError: `out` cannot be written.
         MissingExtra: jinja2 is not installed.
     """
@@ -50,7 +50,7 @@ def _view(report: LintReport) -> View:
         "findings": [_finding(finding) for finding in report.findings],
         "plots": _plots(report.figures),
         "clean": [(kind.id, kind.about) for kind in report.clean],
-        "skipped": [f"{one.check}: {one.reason}" for one in report.skipped],
+        "skipped": [f"{skipped.check}: {skipped.reason}" for skipped in report.skipped],
     }
 
 
@@ -72,7 +72,7 @@ def _facts(report: LintReport) -> list[tuple[str, str]]:
                 f"differences of nDCG@10 to about ±{figures['half_width']:.3f} (expected)",
             )
         )
-    facts.append(("Took", f"{report.seconds:.1f} s"))
+    facts.append(("Duration", f"{report.seconds:.1f} s"))
     return [fact for fact in facts if fact[1]]
 
 
@@ -93,7 +93,7 @@ def _finding(finding: Finding) -> View:
 
 
 def _plots(figures: dict[str, Any]) -> list[View]:
-    """Pictures with their captions, as far as there are figures for them."""
+    """Draw the pictures for which there are figures, with captions."""
     plots = []
     if grades := figures.get("grades"):
         caption = "Judgements by grade; grey: not relevant."
@@ -107,13 +107,14 @@ def _plots(figures: dict[str, Any]) -> list[View]:
         plots.append(_plot("Grades", caption, plot))
     if first := figures.get("first_phase"):
         caption = (
-            "Share of BM25's best documents that nobody judged, by depth, of queries with so many."
+            "Share of unjudged documents among BM25's best, by depth, over the queries with at "
+            "least that many hits."
         )
         plot = _holes(first["holes_by_depth"])
         plots.append(_plot("Judgement holes", caption, plot))
     if tokens := figures.get("document_tokens"):
         caption = (
-            f"Documents by number of tokens: {percent(tokens['cut'])} are cut, "
+            f"Documents by number of tokens: {percent(tokens['cut'])} are truncated, "
             f"{percent(tokens['lost'])} of all tokens are lost."
         )
         plot = _tokens(tokens, ident="plot-documents", what="Documents")

@@ -1,4 +1,4 @@
-"""The page that people look at: one self-contained HTML file, JSON beside it."""
+"""The report: one self-contained HTML page, and the same as JSON."""
 
 from ranker.report.page import page
 

@@ -1,4 +1,4 @@
-"""What the page shows of an evaluation: tables and pictures as plain values for the template."""
+"""The section of an evaluation: tables and pictures as plain values for the template."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ PERCENTILES = ("p50", "p90", "p95", "p99", "mean", "max")
 def evaluation_view(
     evaluation: Evaluation, *, training: Mapping[str, Any] | None, ident: str
 ) -> View:
-    """Everything that the page says about one evaluation.
+    """Return everything that the page shows of one evaluation.
 
     Args:
         evaluation: the folder.
-        training: of the evaluated model, where the folders of the report hold it.
+        training: of the evaluated model, if a folder of the report has it.
         ident: prefix of ids, unique in the page.
     """
     data = evaluation.figures["dataset"]
@@ -72,7 +72,7 @@ def _profile(evaluation: Evaluation, name: str) -> View:
 def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
     values = [words.number(evaluation.mean(p, measure)) for p in evaluation.profiles]
     own = words.number(evaluation.mean(name, measure))
-    # To be judged often is no merit, so that share has no winner.
+    # A large share of judged documents is no merit, so it has no winner.
     is_merit = not measure.startswith("Judged")
     return is_merit and own == max(values, key=float) and own != min(values, key=float)
 
@@ -89,7 +89,7 @@ def _comparison(row: Mapping[str, Any]) -> View:
 
 
 def _differences(evaluation: Evaluation, hits: Mapping[str, Any], ident: str) -> str:
-    """The difference of every query and profile to the baseline; empty without a comparison."""
+    """Draw the difference of every query and profile to the baseline; nothing if alone."""
     rows = evaluation.comparisons
     if not rows:
         return ""

@@ -1,9 +1,10 @@
-"""The queries that won and lost most, with the documents that both profiles put on top."""
+"""The queries with the largest gains and losses, and the best documents of both profiles."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ranker.evaluate import Evaluation
+from ranker.metrics.significance import TIE
 from ranker.report import words
 
 __all__ = ["examples", "query_table"]
@@ -16,7 +17,7 @@ MOST_ROWS = 500
 
 
 def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
-    """Queries on which the best other profile wins and loses most against the baseline."""
+    """Return the queries on which the best other profile gains and loses most."""
     best = words.challenger(evaluation)
     if best is None:
         return None
@@ -27,7 +28,7 @@ def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
         "groups": [
             {
                 "title": f"Where {best['profile']} wins most",
-                "none": f"{best['profile']} is better on no query.",
+                "none": f"{best['profile']} is not better on any query.",
                 "rows": [
                     _example(evaluation, hits, query_id, best["profile"])
                     for query_id, gain in reversed(gains[-QUERIES:])
@@ -36,7 +37,7 @@ def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
             },
             {
                 "title": f"Where {best['profile']} loses most",
-                "none": f"{best['profile']} is worse on no query.",
+                "none": f"{best['profile']} is not worse on any query.",
                 "rows": [
                     _example(evaluation, hits, query_id, best["profile"])
                     for query_id, gain in gains[:QUERIES]
@@ -48,7 +49,7 @@ def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
 
 
 def query_table(evaluation: Evaluation, hits: Mapping[str, Any]) -> View:
-    """The measure of every query and profile; the queries that lose most come first."""
+    """Return the measure of every query and profile; the queries that lose most come first."""
     best = words.challenger(evaluation)
     profile = evaluation.baseline if best is None else best["profile"]
     measure = evaluation.measures[0]
@@ -69,13 +70,12 @@ def query_table(evaluation: Evaluation, hits: Mapping[str, Any]) -> View:
 
 
 def _gains(evaluation: Evaluation, profile: str) -> list[tuple[str, float]]:
-    """Query ids with their gain over the baseline, the worst first."""
+    """Return query ids with their gain over the baseline, the worst first."""
     measure = evaluation.measures[0]
     base = evaluation.per_query(evaluation.baseline, measure)
     own = evaluation.per_query(profile, measure)
     gains = {query_id: value - base[query_id] for query_id, value in own.items()}
-    # Differences that come from the order of a sum are none.
-    clean = {query_id: 0.0 if abs(gain) < 1e-9 else gain for query_id, gain in gains.items()}
+    clean = {query_id: 0.0 if abs(gain) <= TIE else gain for query_id, gain in gains.items()}
     return sorted(clean.items(), key=lambda item: (item[1], item[0]))
 
 
@@ -104,7 +104,7 @@ def _example(evaluation: Evaluation, hits: Mapping[str, Any], query_id: str, pro
 
 
 def _documents(
-    found: Sequence[Mapping[str, Any]], hits: Mapping[str, Any], *, others: Sequence[str]
+    ranked: Sequence[Mapping[str, Any]], hits: Mapping[str, Any], *, others: Sequence[str]
 ) -> list[View]:
     return [
         {
@@ -113,7 +113,7 @@ def _documents(
             "grade": hit["relevance"],
             "elsewhere": _elsewhere(hit["doc_id"], others),
         }
-        for hit in found[:DOCUMENTS]
+        for hit in ranked[:DOCUMENTS]
     ]
 
 
@@ -124,7 +124,7 @@ def _words(document: Mapping[str, str] | None, doc_id: str) -> View:
 
 
 def _elsewhere(doc_id: str, others: Sequence[str]) -> str:
-    """Where the other profile has this document."""
+    """Say at which rank the other profile has this document."""
     if doc_id in others:
         return f"rank {others.index(doc_id) + 1}"
     return f"below rank {len(others)}" if others else "no hits"

@@ -1,4 +1,4 @@
-"""What a figure rests on: collection, contract, model, versions, methods, commands."""
+"""Facts behind the figures: collection, contract, model, versions, method, commands."""
 
 import shlex
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _GATE = {
 
 
 def evaluation_facts(evaluation: Evaluation) -> list[View]:
-    """Groups of facts: each has a title, and terms with their descriptions."""
+    """Return groups of facts: each has a title, and terms with their descriptions."""
     figures = evaluation.figures
     return [
         {"title": "Collection", "facts": _collection(figures["dataset"])},
@@ -36,7 +36,7 @@ def evaluation_facts(evaluation: Evaluation) -> list[View]:
 
 
 def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> View:
-    """What the page shows of a training run."""
+    """Return what the page shows of a training run."""
     held, data = training["held_out"], training.get("data", {})
     arguments = training["arguments"]
     profiles = [name for name in ("bm25", "cross", "blend") if name in held]
@@ -58,9 +58,9 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
         "facts": [
             ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
             ("Data", _training_data(data)),
-            ("Groups drawn from", _sources(training.get("documents_by_source", {}))),
+            ("Groups sampled from", _sources(training.get("documents_by_source", {}))),
             *_helpers(training),
-            ("Took", f"{training['seconds'] / 60:.1f} min" if "seconds" in training else "–"),
+            ("Duration", f"{training['seconds'] / 60:.1f} min" if "seconds" in training else "–"),
             ("Folder", str(folder)),
         ],
         "arguments": [(key, str(value)) for key, value in sorted(arguments.items())],
@@ -68,7 +68,7 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
 
 
 def bundle_view(bundle: Bundle, parity: Mapping[str, Any], *, ident: str) -> View:
-    """What the page shows of a bundle: is the exported model the trained one?"""
+    """Return what the page shows of a bundle: how close its model is to the trained one."""
     largest = parity["largest_difference"]
     worst = max(largest.values())
     return {
@@ -111,7 +111,7 @@ def _method(evaluation: Evaluation) -> list[Fact]:
     at_once = arguments["concurrency"]
     return [
         ("Gain", figures["gain"]),
-        ("Depth", f"the best {arguments['hits']} hits of every query were asked for and measured"),
+        ("Depth", f"up to {arguments['hits']} hits of each query were requested and measured"),
         (
             "Intervals",
             f"{100 * how['level']:g} % percentile bootstrap over queries, "
@@ -119,21 +119,22 @@ def _method(evaluation: Evaluation) -> list[Fact]:
         ),
         (
             "Test",
-            "two-sided paired randomisation test over queries (signs of the differences), "
-            f"{evaluation.measures[0]} only, corrected after Holm for {tests} comparisons"
+            "two-sided paired randomization test over queries (signs of the differences), "
+            f"{evaluation.measures[0]} only, with Holm's correction for {tests} comparisons"
             if tests
-            else "none: there is one profile only",
+            else "none: there is only one profile",
         ),
         (
             "Judged@10",
-            "share of the first ten hits that somebody judged. A hole, a document that nobody "
-            "judged, counts as not relevant, so profiles that find other documents than the "
-            "judges saw are measured too low",
+            "share of the first ten hits that are judged. A hole, that is an unjudged document, "
+            "counts as not relevant, so profiles that find other documents than the annotators "
+            "saw are underestimated",
         ),
         (
             "Latency",
-            "seen by the client, profiles in turns on each query, one search each to warm up, "
-            + ("one query at a time" if at_once == 1 else f"{at_once} queries at once"),
+            "measured by the client; the profiles take turns on each query, after one warm-up "
+            "search each, "
+            + ("one query at a time" if at_once == 1 else f"{at_once} queries at a time"),
         ),
     ]
 
@@ -186,19 +187,20 @@ def _training_data(data: Mapping[str, Any]) -> str:
 
 
 def _helpers(training: Mapping[str, Any]) -> list[Fact]:
-    """The teacher and the synthetic queries, where there were any."""
+    """Return the teacher and the synthetic queries, if there were any."""
     facts = []
     if teacher := training.get("teacher"):
         facts.append(("Teacher", f"{teacher['name']}, loss {training['arguments']['loss']}"))
-    if found := training.get("synthetic"):
+    if synthetic := training.get("synthetic"):
         dropped = ", ".join(
-            f"{count:,} {reason.replace('_', ' ')}" for reason, count in found["dropped"].items()
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in synthetic["dropped"].items()
         )
         facts.append(
             (
                 "Synthetic queries",
-                f"{found['file']}: {found['kept']:,} of {found['rows']:,} rows kept, own document "
-                f"in the best {found['rank']} of bm25; dropped: {dropped}",
+                f"{synthetic['file']}: {synthetic['kept']:,} of {synthetic['rows']:,} rows kept, "
+                f"source document in the best {synthetic['rank']} of bm25; dropped: {dropped}",
             )
         )
     return facts

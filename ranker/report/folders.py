@@ -1,4 +1,4 @@
-"""What a report is made from: evaluation, checkpoint and bundle folders, told apart by a file."""
+"""The folders of a report: evaluations, checkpoints and bundles, recognized by a marker file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ class Sources:
     bundles: tuple[Bundle, ...]
 
     def trainings(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Every different training report, with the folder it was found in."""
-        found: list[tuple[Path, dict[str, Any]]] = []
+        """Return every different training report, with its folder."""
+        trainings: list[tuple[Path, dict[str, Any]]] = []
         candidates = [(item.path, item.training) for item in self.checkpoints]
         candidates += [(item.path, item.training) for item in self.bundles if item.training]
         for path, training in candidates:
-            if all(training != other for _, other in found):
-                found.append((path, training))
-        return found
+            if all(training != other for _, other in trainings):
+                trainings.append((path, training))
+        return trainings
 
     def training_of(self, evaluation: Evaluation) -> dict[str, Any] | None:
-        """The training of the model that was evaluated, as far as the folders tell, or its origin.
+        """Return the training of the evaluated model, or its origin, if the folders have it.
 
-        A bundle is recognised by its model's hash; a checkpoint alone holds no ONNX model, so the
-        only one there is taken at its word if it has the same token contract.
+        A bundle is recognized by its model's hash.  A checkpoint has no ONNX model; if there is
+        only one, and no bundle, it is accepted if it has the same token contract.
         """
         for bundle in self.bundles:
             if model_sha256(bundle) == evaluation.figures["model_sha256"]:
@@ -52,8 +52,8 @@ def read_folders(folders: Sequence[Path]) -> Sources:
     """Read every folder as what it is.
 
     Raises:
-        UsageError: there is none.
-        ArtifactError: a folder is none of the three kinds, or is damaged.
+        UsageError: there is no folder.
+        ArtifactError: a folder is not of one of the three kinds, or is damaged.
     """
     if not folders:
         raise UsageError("expected at least one folder to report on, got none")
@@ -65,7 +65,7 @@ def read_folders(folders: Sequence[Path]) -> Sources:
 
 
 def model_sha256(bundle: Bundle) -> str:
-    """Hash of a bundle's ONNX file, as it was when the bundle was made."""
+    """Return the hash of a bundle's ONNX file, as it was when the bundle was made."""
     return str(read_json(bundle.path / HASHES, what="bundle")[bundle.model.name])
 
 

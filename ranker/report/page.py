@@ -1,4 +1,4 @@
-"""Put the page together and write it, with its JSON beside it."""
+"""The page and its JSON, put together and written."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -17,7 +17,7 @@ __all__ = ["page"]
 
 
 def page(folders: Sequence[Path], out: Path) -> Path:
-    """Write one self-contained HTML page about some folders, and JSON of the same name beside it.
+    """Write one self-contained HTML page about some folders, and JSON next to it.
 
     Args:
         folders: evaluations, checkpoints and bundles, in any mix.
@@ -27,8 +27,8 @@ def page(folders: Sequence[Path], out: Path) -> Path:
         `out`.
 
     Raises:
-        UsageError: there is nothing to report on, or `out` is not a name for a page.
-        ArtifactError: a folder is none of the three, or `out` cannot be written.
+        UsageError: there is nothing to report on, or `out` is not the name of a page.
+        ArtifactError: a folder is not one of the three, or `out` cannot be written.
         MissingExtra: jinja2 is not installed.
     """
     require_page_name(out)
@@ -61,20 +61,20 @@ def _view(sources: Sources) -> dict[str, Any]:
 
 
 def _strangers(sources: Sources) -> list[str]:
-    """Evaluations whose model is none of the bundles on the page."""
+    """Name the evaluations whose model is in none of the bundles on the page."""
     if not sources.bundles:
         return []
     known = {model_sha256(bundle) for bundle in sources.bundles}
     return [
         f"The model measured in {item.path.name} (sha256 {item.figures['model_sha256'][:13]}) "
-        "is none of the bundles on this page."
+        "is not in any of the bundles on this page."
         for item in sources.evaluations
         if item.figures["model_sha256"] not in known
     ]
 
 
 def _summary(sources: Sources) -> dict[str, Any]:
-    """The page for machines."""
+    """Return the page's content for JSON."""
     return {
         "ranker_version": __version__,
         "evaluations": [

@@ -1,4 +1,4 @@
-"""The shell that every page stands in: its head, its style, its foot, and how it is written."""
+"""The frame that all pages share: head, style and foot; pages are rendered and written here."""
 
 import datetime
 import json
@@ -15,29 +15,29 @@ __all__ = ["rendered", "require_page_name", "write_page"]
 
 
 def require_page_name(out: Path) -> None:
-    """Check that a page can be written there, before the work for it is done.
+    """Check that a page can be written, before the work for it is done.
 
     Raises:
-        UsageError: it is not a name for a page.
-        ArtifactError: a folder has that name, or another file the name of the JSON beside it.
+        UsageError: `out` is not the name of a page.
+        ArtifactError: a folder has that name, or another file the name of the page's JSON.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"expected a file name that ends in .html, got {out}")
     if out.is_dir():
         raise ArtifactError(f"cannot write the page {out}: a folder of that name exists")
-    beside = out.with_suffix(".json")
-    if beside.exists() and not out.exists():  # a page's own JSON lies beside its page
+    summary = out.with_suffix(".json")
+    if summary.exists() and not out.exists():  # JSON without its page is another file
         raise ArtifactError(
-            f"the JSON of the page {out} would replace {beside}; give the page another name"
+            f"the JSON of the page {out} would replace {summary}; give the page another name"
         )
 
 
 def rendered(template: str, view: dict[str, Any]) -> str:
-    """A page; every value is escaped but the pictures and the style, which are made here.
+    """Render a page; every value is escaped except pictures and style, which are our own.
 
     Args:
         template: Jinja source that extends `shell.html`; `parts.html` has macros for it.
-        view: its values; `headline` is the page's title.
+        view: values for the template; `headline` is the page's title.
 
     Raises:
         MissingExtra: jinja2 is not installed.
@@ -60,7 +60,7 @@ def rendered(template: str, view: dict[str, Any]) -> str:
 
 
 def write_page(out: Path, html: str, summary: dict[str, Any]) -> None:
-    """Write a page, and JSON of the same name beside it.
+    """Write a page, and JSON of the same name next to it.
 
     Raises:
         ArtifactError: one of them cannot be written.

@@ -1,18 +1,18 @@
-"""Figures in words: number formats, and the sentences that say what was found.  All pure.
+"""Figures in words: number formats, and the sentences that state the results.
 
-A profile is said to be better only if the interval and the corrected test both say so.
+A profile is called better only if both the interval and the corrected test show it.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from ranker.artifacts.profile import Profile
 from ranker.dataset.collection import same_collection
 from ranker.evaluate import Evaluation
+from ranker.metrics.significance import SIGNIFICANT
 
 __all__ = [
-    "SIGNIFICANT",
     "blend_figure",
     "cautions",
     "challenger",
@@ -28,19 +28,18 @@ __all__ = [
     "verdict",
 ]
 
-SIGNIFICANT = 0.05
 HOLES = 0.05
-"""So much less judged than the baseline is worth a warning."""
+"""Share of judged documents by which a profile must be below the baseline for a warning."""
 _PROFILES = ("bm25", "cross", "blend")
 
 
 def number(value: float) -> str:
-    """A measure, with three decimals."""
+    """Write a measure with three decimals."""
     return f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A difference with its sign; a real minus, none for zero."""
+    """Write a difference with its sign, a typographic minus; zero has none."""
     text = f"{abs(value):.3f}"
     if float(text) == 0:
         return text
@@ -48,37 +47,35 @@ def signed(value: float) -> str:
 
 
 def interval(ends: tuple[float, float] | list[float]) -> str:
-    """A confidence interval of a difference."""
+    """Write a confidence interval of a difference."""
     return f"{signed(ends[0])}…{signed(ends[1])}"
 
 
 def p_value(value: float) -> str:
-    """A p-value, no finer than ten thousand resamples can tell."""
+    """Write a p-value, no finer than ten thousand resamples allow."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def milliseconds(value: float) -> str:
-    """A latency with about three digits that matter."""
+    """Write a latency with about three significant digits."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def formula(profile: Mapping[str, Any]) -> str:
-    """What a rank profile computes, from its entry in the manifest."""
-    parts = []
-    if profile["bm25_weight"]:
-        parts.append(_times(profile["bm25_weight"], "bm25"))
-    if profile["logit_weight"]:
-        parts.append(_times(profile["logit_weight"], "logit"))
-    score = " + ".join(parts) or "as the application ranks by itself"
-    if profile["phase"] == "first":
+    """Write what a rank profile computes, from its entry in the manifest."""
+    known = Profile(**profile)
+    score = known.expression("bm25").replace(" * ", " · ")
+    if not known.bm25_weight and not known.logit_weight:
+        score = "the application's own ranking"
+    if known.phase == "first":
         return score
-    return f"{score}, {profile['phase']} phase, best {profile['rerank_count']}"
+    return f"{score}, {known.phase} phase, best {known.rerank_count}"
 
 
 def challenger(evaluation: Evaluation) -> dict[str, Any] | None:
-    """The comparison of the best profile besides the baseline; of equals the first.
+    """Return the comparison of the best profile except the baseline; the first of equal ones.
 
-    One that is better beyond noise is before one with a larger difference that is not.
+    One that is significantly better comes before one with a larger difference that is not.
     """
 
     def rank(row: Mapping[str, Any]) -> tuple[bool, float]:
@@ -88,73 +85,73 @@ def challenger(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:
-    """What a comparison says: better, worse, not sure, noise."""
+    """Classify a comparison: better, worse, uncertain, noise."""
     low, high = comparison["interval"]
     if low <= 0 <= high:
         return "noise"
     if comparison["p_holm"] >= SIGNIFICANT:
-        return "not sure"
+        return "uncertain"
     return "better" if low > 0 else "worse"
 
 
 def headline(evaluation: Evaluation) -> str:
-    """Which profile won, and how sure that is, in one sentence."""
+    """Say in one sentence which profile won, and how certain that is."""
     best, base = challenger(evaluation), evaluation.baseline
     measure, queries = evaluation.measures[0], _queries(evaluation.figures["dataset"]["queries"])
     if best is None:
         value = number(evaluation.mean(base, measure))
-        return f"{base} reaches {measure} {value} on {queries}; no other profile was measured"
+        return f"{base} reaches {measure} {value} on {queries}; no other profile was evaluated"
     if best["wins"] == best["losses"] == 0:
         return f"No profile is better than {base}: {best['profile']} scores the same on {queries}"
-    found = verdict(best)
+    result = verdict(best)
     gain = f"{signed(best['mean_difference'])} {measure}"
-    sure = f"95 % CI {interval(best['interval'])}, {queries}"
-    if found == "better":
-        return f"{best['profile']} beats {base} by {gain} ({sure})"
+    certainty = f"95 % CI {interval(best['interval'])}, {queries}"
+    if result == "better":
+        return f"{best['profile']} beats {base} by {gain} ({certainty})"
+    reasons = {
+        "noise": "the difference is within noise",
+        "worse": "that is significantly worse",
+        "uncertain": f"corrected for {len(evaluation.comparisons)} comparisons, that is not "
+        f"significant (p {best['p_holm']:.3f})",
+    }
     how = "reliably better" if best["mean_difference"] > 0 else "better"
     return (
-        f"No profile is {how} than {base} on these queries: {best['profile']} comes nearest "
-        f"with {gain} ({sure}); {_why_not(best, found, len(evaluation.comparisons))}"
+        f"No profile is {how} than {base} on these queries: {best['profile']} comes closest "
+        f"with {gain} ({certainty}); {reasons[result]}"
     )
 
 
-def _why_not(best: Mapping[str, Any], found: str, comparisons: int) -> str:
-    if found == "not sure":
-        return f"corrected for {comparisons} comparisons that is not sure (p {best['p_holm']:.3f})"
-    return "that is worse beyond noise" if found == "worse" else "the difference is within noise"
-
-
 def training_headline(training: Mapping[str, Any]) -> str:
-    """What training found on the queries it held out."""
+    """Say what training recommends, by the queries that it held out."""
     held = training["held_out"]
     name = training["recommended_profile"]
     queries = _queries(held["queries"])
     if training.get("cv"):
         queries += ", each ranked by a model that did not see it"
         if name == "bm25":
-            return f"Training recommends bm25: nothing it made was reliably better on {queries}"
+            return f"Training recommends bm25: no trained profile was reliably better on {queries}"
         gain = signed(held[name] - held["bm25"])
         return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries}"
     if name == "bm25":
-        return f"Training recommends bm25: nothing it made was better on {queries} held out"
+        return f"Training recommends bm25: no trained profile was better on {queries} held out"
     gain = signed(held[name] - held["bm25"])
     return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries} held out of training"
 
 
 def blend_figure(training: Mapping[str, Any]) -> str:
-    """How it was seen to that the blend's figure is none of the queries its weight comes from."""
+    """Say how the blend's weight was kept apart from the queries that it is measured on."""
     if training.get("cv"):
-        return "Each query is ranked by a model, and blended with a weight, that did not see it."
-    return "Each query is blended with the weight that the others choose."
+        return "Each query is ranked by a model, and blended with a weight, trained without it."
+    return "Each query is blended with the weight that the other queries choose."
 
 
 def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -> str:
-    """Which profile the package recommends, where that was chosen, and whether it holds here."""
+    """Say which profile the package recommends, how it was chosen, and if it is the best here."""
     name = evaluation.figures["recommended_profile"]
     if training is None:
-        chosen = "chosen on what is not known here: name the folder of the checkpoint, too"
+        chosen = "chosen on unknown queries (add the folder of the checkpoint to the report)"
     elif "origin" in training:
-        chosen = "since others trained the model and nobody has learned a blend for it"
+        chosen = "since it is an existing model for which no blend was learned"
     else:
         held = training["held_out"]
         means = ", ".join(f"{p} {number(held[p])}" for p in _PROFILES if p in held)
@@ -162,13 +159,13 @@ def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -
         if training.get("cv"):
             where = f"by cross-validation on {_queries(held['queries'])}"
         if not _known(evaluation, training):
-            where += ", not on the ones of this page"
+            where += ", not on those of this page"
         chosen = f"chosen {where} (nDCG@10 there: {means})"
     return f"The application recommends {name}, {chosen}. {_holds(evaluation, name)}"
 
 
 def cautions(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Say what limits the figures."""
     return [
         *_leaks(evaluation, training),
         *_holes(evaluation),
@@ -180,15 +177,15 @@ def cautions(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list
 def _holds(evaluation: Evaluation, name: str) -> str:
     measure = evaluation.measures[0]
     if name not in evaluation.profiles:
-        return "It was not measured here."
+        return "It was not evaluated here."
     best = max(evaluation.profiles, key=lambda profile: evaluation.mean(profile, measure))
     if evaluation.mean(name, measure) >= evaluation.mean(best, measure):
-        return f"It has the highest {measure} here, too."
+        return f"It also has the highest {measure} here."
     return f"Here {best} has a higher {measure}."
 
 
 def _known(evaluation: Evaluation, training: Mapping[str, Any]) -> set[str]:
-    """The measured queries that training has seen, to learn from or to choose by."""
+    """Return the measured queries that training used, to learn from or to choose by."""
     if not same_collection(evaluation.figures["dataset"], training.get("data", {})):
         return set()
     measured = set(evaluation.per_query(evaluation.baseline, evaluation.measures[0]))
@@ -204,11 +201,11 @@ def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[s
     if not known & set(training.get("learned_query_ids", ())):
         return [
             "These queries were held out of training, but the blend's weight, the best step and "
-            "the recommended profile were chosen on them: the figures are somewhat too good."
+            "the recommended profile were chosen on them, so the figures are somewhat optimistic."
         ]
     return [
-        "Training saw the judgements of some of these queries: the figures of profiles that use "
-        "the model are too good. Evaluate on a split that training did not see."
+        "Training used the judgements of some of these queries, so the figures of profiles with "
+        "the model are too optimistic. Evaluate on a split that training did not use."
     ]
 
 
@@ -222,9 +219,9 @@ def _holes(evaluation: Evaluation) -> list[str]:
     if not lower:
         return []
     return [
-        f"Nobody judged many of the documents that come up: {names[0]} is {', '.join(lower)}, "
-        f"but {evaluation.baseline} {number(base)}. What is not judged counts as not relevant, "
-        "so the true figures of the former may be higher."
+        f"Many retrieved documents are unjudged: {names[0]} is {', '.join(lower)}, but "
+        f"{evaluation.baseline} {number(base)}. Unjudged documents count as not relevant, so the "
+        "true figures of the former may be higher."
     ]
 
 
@@ -237,14 +234,14 @@ def _returned(evaluation: Evaluation) -> list[str]:
         if unknown := figures["unknown_hits"]:
             share = 100 * unknown / figures["hits"]
             sentences.append(
-                f"{unknown} hits of {profile} ({share:.1f} %) are documents that the dataset does "
-                "not have; they count as not relevant."
+                f"{unknown} hits of {profile} ({share:.1f} %) are documents that are not in the "
+                "dataset; they count as not relevant."
             )
     if left := evaluation.figures["dataset"].get("bad_rows_left_out"):
-        sentences.append(f"{left:,} bad rows of the data were left out (--skip-bad).")
+        sentences.append(f"{left:,} malformed rows of the data were skipped (--skip-bad).")
     if hopeless := evaluation.figures["dataset"]["queries_without_relevant"]:
         sentences.append(
-            f"{_queries(hopeless)} without a single relevant document counted 0 for every profile."
+            f"{_queries(hopeless)} without any relevant document counted 0 for every profile."
         )
     return sentences
 
@@ -254,15 +251,11 @@ def _too_shallow(evaluation: Evaluation) -> list[str]:
     cut = [
         name
         for name in evaluation.measures
-        if (found := re.search(r"@(\d+)$", name)) and int(found[1]) > hits
+        if (cutoff := re.search(r"@(\d+)$", name)) and int(cutoff[1]) > hits
     ]
     if not cut:
         return []
-    return [f"{', '.join(cut)} looked at {hits} hits only, since no more were asked for."]
-
-
-def _times(weight: float, name: str) -> str:
-    return name if math.isclose(weight, 1) else f"{weight:g} · {name}"
+    return [f"{', '.join(cut)} covered only {hits} hits, since no more were requested."]
 
 
 def _queries(count: int) -> str:

@@ -245,7 +245,7 @@ def test_training_options_that_make_no_sense(
         (["evaluate", "DATA", "--app", "OTHER", "--out", "OUT"], 1, "token contract"),
         (["evaluate", "DATA", "--out", "OUT", "--hits", "0"], 2, "hits must be at least 1"),
         (["evaluate", "DATA", "--out", "OUT", "--measure", "x"], 1, "unknown measure 'x'"),
-        (["evaluate", "STRANGE", "--out", "OUT"], 1, "not one of 1 queries found a document"),
+        (["evaluate", "STRANGE", "--out", "OUT"], 1, "none of 1 queries found a document"),
     ],
 )
 def test_an_engine_asked_for_what_cannot_be(

@@ -340,7 +340,7 @@ def test_an_answer_that_is_no_ranking(tmp_path, hits, reason):
 
 
 def test_an_empty_endpoint_has_no_figures(tmp_path):
-    with pytest.raises(EvaluationError, match="not one of 4 queries found a document at http"):
+    with pytest.raises(EvaluationError, match="none of 4 queries found a document at http"):
         run(tmp_path, lambda *_: [])
 
 

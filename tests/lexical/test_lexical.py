@@ -79,7 +79,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def validated(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
+def opened(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
     """Vespa's own code, and a working copy of a package of ours whose container runs."""
     with working_copy(app, port=free_port()) as copy:
         try:
@@ -91,18 +91,18 @@ def validated(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
 
 
 @pytest.mark.java
-def test_live_vespa_gives_the_golden_terms(judged: tuple[VespaProcess, Path]) -> None:
-    vespa_process, _ = judged
+def test_live_vespa_gives_the_golden_terms(opened: tuple[VespaProcess, Path]) -> None:
+    vespa_process, _ = opened
     assert vespa_process.terms(list(WORDS)) == [[stem] for stem in WORDS.values()]
     assert vespa_process.terms([row["text"] for row in TEXTS]) == [row["terms"] for row in TEXTS]
 
 
 @pytest.mark.java
 def test_our_package_indexes_english_whatever_the_text_looks_like(
-    judged: tuple[VespaProcess, Path],
+    opened: tuple[VespaProcess, Path],
 ) -> None:
     """Without `set_language` Vespa guesses, and stems this one as German."""
-    vespa_process, copy = judged
+    vespa_process, copy = opened
     german = "Der schnelle braune Fuchs springt über die faulen Hunde und die Katzen"
     texts = [*(row["text"] for row in TEXTS), german]
     documents = [{"title": text, "text": f"{text} too"} for text in texts if text]
@@ -115,9 +115,9 @@ def test_our_package_indexes_english_whatever_the_text_looks_like(
 
 @pytest.mark.java
 def test_vespa_makes_the_same_terms_of_questions(
-    judged: tuple[VespaProcess, Path], app: Path
+    opened: tuple[VespaProcess, Path], app: Path
 ) -> None:
-    vespa_process, copy = judged
+    vespa_process, copy = opened
     known = App.open(app)
     bodies = []
     for row in (*TEXTS[:100], *TEXTS[-100:]):
@@ -138,8 +138,8 @@ def test_vespa_makes_the_same_terms_of_questions(
 
 
 @pytest.mark.java
-def test_every_character_is_folded_as_in_vespa(judged: tuple[VespaProcess, Path]) -> None:
-    vespa_process, _ = judged
+def test_every_character_is_folded_as_in_vespa(opened: tuple[VespaProcess, Path]) -> None:
+    vespa_process, _ = opened
     signs = [sign for sign in map(chr, range(0x3000)) if is_legal(sign)]
     signs += [sign for sign in map(chr, range(0xA000, 0x20000)) if is_legal(sign)]
     texts = [f"X{sign}Z" for sign in signs]

@@ -772,8 +772,8 @@ def test_page_is_valid_and_escapes_what_is_hostile(hostile, tmp_path) -> None:
 def test_page_of_clean_data_and_bad_names(tmp_path) -> None:
     report = clean().lint(tmp_path / "data", encoder=None)
     text = read(page(report, tmp_path / "new" / "lint.html")).words()
-    assert "Nothing." in text and f"Looked for and not found ({len(report.clean)})" in text
-    assert "Not looked for: texts cut by the slots: no base model was given" in text
+    assert "No findings." in text and f"Checks without findings ({len(report.clean)})" in text
+    assert "Skipped: texts cut by the slots: no base model was given" in text
     with pytest.raises(UsageError, match=r"ends in \.html"):
         page(report, tmp_path / "lint.pdf")
     (tmp_path / "folder.html").mkdir()

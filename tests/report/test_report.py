@@ -129,8 +129,8 @@ def test_the_page_says_what_was_measured(tmp_path, evaluation):
     for fact in (
         "tiny, split test", "7 (2 × 0, 2 × 1, 1 × 2, 2 × 3)", "the gain is the grade itself",
         "32 + 96 = 128 slots (30 query and 95 document tokens)", "f" * 64,
-        evaluation.figures["fingerprint"], "10,000 resamples", "corrected after Holm for 2",
-        "bm25 + 2 · logit, second phase, best 100", "A hole, a document that nobody judged",
+        evaluation.figures["fingerprint"], "10,000 resamples", "Holm's correction for 2",
+        "bm25 + 2 · logit, second phase, best 100", "A hole, that is an unjudged document",
         "bm25 found nothing for 1 query", "one query at a time", dataset().sha256,
         "ranker evaluate tiny --app APP --url http://127.0.0.1:8080 --split test "
         "--profile bm25 --profile cross --profile blend --hits 100",
@@ -148,7 +148,7 @@ def test_the_headline_is_the_title_and_the_heading(tmp_path, evaluation):
 def test_queries_that_moved_most_are_shown_with_their_documents(tmp_path, evaluation):
     text = page([evaluation.path], tmp_path / "report.html").read_text()
     # cross equals bm25 here, so it comes nearest and nothing moved.
-    assert "cross is better on no query." in text
+    assert "cross is not better on any query." in text
     only = evaluate(
         dataset(), Endpoint(bm25_answering()), profiles=["bm25", "blend"], out=tmp_path / "two"
     )
@@ -191,7 +191,7 @@ def test_hostile_text_is_harmless(tmp_path, where):
     assert "40607" not in said
 
 
-def test_the_page_asks_nothing_of_the_network(tmp_path, evaluation, checkpoint, bundle):
+def test_the_page_loads_nothing_from_the_network(tmp_path, evaluation, checkpoint, bundle):
     out = page([evaluation.path, checkpoint, bundle], tmp_path / "report.html")
     text, found = out.read_text(), read(out)
     for _, attributes in found.tags:
@@ -255,10 +255,10 @@ def test_an_evaluation_is_tied_to_the_bundle_of_its_model(tmp_path, evaluation, 
     own = evaluated_bundle(tmp_path, bundle)
     said = read(page([own, bundle], tmp_path / "own.html")).words()
     assert "chosen on 16 queries held out of training" in said
-    assert "none of the bundles" not in said
+    assert "not in any of the bundles" not in said
     said = read(page([evaluation.path, bundle], tmp_path / "other.html")).words()
-    assert "chosen on what is not known here" in said
-    assert "The model measured in evaluation (sha256 fffffffffffff) is none of the" in said
+    assert "chosen on unknown queries" in said
+    assert "The model measured in evaluation (sha256 fffffffffffff) is not in any of the" in said
 
 
 def test_a_lone_checkpoint_of_the_same_contract_is_taken_at_its_word(
@@ -275,7 +275,7 @@ def test_several_evaluations_and_one_profile(tmp_path, evaluation):
     found = read(page([evaluation.path, alone.path], tmp_path / "report.html"))
     said = found.words()
     assert "bm25 reaches nDCG@10" in said
-    assert "none: there is one profile only" in said
+    assert "none: there is only one profile" in said
     ids = Counter(attributes["id"] for _, attributes in found.tags if "id" in attributes)
     assert max(ids.values()) == 1
     assert {"evaluation-1", "evaluation-2"} <= set(ids)

@@ -52,23 +52,23 @@ def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes)
         ),
         (
             [("blend", 0.012, -0.01, 0.03, 0.3)],
-            "No profile is reliably better than bm25 on these queries: blend comes nearest with "
+            "No profile is reliably better than bm25 on these queries: blend comes closest with "
             "+0.012 nDCG@10 (95 % CI −0.010…+0.030, 38 queries); the difference is within noise",
         ),
         (  # the interval alone is no proof where several profiles were tried
             [("blend", 0.03, 0.001, 0.06, 0.09), ("cross", 0.01, -0.01, 0.03, 0.3)],
-            "No profile is reliably better than bm25 on these queries: blend comes nearest with "
-            "+0.030 nDCG@10 (95 % CI +0.001…+0.060, 38 queries); corrected for 2 comparisons "
-            "that is not sure (p 0.090)",
+            "No profile is reliably better than bm25 on these queries: blend comes closest with "
+            "+0.030 nDCG@10 (95 % CI +0.001…+0.060, 38 queries); corrected for 2 comparisons, "
+            "that is not significant (p 0.090)",
         ),
         (
             [("cross", -0.08, -0.12, -0.04, 0.001), ("blend", -0.02, -0.03, -0.01, 0.002)],
-            "No profile is better than bm25 on these queries: blend comes nearest with −0.020 "
-            "nDCG@10 (95 % CI −0.030…−0.010, 38 queries); that is worse beyond noise",
+            "No profile is better than bm25 on these queries: blend comes closest with −0.020 "
+            "nDCG@10 (95 % CI −0.030…−0.010, 38 queries); that is significantly worse",
         ),
         (
             [("blend", -0.001, -0.02, 0.018, 0.9)],
-            "No profile is better than bm25 on these queries: blend comes nearest with −0.001 "
+            "No profile is better than bm25 on these queries: blend comes closest with −0.001 "
             "nDCG@10 (95 % CI −0.020…+0.018, 38 queries); the difference is within noise",
         ),
         (
@@ -84,7 +84,7 @@ def test_headline(comparisons, sentence):
 def test_headline_of_one_profile():
     alone = evaluation(profiles=["bm25"])
     assert words.headline(alone) == (
-        "bm25 reaches nDCG@10 0.400 on 38 queries; no other profile was measured"
+        "bm25 reaches nDCG@10 0.400 on 38 queries; no other profile was evaluated"
     )
 
 
@@ -92,9 +92,9 @@ def test_headline_of_one_profile():
     ("low", "high", "p", "said"),
     [
         (0.01, 0.02, 0.049, "better"),
-        (0.01, 0.02, 0.05, "not sure"),
+        (0.01, 0.02, 0.05, "uncertain"),
         (-0.02, -0.01, 0.001, "worse"),
-        (-0.02, -0.01, 0.2, "not sure"),
+        (-0.02, -0.01, 0.2, "uncertain"),
         (0.0, 0.02, 0.001, "noise"),
         (-0.01, 0.02, 0.001, "noise"),
     ],
@@ -119,19 +119,19 @@ TRAINING = {
 def test_recommendation_says_where_it_was_chosen_and_whether_it_holds():
     good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(good, TRAINING) == (
-        "The application recommends blend, chosen on 16 queries held out of training, not on the "
-        "ones of this page (nDCG@10 there: bm25 0.410, cross 0.400, blend 0.450). It has the "
-        "highest nDCG@10 here, too."
+        "The application recommends blend, chosen on 16 queries held out of training, not on "
+        "those of this page (nDCG@10 there: bm25 0.410, cross 0.400, blend 0.450). It also "
+        "has the highest nDCG@10 here."
     )
     bad = evaluation(("blend", -0.05, -0.09, -0.01, 0.01))
     assert words.recommendation(bad, None) == (
-        "The application recommends blend, chosen on what is not known here: name the folder of "
-        "the checkpoint, too. Here bm25 has a higher nDCG@10."
+        "The application recommends blend, chosen on unknown queries (add the folder of the "
+        "checkpoint to the report). Here bm25 has a higher nDCG@10."
     )
     here = {**TRAINING, "held_out_query_ids": ["q1"]}
-    assert "not on the ones of this page" not in words.recommendation(good, here)
+    assert "not on those of this page" not in words.recommendation(good, here)
     absent = evaluation(("cross", 0.05, 0.01, 0.09, 0.01))
-    assert words.recommendation(absent, None).endswith("It was not measured here.")
+    assert words.recommendation(absent, None).endswith("It was not evaluated here.")
 
 
 def test_training_headline():
@@ -140,7 +140,7 @@ def test_training_headline():
     )
     plain = {**TRAINING, "recommended_profile": "bm25", "held_out": {"queries": 1, "bm25": 0.4}}
     assert words.training_headline(plain) == (
-        "Training recommends bm25: nothing it made was better on 1 query held out"
+        "Training recommends bm25: no trained profile was better on 1 query held out"
     )
 
 
@@ -151,20 +151,22 @@ def test_a_cross_validated_training_is_told_as_one():
         "learned_query_ids": ["q1", "q9"],
         "cv": {"fold_of_query": {"q1": 1, "q9": 2}},
     }
-    assert "by a model, and blended with a weight, that did not" in words.blend_figure(training)
-    assert "with the weight that the others choose" in words.blend_figure(TRAINING)
+    assert "by a model, and blended with a weight, trained without it" in words.blend_figure(
+        training
+    )
+    assert "with the weight that the other queries choose" in words.blend_figure(TRAINING)
     assert words.training_headline(training) == (
         "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries, each ranked by a model "
         "that did not see it"
     )
     plain = {**training, "recommended_profile": "bm25"}
-    assert "nothing it made was reliably better on 16 queries" in words.training_headline(plain)
+    assert "no trained profile was reliably better on 16 queries" in words.training_headline(plain)
     good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(good, training).startswith(
         "The application recommends blend, chosen by cross-validation on 16 queries (nDCG@10 there"
     )
     (told,) = words.cautions(good, training)
-    assert told.startswith("Training saw the judgements of some of these queries")
+    assert told.startswith("Training used the judgements of some of these queries")
 
 
 def test_no_cautions_without_a_reason():
@@ -174,8 +176,8 @@ def test_no_cautions_without_a_reason():
 @pytest.mark.parametrize(
     ("held_out", "learned", "start"),
     [
-        (["q1"], ["q2"], "Training saw the judgements of some of these queries"),
-        (["q9"], ["q1", "q2"], "Training saw the judgements of some of these queries"),
+        (["q1"], ["q2"], "Training used the judgements of some of these queries"),
+        (["q9"], ["q1", "q2"], "Training used the judgements of some of these queries"),
         (["q1", "q2", "q3"], ["q9"], "These queries were held out of training, but"),
     ],
 )
@@ -204,15 +206,15 @@ def test_cautions_about_holes_and_hits():
     found.figures["arguments"]["hits"] = 5
     told = words.cautions(found, None)
     assert told == [
-        "Nobody judged many of the documents that come up: Judged@10 is blend 0.600, but bm25 "
-        "0.800. What is not judged counts as not relevant, so the true figures of the former may "
-        "be higher.",
+        "Many retrieved documents are unjudged: Judged@10 is blend 0.600, but bm25 0.800. "
+        "Unjudged documents count as not relevant, so the true figures of the former may be "
+        "higher.",
         "bm25 found nothing for 1 query; each counts 0.",
         "blend found nothing for 2 queries; each counts 0.",
-        "3 hits of blend (1.5 %) are documents that the dataset does not have; they count as not "
+        "3 hits of blend (1.5 %) are documents that are not in the dataset; they count as not "
         "relevant.",
-        "1 query without a single relevant document counted 0 for every profile.",
-        "nDCG@10, Judged@10 looked at 5 hits only, since no more were asked for.",
+        "1 query without any relevant document counted 0 for every profile.",
+        "nDCG@10, Judged@10 covered only 5 hits, since no more were requested.",
     ]
 
 

@@ -117,7 +117,7 @@ def test_without_onnx_and_its_runtime_the_rest_is_checked(
 
 
 def test_strict_makes_what_was_skipped_a_problem(app: Path, no_java: None) -> None:
-    (result,) = verify(app, pairs=3, strict=True)  # the later checks are not begun
+    (result,) = verify(app, pairs=3, strict=True)  # the later checks are not started
     assert result.status == "failed"
     assert result.problems[0].startswith("not checked: Vespa's own validators: no JDK")
 
@@ -589,7 +589,7 @@ def test_the_command_fails_with_the_first_reason_and_one_object(
     assert [check["status"] for check in answer["checks"]] == ["failed"]
     assert told.err.splitlines()[-1] == f"ranker: error: {answer['error']}"
     assert main(["verify", str(app), "--pairs", "3", "--strict"]) == 1
-    assert capsys.readouterr().out.count("not begun") == 3
+    assert capsys.readouterr().out.count("not started") == 3
 
 
 def test_texts_of_judged_data_and_another_vespa(

@@ -389,7 +389,10 @@ def test_what_the_real_front_door_refuses_is_a_problem(app: Path, url: str) -> N
         "profile cross_global",
         "profile blend",
     ]
-    assert "code 3 (Illegal query): Could not set 'ranking.features.query(token_sp" in problems[0]
+    assert (
+        "code 3 (Illegal query): Could not set 'ranking.features.query(token_fingerprint)'"
+        in problems[0]
+    )
 
 
 def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
