@@ -33,7 +33,7 @@ class DataFormat(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         """Return the names of all formats."""
         from ranker.dataset.formats import format_names
 
-        return f"[{'|'.join([*format_names(), *self._others])}]"
+        return " | ".join([*format_names(), *self._others])
 
 
 Format = Annotated[

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ranker.errors import DataError
+from ranker.errors import DataError, require
 from ranker.lexical.terms import terms
 from ranker.records import Document
 
@@ -57,8 +57,8 @@ class BM25Index:
             rows.append(terms(contents(document)))
         if not any(rows):
             raise DataError(f"cannot index a corpus of {len(rows)} documents without a single word")
-        import bm25s  # not at the top: it loads scipy, half a second that the engine does not need
-
+        # Not at the top: it loads scipy, half a second that the engine does not need.
+        bm25s = require("bm25s", extra="lexical")
         self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
         self._index.index(rows, show_progress=False)
 

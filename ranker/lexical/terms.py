@@ -13,11 +13,11 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-import regex
-
 from ranker.errors import require
 
 __all__ = ["terms"]
+
+regex = require("regex", extra="lexical")
 
 _TOKEN = regex.compile(r"[\p{L}\p{Mn}\p{Mc}\p{Nl}\p{Nd}\p{No}]+|\p{So}")
 _ASCII_TOKEN = re.compile(r"[A-Za-z0-9]+")
@@ -85,7 +85,7 @@ _known = _Known()
 @functools.cache
 def _library() -> Callable[[str], str]:
     """Return the Lemur toolkit's KStem in C++; Vespa's Java code follows the same original."""
-    stem: Callable[[str], str] = require("krovetzstemmer", extra="engine").Stemmer().stem
+    stem: Callable[[str], str] = require("krovetzstemmer", extra="lexical").Stemmer().stem
     return stem
 
 

@@ -462,6 +462,31 @@ def test_importing_the_client_is_light() -> None:
     assert "tokenizers" in loaded
 
 
+ONLY_THE_CLIENT = """
+import importlib.abc, json, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in {"ranker", "tokenizers", "pycurl", "numpy"} | sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{name} is not a dependency of the client", name=name)
+
+sys.meta_path.insert(0, Refuse())
+from ranker.client.search import App, Client, query_body
+app = App.open(sys.argv[1])
+with Client("http://localhost:8080", app):
+    print(json.dumps(query_body("red fox", app, profile="cross")))
+"""
+
+
+def test_a_client_needs_a_tokenizer_numpy_and_an_http_client_alone(package: Path, app: App) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ONLY_THE_CLIENT, package], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == query_body("red fox", app, profile="cross")
+
+
 def test_ctrl_c_ends_a_request() -> None:
     """libcurl waits where Python cannot see a signal by itself."""
     waiting = threading.Event()

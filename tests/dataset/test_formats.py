@@ -98,7 +98,8 @@ def test_a_new_format_is_linted_with_places(toy) -> None:
     assert report.data["judgements"] == 2
 
 
-def test_a_new_format_is_listed_by_every_verb_and_every_error(toy, capsys) -> None:
+def test_a_new_format_is_listed_by_every_verb_and_every_error(toy, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)  # so that no list is wrapped
     assert "toy" in format_names()
     for verb in ("lint", "train", "export", "evaluate", "feed"):
         assert main([verb, "--help"]) == 0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ranker.dataset.fields import KNOWN, Row, either
 from ranker.dataset.formats.lines import STDIN, Lines, reading
 from ranker.dataset.problems import BadRow, Place, Problems, found, shown
-from ranker.errors import DataError
+from ranker.errors import DataError, require
 
 __all__ = ["Table", "open_table"]
 
@@ -234,9 +234,8 @@ def _json_object(line: str) -> Row:
 def _parquet(source: Path | str, problems: Problems) -> Table:
     if source == STDIN:
         raise DataError("parquet cannot be read from standard input; name a file")
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow = require("pyarrow", extra="parquet")
+    parquet = require("pyarrow.parquet", extra="parquet")
     file = str(source)
     try:
         with reading(file):

@@ -6,13 +6,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-import regex
-
+from ranker.errors import require
 from ranker.lexical.bm25 import contents
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, part, percent, sample
 
 __all__ = ["KINDS", "find", "is_foreign", "mended"]
+
+regex = require("regex", extra="lexical")
 
 MOJIBAKE = Kind(
     "mojibake",
