@@ -1,5 +1,6 @@
 """The manifest of an application package: what a client, a feeder or an engine must know of it."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -75,7 +76,7 @@ class Manifest:
         """The name of the application, or of the model in an existing application."""
         return str(self.application or self.model)
 
-    @property
+    @functools.cached_property
     def token_type(self) -> TensorType:
         """The type of the field with a document's token ids."""
         return self.storage.tensor_type(self.spec.document_tokens)

@@ -209,8 +209,9 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
     ],
 )
 def test_conditions(text, holds):
-    document = StoredDocument.from_values({"title": "red fox", "token_fingerprint": 7})
-    assert parse_condition(text, "doc")("id:ranker:doc::A1", document) is holds
+    values = {"title": "red fox", "token_fingerprint": 7}
+    document = StoredDocument.from_values("id:ranker:doc::A1", values)
+    assert parse_condition(text, "doc")(document) is holds
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_conditions(text, holds):
     ],
 )
 def test_conditions_on_locations(id_, text):
-    holds = parse_condition(text, "doc")(id_, StoredDocument.from_values({}))
+    holds = parse_condition(text, "doc")(StoredDocument.from_values(id_, {}))
     assert holds is ("not" not in text)
 
 

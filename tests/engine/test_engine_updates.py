@@ -71,7 +71,7 @@ def test_arithmetic(manifest, before, change, after):
 def updated(manifest, fields, change):
     """The fields of a document after an update."""
     update = parse_update("id:n:doc::1", {"fields": change}, manifest, condition=None, create=False)
-    return update.apply(StoredDocument.from_values(fields)).values
+    return update.apply(StoredDocument.from_values("id:n:doc::1", fields)).values
 
 
 def test_changes_of_one_field_follow_one_another(manifest):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Condition", "parse_condition"]
 
-Condition = Callable[[str, StoredDocument], bool]
-"""Says of a document id and its document if the document is selected."""
+Condition = Callable[[StoredDocument], bool]
+"""Says of a document if it is selected."""
 
 Truth = bool | None
 """True, False, or None for invalid."""
@@ -84,7 +84,7 @@ def parse_condition(text: str, document_type: str) -> Condition:
         raise _error(text, document_type, f"not understood from {rest!r:.40} on") from error
     except ValueError as error:
         raise _error(text, document_type, str(error)) from error
-    return lambda document_id, document: truth(document_id, document) is True
+    return lambda document: truth(document) is True
 
 
 @functools.cache
@@ -108,7 +108,7 @@ class _Compiler:
     def __init__(self, document_type: str) -> None:
         self.document_type = document_type
 
-    def truth(self, tree: "Tree[Any]", depth: int) -> Callable[[str, StoredDocument], Truth]:
+    def truth(self, tree: "Tree[Any]", depth: int) -> Callable[[StoredDocument], Truth]:
         """Compile a node that is true, false or invalid.
 
         Raises:
@@ -120,57 +120,53 @@ class _Compiler:
             case "either" | "both":
                 parts = [self.truth(child, depth + 1) for child in tree.children]
                 combine = _any if tree.data == "either" else _all
-                return lambda document_id, document: combine(
-                    [part(document_id, document) for part in parts]
-                )
+                return lambda document: combine([part(document) for part in parts])
             case "parenthesis":
                 return self.truth(tree.children[0], depth + 1)
             case "negation":
                 part = self.truth(tree.children[0], depth + 1)
-                return lambda document_id, document: _not(part(document_id, document))
+                return lambda document: _not(part(document))
             case "comparison":
                 left, sign, right = tree.children
                 first, second = self.value(left), self.value(right)
                 compare = _OPERATORS[str(sign)]
-                return lambda document_id, document: compare(
-                    first(document_id, document), second(document_id, document)
-                )
+                return lambda document: compare(first(document), second(document))
             case "is_set":
                 value = self._field(*map(str, tree.children))
-                return lambda document_id, document: value(document_id, document) is not None
+                return lambda document: value(document) is not None
             case "of_type":
                 self._check_type(str(tree.children[0]))
         verdict = tree.data != "never"
-        return lambda document_id, document: verdict
+        return lambda document: verdict
 
-    def value(self, tree: "Tree[Any]") -> Callable[[str, StoredDocument], Value]:
+    def value(self, tree: "Tree[Any]") -> Callable[[StoredDocument], Value]:
         """Compile an operand of a comparison."""
         leaves = [str(child) for child in tree.children]
         constant: Value = None
         match tree.data:
             case "document_id":
-                return lambda document_id, document: document_id
+                return lambda document: document.document_id
             case "part_of_id":
                 return _part_of_id(leaves[0].lower())
             case "field":
                 return self._field(*leaves)
             case "lower_field":
                 field = self._field(*leaves)
-                return lambda document_id, document: _lower(field(document_id, document))
+                return lambda document: _lower(field(document))
             case "number":
                 constant = _number(leaves[0])
             case "string":
                 constant = _unquoted(leaves[0])
-        return lambda document_id, document: constant
+        return lambda document: constant
 
-    def _field(self, document_type: str, name: str) -> Callable[[str, StoredDocument], Value]:
+    def _field(self, document_type: str, name: str) -> Callable[[StoredDocument], Value]:
         self._check_type(document_type)
         field = DOCUMENT_FIELDS.get(name)
         if field is None:
             raise ValueError(f"the document type {document_type} has no field {name!r}")
         if field.vespa_type == "tensor":
             raise ValueError(f"cannot compare {name}, which is a tensor")
-        return lambda document_id, document: document.values[name]
+        return lambda document: document.values[name]
 
     def _check_type(self, document_type: str) -> None:
         if document_type != self.document_type:
@@ -223,7 +219,7 @@ _OPERATORS: dict[str, Callable[[Value, Value], Truth]] = {
 }
 
 
-def _part_of_id(name: str) -> Callable[[str, StoredDocument], Value]:
+def _part_of_id(name: str) -> Callable[[StoredDocument], Value]:
     """Compile `id.namespace` and the like; a user or group that the id lacks is invalid.
 
     Raises:
@@ -232,13 +228,13 @@ def _part_of_id(name: str) -> Callable[[str, StoredDocument], Value]:
     places = {"scheme": 0, "namespace": 1, "type": 2, "specific": 4}
     if name in places:
         place = places[name]
-        return lambda document_id, document: document_id.split(":", 4)[place]
+        return lambda document: document.document_id.split(":", 4)[place]
     if name not in ("user", "group"):
         raise ValueError(f"id.{name} is not supported")
     key = "n" if name == "user" else "g"
 
-    def part(document_id: str, document: StoredDocument) -> Value:
-        found, _, value = document_id.split(":", 4)[3].partition("=")
+    def part(document: StoredDocument) -> Value:
+        found, _, value = document.document_id.split(":", 4)[3].partition("=")
         if found != key:
             return _INVALID
         return int(value) if key == "n" else value

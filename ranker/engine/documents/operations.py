@@ -6,7 +6,7 @@ the document that it returns, in one transaction with many others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
@@ -27,16 +27,25 @@ __all__ = [
 ]
 
 
-class DocumentOperation(Protocol):
-    """One operation on one document."""
+@dataclass(frozen=True, slots=True)
+class DocumentOperation:
+    """An operation on one document.
 
-    @property
-    def document_id(self) -> str:
-        """Vespa's whole id of the document."""
+    Attributes:
+        document_id: Vespa's whole id of the document.
+        condition: must hold for the stored document; None for no condition.
+        create: True if a document that does not exist passes the condition, and is made by an
+            update.
+    """
+
+    document_id: str
+    condition: Condition | None = None
+    create: bool = False
 
     @property
     def reads(self) -> bool:
-        """Say whether `apply` looks at the stored document."""
+        """True if the operation needs the stored document."""
+        return self.condition is not None
 
     def apply(self, current: StoredDocument | None) -> StoredDocument | None:
         """Return the document after the operation, None for none.
@@ -47,41 +56,40 @@ class DocumentOperation(Protocol):
         Raises:
             DocumentError: the condition does not hold, or the operation is not possible.
         """
+        if self.condition is not None and not (current is None and self.create):
+            refusal = "the condition does not hold"
+            if current is None:
+                refusal += ": the document does not exist"
+            if current is None or not self.condition(current):
+                raise _error(self.document_id, refusal, status=412)
+        return self._result(current)
+
+    def _result(self, current: StoredDocument | None) -> StoredDocument | None:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class Put(DocumentOperation):
     """Writes a whole document."""
 
-    document_id: str
-    document: StoredDocument
-    condition: Condition | None = None
-    create: bool = False
+    document: StoredDocument = field(kw_only=True)
 
-    @property
-    def reads(self) -> bool:
-        """Say that only a condition looks at the stored document."""
-        return self.condition is not None
-
-    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """Return the new document."""
-        _check(self.condition, self.document_id, current, create=self.create)
+    def _result(self, current: StoredDocument | None) -> StoredDocument | None:
         return self.document
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Update(DocumentOperation):
     """Updates fields of a document; without `create`, an absent document stays absent."""
 
-    document_id: str
-    field_updates: tuple[FieldUpdate, ...]
-    condition: Condition | None = None
-    create: bool = False
-    reads: bool = field(default=True, init=False)
+    field_updates: tuple[FieldUpdate, ...] = field(kw_only=True)
 
-    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """Return the document after the updates, which apply one after another."""
-        _check(self.condition, self.document_id, current, create=self.create)
+    @property
+    def reads(self) -> bool:
+        """True: the fields that are not updated stay."""
+        return True
+
+    def _result(self, current: StoredDocument | None) -> StoredDocument | None:
         if current is None and not self.create:
             return None
         values = dict(current.values) if current else {}
@@ -90,26 +98,14 @@ class Update:
                 values[update.field] = update.apply(values.get(update.field))
             except ValueError as error:
                 raise _error(self.document_id, f"field {update.field!r}: {error}") from error
-        document = StoredDocument.from_values(values)
-        _check_contract(document, self.document_id)
-        return document
+        return _checked(StoredDocument.from_values(self.document_id, values))
 
 
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(DocumentOperation):
     """Removes a document, which may be absent already."""
 
-    document_id: str
-    condition: Condition | None = None
-
-    @property
-    def reads(self) -> bool:
-        """Say that only a condition looks at the stored document."""
-        return self.condition is not None
-
-    def apply(self, current: StoredDocument | None) -> StoredDocument | None:
-        """Return no document."""
-        _check(self.condition, self.document_id, current, create=False)
+    def _result(self, current: StoredDocument | None) -> StoredDocument | None:
         return None
 
 
@@ -130,9 +126,8 @@ def parse_put(
         except ValueError as error:
             kind = DOCUMENT_FIELDS[name].type_name(manifest.token_type)
             raise _error(document_id, f"field {name!r} of type {kind}: {error}") from error
-    document = StoredDocument.from_values(values)
-    _check_contract(document, document_id)
-    return Put(document_id, document, *_condition(condition, create, body, manifest))
+    document = _checked(StoredDocument.from_values(document_id, values))
+    return Put(document_id, *_condition(condition, create, body, manifest), document=document)
 
 
 def parse_update(
@@ -144,12 +139,13 @@ def parse_update(
         DocumentError: 400, or 500 where Vespa answers 500: the body is not an update of this
             schema.
     """
-    field_updates = [
+    field_updates = tuple(
         update
         for name, value in _fields(body).items()
         for update in parse_field_updates(name, value, manifest)
-    ]
-    return Update(document_id, tuple(field_updates), *_condition(condition, create, body, manifest))
+    )
+    guard = _condition(condition, create, body, manifest)
+    return Update(document_id, *guard, field_updates=field_updates)
 
 
 def parse_remove(document_id: str, manifest: Manifest, *, condition: str | None) -> Remove:
@@ -183,28 +179,16 @@ def _condition(
     return (parse_condition(text, manifest.schema) if text else None), create or flag
 
 
-def _check(
-    condition: Condition | None, document_id: str, current: StoredDocument | None, *, create: bool
-) -> None:
-    if condition is None or (current is None and create):
-        return
-    if current is None:
-        raise _error(
-            document_id, "the condition does not hold: the document does not exist", status=412
-        )
-    if not condition(document_id, current):
-        raise _error(document_id, "the condition does not hold", status=412)
-
-
-def _check_contract(document: StoredDocument, document_id: str) -> None:
+def _checked(document: StoredDocument) -> StoredDocument:
     """Refuse tokens of an unknown contract, which would be scored as if they were of this one."""
     values = document.values
     if values[vespa_names.DOC_TOKEN_IDS] and values[vespa_names.TOKEN_FINGERPRINT] is None:
         raise _error(
-            document_id,
+            document.document_id,
             f"{vespa_names.DOC_TOKEN_IDS} without {vespa_names.TOKEN_FINGERPRINT}: expected the "
             "number of the token contract with the tokens; feed both",
         )
+    return document
 
 
 def _error(document_id: str, message: str, *, status: int = 400) -> DocumentError:

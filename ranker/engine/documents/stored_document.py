@@ -31,6 +31,7 @@ class StoredDocument:
     """A stored document: its fields and its index terms.
 
     Attributes:
+        document_id: Vespa's whole id, as `id:NAMESPACE:SCHEMA::ID`.
         values: value of every field of `DOCUMENT_FIELDS`, None where not set; an empty string
             counts as not set, as in Vespa.  Token ids are bytes, without the zeros at the end.
         title_terms, text_terms: index terms as `terms_text` writes them; one after the other they
@@ -38,6 +39,7 @@ class StoredDocument:
         title_length, contents_length: number of terms.
     """
 
+    document_id: str
     values: dict[str, Any]
     title_terms: str
     text_terms: str
@@ -45,12 +47,13 @@ class StoredDocument:
     contents_length: int
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "StoredDocument":
+    def from_values(cls, document_id: str, values: Mapping[str, Any]) -> "StoredDocument":
         """Make the document of values that `field_value` has read."""
         title_terms = _index_terms(values.get(vespa_names.TITLE))
         text_terms = _index_terms(values.get(vespa_names.TEXT))
         stored = {name: values.get(name) for name in DOCUMENT_FIELDS}
         return cls(
+            document_id=document_id,
             values={name: None if value == "" else value for name, value in stored.items()},
             title_terms=terms_text(title_terms),
             text_terms=terms_text(text_terms),
@@ -167,5 +170,6 @@ def _tokens(value: Any, manifest: Manifest) -> bytes:
             f"{spec.vocabulary_size - 1}"
         )
     packed = array(_code(spec), ids)
-    used = len(packed.tobytes().rstrip(b"\0"))
-    return packed[: -(-used // packed.itemsize)].tobytes()
+    raw = packed.tobytes()
+    used = len(raw.rstrip(b"\0"))
+    return raw[: used + -used % packed.itemsize]

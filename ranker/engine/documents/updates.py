@@ -6,8 +6,9 @@ own front door (8.700.24); the results are those of Vespa's `DocumentUpdate.appl
 
 import itertools
 import math
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +20,17 @@ from ranker.engine.errors import DocumentError
 
 __all__ = ["Arithmetic", "Assign", "FieldUpdate", "Modify", "parse_field_updates"]
 
-ARITHMETIC = ("increment", "decrement", "multiply", "divide")
-MODIFY = ("replace", "add", "multiply")
+ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "increment": operator.add,
+    "decrement": operator.sub,
+    "multiply": operator.mul,
+    "divide": lambda number, operand: number / operand if operand else number * math.inf,
+}
+MODIFY: dict[str, Callable[[float, float], float]] = {
+    "replace": lambda cell, number: number,
+    "add": operator.add,
+    "multiply": operator.mul,
+}
 OPERATIONS = {
     "string": ("assign",),
     "long": ("assign", *ARITHMETIC),
@@ -78,7 +88,7 @@ class Arithmetic:
         """Return the number after all steps; a field that is not set counts as 0."""
         number = value or 0
         for verb, operand in self.steps:
-            number = _long(_computed(verb, float(number), operand))
+            number = _long(ARITHMETIC[verb](float(number), operand))
         return number
 
 
@@ -97,13 +107,7 @@ class Modify:
             return None
         cells = token_cells(value, self.manifest)
         for position, number in self.cells:
-            match self.operation:
-                case "replace":
-                    cells[position] = number
-                case "add":
-                    cells[position] += number
-                case _:
-                    cells[position] *= number
+            cells[position] = MODIFY[self.operation](cells[position], number)
         return field_value(self.field, cells, self.manifest)
 
 
@@ -151,17 +155,6 @@ def _not_there(name: str, verb: str, manifest: Manifest) -> str:
     return f"a field of type {kind} has no {verb!r}; expected {', '.join(operations)}"
 
 
-def _computed(verb: str, number: float, operand: float) -> float:
-    match verb:
-        case "increment":
-            return number + operand
-        case "decrement":
-            return number - operand
-        case "multiply":
-            return number * operand
-    return number / operand if operand else number * math.inf
-
-
 def _operand(value: Any) -> float:
     """Return a number, which may be written as a string."""
     if not _NUMBER.fullmatch(str(value)):
@@ -183,7 +176,7 @@ def _modify(name: str, value: Any, manifest: Manifest) -> Modify:
     if not isinstance(value, dict) or value.keys() - {"create"} != {"operation", "cells"}:
         raise ValueError(f"modify takes 'operation', 'cells' and 'create', got {value!r:.60}")
     operation = value["operation"]
-    if operation not in MODIFY:
+    if not isinstance(operation, str) or operation not in MODIFY:
         raise ValueError(f"modify can {', '.join(MODIFY)}, got the operation {operation!r:.40}")
     if not isinstance(value.get("create", False), bool):
         raise ValueError(f"expected true or false for 'create', got {value['create']!r:.40}")

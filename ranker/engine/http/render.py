@@ -97,7 +97,7 @@ def _hit(hit: Hit, result: SearchResult, schema: str) -> dict[str, Any]:
         fields["matchfeatures"] = hit.match_features
     fields["sddocname"] = schema
     if default:
-        fields["documentid"] = hit.document_id
+        fields["documentid"] = hit.document.document_id
         fields |= {
             name: value
             for name, value in hit.document.values.items()
@@ -113,7 +113,7 @@ def _hit(hit: Hit, result: SearchResult, schema: str) -> dict[str, Any]:
     asked = result.request.statement.fields
     if asked is not None:
         fields = {name: value for name, value in fields.items() if name in asked}
-    hit_id = hit.document_id
+    hit_id = hit.document.document_id
     if "documentid" not in fields:  # cluster, node and global id
         digest = hashlib.md5(hit_id.encode(), usedforsecurity=False).hexdigest()
         hit_id = f"index:{CLUSTER}/0/{digest[:24]}"

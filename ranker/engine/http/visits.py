@@ -64,10 +64,10 @@ class Visit:
         after, end = self.after, time.monotonic() + timeout_s
         while not self.empty:
             chunk = reader.scan(after, MOST_DOCUMENTS)
-            for row, id_, document in chunk:
+            for row, document in chunk:
                 after = row
-                if self._sees(row, id_, document):
-                    documents.append({"id": id_, "fields": self.fields(document)})
+                if self._sees(row, document):
+                    documents.append(self._rendered(document))
                     if len(documents) >= self.wanted:
                         more = bool(reader.scan(after, 1))
                         return Page(documents, _token(after) if more else None)
@@ -85,15 +85,18 @@ class Visit:
         """Yield all documents from the start of the page on."""
         after = self.after
         while not self.empty and (chunk := reader.scan(after, MOST_DOCUMENTS)):
-            for row, id_, document in chunk:
+            for row, document in chunk:
                 after = row
-                if self._sees(row, id_, document):
-                    yield {"id": id_, "fields": self.fields(document)}
+                if self._sees(row, document):
+                    yield self._rendered(document)
 
-    def _sees(self, row: int, id_: str, document: StoredDocument) -> bool:
-        if row % self.slices != self.slice_id or not id_.startswith(self.prefix):
+    def _sees(self, row: int, document: StoredDocument) -> bool:
+        if row % self.slices != self.slice_id or not document.document_id.startswith(self.prefix):
             return False
-        return self.selected is None or self.selected(id_, document)
+        return self.selected is None or self.selected(document)
+
+    def _rendered(self, document: StoredDocument) -> dict[str, Any]:
+        return {"id": document.document_id, "fields": self.fields(document)}
 
 
 def parse_sweep(

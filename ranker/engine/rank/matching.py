@@ -7,7 +7,7 @@ document below the candidates could reach; otherwise more candidates are taken.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ranker.contract import vespa_names
 from ranker.engine.query.tree import Node, Phrase, View, leaves, match
@@ -27,8 +27,7 @@ SLACK = 1.001
 _STEP = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(NamedTuple):
     """A document that matches.
 
     Attributes:

@@ -33,14 +33,12 @@ class Hit:
     """A document on the page of a search result.
 
     Attributes:
-        document_id: Vespa's whole id of the document.
         document: the document.
         relevance: final score.
         match_features: as the profile lists them; None where the profile lists none.
         logit: for the summary features; None where the summary class or the profile has none.
     """
 
-    document_id: str
     document: StoredDocument
     relevance: float
     match_features: dict[str, float] | None
@@ -190,9 +188,8 @@ class Search:
             row = ranked.matched.row
             if row not in documents:  # removed since it was ranked
                 continue
-            document_id, document = documents[row]
             features = _match_features(ranked.matched, request)
-            hits.append(Hit(document_id, document, ranked.relevance, features, logit_of.get(row)))
+            hits.append(Hit(documents[row], ranked.relevance, features, logit_of.get(row)))
         return hits
 
     def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:
@@ -204,7 +201,7 @@ class Search:
         inputs = pair_inputs(spec, [request.query_ids] * len(rows), ids, length=spec.length)
         return [
             {
-                "document": documents[row][0],
+                "document": documents[row].document_id,
                 **{name: inputs[name][position].tolist() for name in inputs},
             }
             for position, row in enumerate(rows)

@@ -33,13 +33,13 @@ FIELD_COLUMNS = (
     *(field.name for field in _REST if field.attribute),
     *(field.name for field in _REST if not field.attribute),
 )
-DOCUMENT = (*TERMS, *FIELD_COLUMNS)
+DOCUMENT = ("document_id", *TERMS, *FIELD_COLUMNS)
 """Columns of a stored document.
 
 What ranking reads comes first: SQLite reads a long row only up to the last column it needs.
 """
 
-_COLUMNS = ("row", "document_id", "change", *DOCUMENT)
+_COLUMNS = ("row", "change", *DOCUMENT)
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals (
@@ -49,8 +49,8 @@ CREATE TABLE totals (
 INSERT INTO totals VALUES (0, 0, 0, 0, 0);
 CREATE TABLE documents (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
-    document_id TEXT NOT NULL UNIQUE,
     change INTEGER NOT NULL,
+    document_id TEXT NOT NULL UNIQUE,
     title_length INTEGER NOT NULL,
     contents_length INTEGER NOT NULL,
     title_terms TEXT NOT NULL,
@@ -99,8 +99,9 @@ def prepare(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
 
 def document_of(row: Sequence[Any]) -> StoredDocument:
     """Make a document of its columns (`DOCUMENT`)."""
-    title_length, contents_length, title_terms, text_terms, *values = row
+    document_id, title_length, contents_length, title_terms, text_terms, *values = row
     return StoredDocument(
+        document_id=document_id,
         values=dict(zip(FIELD_COLUMNS, values, strict=True)),
         title_terms=title_terms,
         text_terms=text_terms,
@@ -112,4 +113,4 @@ def document_of(row: Sequence[Any]) -> StoredDocument:
 def document_row(document: StoredDocument) -> list[Any]:
     """Return the columns of a document (`DOCUMENT`)."""
     terms = [getattr(document, name) for name in TERMS]
-    return [*terms, *(document.values[name] for name in FIELD_COLUMNS)]
+    return [document.document_id, *terms, *(document.values[name] for name in FIELD_COLUMNS)]

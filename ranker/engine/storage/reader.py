@@ -54,10 +54,10 @@ class Reader:
         found = self._execute(query, (document_id,)).fetchone()
         return document_of(found) if found else None
 
-    def documents(self, rows: Sequence[int]) -> dict[int, tuple[str, StoredDocument]]:
-        """Return row to id and document, for those rows that still exist."""
-        found = self._rows(f"row, document_id, {_DOCUMENT}", rows)
-        return {row: (document_id, document_of(rest)) for row, document_id, *rest in found}
+    def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
+        """Return row to document, for those rows that still exist."""
+        found = self._rows(f"row, {_DOCUMENT}", rows)
+        return {row: document_of(rest) for row, *rest in found}
 
     def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
         """Return row to what the first phase needs."""
@@ -71,14 +71,10 @@ class Reader:
         """Return row to token ids."""
         return dict(self._rows(f"row, {vespa_names.DOC_TOKEN_IDS}", rows))
 
-    def scan(self, after: int, limit: int) -> list[tuple[int, str, StoredDocument]]:
+    def scan(self, after: int, limit: int) -> list[tuple[int, StoredDocument]]:
         """Return the next documents after a row, in the order of rows."""
-        found = self._execute(
-            f"SELECT row, document_id, {_DOCUMENT} FROM documents WHERE row > ? "
-            "ORDER BY row LIMIT ?",
-            (after, limit),
-        )
-        return [(row, document_id, document_of(rest)) for row, document_id, *rest in found]
+        query = f"SELECT row, {_DOCUMENT} FROM documents WHERE row > ? ORDER BY row LIMIT ?"
+        return [(row, document_of(rest)) for row, *rest in self._execute(query, (after, limit))]
 
     def changes(self, after: int) -> Iterator[RowChange]:
         """Iterate over the changes after a number, in no particular order, each row once."""

@@ -21,10 +21,7 @@ __all__ = ["Batch", "RowChange", "Store", "Totals"]
 
 logger = logging.getLogger(__name__)
 
-_INSERT = (
-    f"INSERT INTO documents (document_id, change, {', '.join(DOCUMENT)}) "
-    f"VALUES (?, ?{', ?' * len(DOCUMENT)})"
-)
+_INSERT = f"INSERT INTO documents (change, {', '.join(DOCUMENT)}) VALUES (?{', ?' * len(DOCUMENT)})"
 _UPDATE = f"UPDATE documents SET change = ?, {' = ?, '.join(DOCUMENT)} = ? WHERE row = ?"
 _UPDATE_TOTALS = (
     "UPDATE totals SET last_change = ?, documents = ?, titles = ?, title_length = ?, "
@@ -234,26 +231,26 @@ class Store:
     def _apply(
         self, operation: DocumentOperation, totals: Totals
     ) -> tuple[Totals, RowChange | None]:
-        columns = ", ".join(DOCUMENT) if operation.reads else "title_length, contents_length"
+        columns = ", ".join(DOCUMENT) if operation.reads else "document_id"
         found = self._connection.execute(
-            f"SELECT row, {columns} FROM documents WHERE document_id = ?", (operation.document_id,)
+            f"SELECT row, title_length, contents_length, {columns} FROM documents "
+            "WHERE document_id = ?",
+            (operation.document_id,),
         ).fetchone()
-        row, *before = found or (None,)
+        row, title_length, contents_length, *before = found or (None, 0, 0)
         document = operation.apply(document_of(before) if before and operation.reads else None)
         if before:
-            totals = totals.plus(before[0], before[1], -1)
+            totals = totals.plus(title_length, contents_length, -1)
         if document:
             totals = totals.plus(document.title_length, document.contents_length)
         if not before and not document:
             return totals, None
         number = totals.last_change + 1
-        row = self._write(operation.document_id, row, document, number)
+        row = self._write(row, document, number)
         change = RowChange(number, row, document, fresh=not before)
         return replace(totals, last_change=number), change
 
-    def _write(
-        self, document_id: str, row: int | None, document: StoredDocument | None, number: int
-    ) -> int:
+    def _write(self, row: int | None, document: StoredDocument | None, number: int) -> int:
         execute = self._connection.execute
         if document is None:
             assert row is not None
@@ -264,7 +261,7 @@ class Store:
         if row is not None:
             execute(_UPDATE, (*values, row))
             return row
-        inserted = execute(_INSERT, (document_id, *values)).lastrowid
+        inserted = execute(_INSERT, values).lastrowid
         assert inserted is not None
         return inserted
 
