@@ -11,9 +11,9 @@ from ranker.client.search import App
 from ranker.dataset import load
 from ranker.errors import ArtifactError, UsageError, VerifyError
 from ranker.package.application import Package
-from ranker.verify.origin import named_checkpoint
 from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import TextPair, judged_pairs, nasty_pairs, special_tokens
+from ranker.verify.provenance import named_checkpoint
 from ranker.verify.result import CheckResult
 from ranker.verify.traffic import check_feed, check_queries
 from ranker.verify.validity import check_package

@@ -4,7 +4,7 @@ Vespa accepts some wrong ones silently (missing cells are filled with 0, an unkn
 ignored); those are found here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ranker.artifacts.manifest import Manifest
@@ -91,7 +91,13 @@ def check_queries(
         url: of the container; None where it cannot run.
         on_progress: called with the number of requests sent, and of all.
     """
-    bodies, refused = _bodies(app, texts)
+    bodies, rejected = [], 0
+    for text in texts:
+        try:
+            for profile in app.manifest.profiles:
+                bodies.append((text, query_body(text, app, profile=profile.name)))
+        except UsageError:
+            rejected += 1
     problems = [line for text, body in bodies for line in body_problems(text, body, app)]
     if url is not None:
         with Http(Endpoint.of(url)) as http:
@@ -104,7 +110,7 @@ def check_queries(
         figures={
             "requests": len(bodies),
             "answered_by_vespa": len(bodies) if url else 0,
-            "refused_by_client": refused,
+            "refused_by_client": rejected,
         },
     )
 
@@ -188,18 +194,6 @@ def _read_problems(operation: Mapping[str, Any], answer: ReadOperation) -> Itera
         if isinstance(value, Mapping) and value["values"] != answer.cells.get(field):
             read = answer.cells.get(field, [])
             yield f"{name}: Vespa read {field} as {read[:8]}..., sent was {value['values'][:8]}..."
-
-
-def _bodies(app: App, texts: Iterable[str]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
-    """Make a request of every text with every rank profile; count the texts that are rejected."""
-    bodies, refused = [], 0
-    for text in texts:
-        try:
-            for profile in app.manifest.profiles:
-                bodies.append((text, query_body(text, app, profile=profile.name)))
-        except UsageError:
-            refused += 1
-    return bodies, refused
 
 
 def _answer_problems(http: Http, text: str, body: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ def test_unknown_measures_and_no_queries_are_errors() -> None:
 
 def test_two_names_of_one_measure_are_refused() -> None:
     """The values of one of them would be lost."""
-    with pytest.raises(DataError, match="'AP' and 'MAP' are one measure; name it once"):
+    with pytest.raises(DataError, match="'AP' and 'MAP' are the same measure; name it once"):
         per_query(QRELS, RUN, ["nDCG@10", "AP", "MAP"])
 
 

@@ -32,7 +32,6 @@ from ranker.feed import operations
 from ranker.package.application import Package, write
 from ranker.records import Document, Query
 from ranker.verify import CHECKS, CheckResult, verify
-from ranker.verify.origin import Lost, find_checkpoint
 from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.difference import Tally, compare, id_problems, token_rows
 from ranker.verify.parity.engine import EngineBackend, running_engine
@@ -44,6 +43,7 @@ from ranker.verify.parity.pairs import (
     special_tokens,
 )
 from ranker.verify.parity.scored_pairs import EncodedPairs, ScoredPairs, encode_pairs
+from ranker.verify.provenance import NotFound, find_checkpoint
 from ranker.verify.target import model_problems, runtime_of
 from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
@@ -474,12 +474,12 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
 
     far = tmp_path / "far" / "app"
     shutil.copytree(trained / "app", far)
-    assert find_checkpoint(Package.open(far)) == Lost()
+    assert find_checkpoint(Package.open(far)) == NotFound()
     monkeypatch.chdir(trained.parent)
     bundle = tmp_path / "near" / "bundle"
     shutil.copytree(trained / "bundle", bundle)
     (far / "package.toml").write_text(f'[package]\nbundle = "{bundle}"\n')
-    assert find_checkpoint(Package.open(far)) == Lost()
+    assert find_checkpoint(Package.open(far)) == NotFound()
     (bundle / "export.toml").write_text(f'[export]\ncheckpoint = "{trained.name}/checkpoint"\n')
     named = find_checkpoint(Package.open(far))
     assert isinstance(named, Checkpoint) and named.path.resolve() == trained / "checkpoint"
@@ -490,7 +490,7 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
     report["blend_weight"] = 3.0
     (again / "checkpoint" / "training.json").write_text(json.dumps(report))
     write_hashes(again / "checkpoint")
-    assert find_checkpoint(Package.open(again / "app")) == Lost()
+    assert find_checkpoint(Package.open(again / "app")) == NotFound()
 
 
 def test_the_engine_tells_what_the_model_got(app: Path) -> None:

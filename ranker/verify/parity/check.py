@@ -14,12 +14,12 @@ from ranker.artifacts.bundle import Checkpoint
 from ranker.client.search import App
 from ranker.errors import MissingExtra, RankerError
 from ranker.package.application import Package
-from ranker.verify.origin import Lost, find_checkpoint
 from ranker.verify.parity.backends import OnnxBackend, TorchBackend, VespaBackend
 from ranker.verify.parity.difference import Tally, compare, id_problems
 from ranker.verify.parity.engine import EngineBackend, running_engine
 from ranker.verify.parity.pairs import TextPair
 from ranker.verify.parity.scored_pairs import ScoringBackend, encode_pairs, model_profiles
+from ranker.verify.provenance import NotFound, find_checkpoint
 from ranker.verify.result import CheckResult, first_of
 from ranker.verify.vespa.process import OpenPackage
 
@@ -116,7 +116,7 @@ def _open_backends(
         backends.available.append(onnx)
     with backends.optional("ids and scores of the checkpoint in torch"):
         origin = checkpoint or find_checkpoint(package)
-        if isinstance(origin, Lost):
+        if isinstance(origin, NotFound):
             backends.warnings.append(
                 f"not compared with torch: {origin.reason}; name it with --checkpoint"
             )

@@ -155,8 +155,8 @@ class VespaProcess:
 
     def terms(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the index terms of English texts by Vespa's default linguistics."""
-        answer: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
-        return answer
+        terms: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
+        return terms
 
     def index(self, app: Path, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """Return the index terms of documents (field to text) by the application's own indexing.

@@ -32,7 +32,7 @@ final class Evaluator {
         var database =
                 model.getSearchClusters().stream()
                         .flatMap(cluster -> cluster.getDocumentDbs().stream())
-                        .filter(one -> schema.isEmpty() || schema.equals(one.getSchemaName()))
+                        .filter(candidate -> schema.isEmpty() || schema.equals(candidate.getSchemaName()))
                         .findFirst()
                         .orElseThrow(
                                 () -> new IllegalArgumentException("no indexed schema " + schema));
@@ -62,9 +62,9 @@ final class Evaluator {
     /**
      * Evaluates functions of a rank profile for many bindings: {"profile", "functions": [name],
      * "bindings": [{"query(x)": [numbers] or number}]} gives a row for each binding with a
-     * {"type", "values"} for each function. Bindings that a function does not take are left out.
-     * A function that the first one calls has the value that it had there: an input of the model
-     * is what the model got. All cores work; the answers have the order of the bindings.
+     * {"type", "values"} for each function. Bindings that a function does not take are ignored.
+     * A function that the first one calls has the value of that call, so that an input of the model
+     * is what the model received. All cores work; the rows have the order of the bindings.
      */
     JsonNode evaluate(JsonNode request) {
         String profile = request.required("profile").asText();
@@ -73,7 +73,7 @@ final class Evaluator {
         List<ArrayNode> rows =
                 IntStream.range(0, bindings.size())
                         .parallel()
-                        .mapToObj(at -> row(profile, functions, bindings.get(at)))
+                        .mapToObj(index -> row(profile, functions, bindings.get(index)))
                         .toList();
         return Main.JSON.createArrayNode().addAll(rows);
     }
@@ -98,8 +98,8 @@ final class Evaluator {
 
     private static void bind(JsonNode bindings, FunctionEvaluator evaluator) {
         Map<String, TensorType> arguments = evaluator.function().argumentTypes();
-        for (Iterator<Map.Entry<String, JsonNode>> at = bindings.fields(); at.hasNext(); ) {
-            Map.Entry<String, JsonNode> binding = at.next();
+        for (Iterator<Map.Entry<String, JsonNode>> fields = bindings.fields(); fields.hasNext(); ) {
+            Map.Entry<String, JsonNode> binding = fields.next();
             TensorType type = arguments.get(binding.getKey());
             if (type != null) {
                 evaluator.bind(binding.getKey(), tensor(type, binding.getValue()));

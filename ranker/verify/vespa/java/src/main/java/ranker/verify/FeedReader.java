@@ -63,8 +63,8 @@ final class FeedReader {
         ObjectNode answer = Main.JSON.createObjectNode();
         ArrayNode fields = answer.putArray("fields");
         ObjectNode cells = answer.putObject("cells");
-        for (var at = document.iterator(); at.hasNext(); ) {
-            var entry = at.next();
+        for (var fieldValues = document.iterator(); fieldValues.hasNext(); ) {
+            var entry = fieldValues.next();
             fields.add(entry.getKey().getName());
             if (entry.getValue() instanceof TensorFieldValue tensor) {
                 ArrayNode values = cells.putArray(entry.getKey().getName());

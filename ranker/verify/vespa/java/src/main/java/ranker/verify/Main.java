@@ -18,8 +18,8 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * Answers questions about application packages with Vespa's own code: one JSON object a line in on
- * stdin, one out on stdout, until stdin ends. An answer is {"ok": ...} or {"error": [messages, the
+ * Answers requests about application packages with Vespa's own code: reads one JSON object a line
+ * from stdin and writes one to stdout, until stdin ends. An answer is {"ok": ...} or {"error": [messages, the
  * outermost first], "kind": exception class}. Everything else goes to stderr.
  */
 public final class Main {
@@ -98,12 +98,14 @@ public final class Main {
         return new File(request.required("app").asText());
     }
 
-    /** Messages of an exception and its causes; a message that only repeats its cause is left out. */
+    /** Returns messages of an exception and its causes, except those that repeat their cause. */
     static ArrayNode causes(Throwable error) {
         ArrayNode messages = JSON.createArrayNode();
-        for (Throwable at = error; at != null; at = at.getCause()) {
-            String message = at.getMessage() == null ? at.getClass().getName() : at.getMessage();
-            boolean repeats = at.getCause() != null && message.equals(at.getCause().toString());
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            String message =
+                    cause.getMessage() == null ? cause.getClass().getName() : cause.getMessage();
+            boolean repeats =
+                    cause.getCause() != null && message.equals(cause.getCause().toString());
             if (!repeats) {
                 messages.add(message);
             }

@@ -45,7 +45,7 @@ final class Package {
         return new Package(folder, new VespaModel(new NullConfigModelRegistry(), state));
     }
 
-    /** What the config server's validators say: {"errors": [...], "warnings": [...]}. */
+    /** Runs the config server's validators: {"errors": [...], "warnings": [...]}. */
     static JsonNode validate(File folder) {
         List<String> warnings = new ArrayList<>();
         ObjectNode answer = Main.JSON.createObjectNode();

@@ -28,8 +28,8 @@ final class Queries {
     private Queries() {}
 
     /**
-     * Asks for requests, [{parameter: value}]. A request gives {"tree": {"item": kind, "field",
-     * "term", "children"}} or {"error": message}; that no content node answers is no error here.
+     * Returns the trees of requests, [{parameter: value}]. A request gives {"tree": {"item": kind, "field",
+     * "term", "children"}} or {"error": message}; a missing content node is not an error here.
      */
     static JsonNode trees(Application container, JsonNode requests) {
         if (container == null) {

@@ -57,7 +57,7 @@ final class Terms {
         script.resolve(types.getDocumentType(type));
     }
 
-    /** The terms of English texts, [[term]]: stemmed as the mode `best` does, without accents. */
+    /** Returns the terms of English texts, [[term]]: stemmed in the mode `best`, without accents. */
     static JsonNode english(JsonNode texts) {
         var config = new AnnotatorConfig();
         config.setLanguage(Language.ENGLISH).setStemMode(StemMode.BEST).setRemoveAccents(true);
@@ -71,7 +71,7 @@ final class Terms {
         return answer;
     }
 
-    /** The terms of documents, [{field: text}], in each index field, by the application's scripts. */
+    /** Returns the terms of documents, [{field: text}], by the application's indexing scripts. */
     JsonNode index(JsonNode documents) {
         ArrayNode answer = Main.JSON.createArrayNode();
         for (JsonNode fields : documents) {
@@ -82,18 +82,18 @@ final class Terms {
                                     document.setFieldValue(
                                             field.getKey(), field.getValue().asText()));
             Document indexed = script.execute(new FieldValuesFactory(), document);
-            ObjectNode found = answer.addObject();
-            for (var at = indexed.iterator(); at.hasNext(); ) {
-                Map.Entry<Field, FieldValue> entry = at.next();
+            ObjectNode byField = answer.addObject();
+            for (var fieldValues = indexed.iterator(); fieldValues.hasNext(); ) {
+                Map.Entry<Field, FieldValue> entry = fieldValues.next();
                 if (entry.getValue() instanceof StringFieldValue value) {
-                    found.set(entry.getKey().getName(), terms(value));
+                    byField.set(entry.getKey().getName(), terms(value));
                 }
             }
         }
         return answer;
     }
 
-    /** The terms of an annotated text in the order of the text. */
+    /** Returns the terms of an annotated text in the order of the text. */
     private static ArrayNode terms(StringFieldValue value) {
         ArrayNode answer = Main.JSON.createArrayNode();
         SpanTree tree = value.getSpanTree(SpanTrees.LINGUISTICS);
@@ -103,7 +103,7 @@ final class Terms {
         List<Annotation> annotations = new ArrayList<>();
         tree.iterator().forEachRemaining(annotations::add);
         annotations.removeIf(annotation -> !annotation.getType().equals(AnnotationTypes.TERM));
-        annotations.sort(Comparator.comparingInt(one -> one.getSpanNode().getFrom()));
+        annotations.sort(Comparator.comparingInt(term -> term.getSpanNode().getFrom()));
         for (Annotation annotation : annotations) {
             FieldValue term = annotation.getFieldValue();
             answer.add(

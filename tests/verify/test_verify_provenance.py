@@ -1,4 +1,4 @@
-"""A cross-encoder that others trained is compared with torch where it still lies, and only it."""
+"""An existing cross-encoder is compared with torch if it is still there and unchanged."""
 
 import json
 import shutil
@@ -17,9 +17,9 @@ from ranker.export.to_onnx import export
 from ranker.model.interchange import open_cross_encoder
 from ranker.package.application import Package, write
 from ranker.verify import CheckResult
-from ranker.verify.origin import named_checkpoint
 from ranker.verify.parity.check import check_parity
 from ranker.verify.parity.pairs import nasty_pairs, special_tokens
+from ranker.verify.provenance import named_checkpoint
 
 COMMITS = ("0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef")
 
