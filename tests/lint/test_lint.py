@@ -3,6 +3,7 @@ import itertools
 import json
 import random
 import re
+import sys
 import unicodedata
 
 import pytest
@@ -14,7 +15,7 @@ from ranker.dataset import load
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.lexical.near_duplicates import RUN, document_copies
 from ranker.lint import collection_of, lint, read_collection
-from ranker.lint.checks.encoding import is_foreign, mended
+from ranker.lint.checks.encoding import _language_identifier, is_foreign, repaired
 from ranker.lint.finding import clip
 from ranker.lint.inspection import percent
 from ranker.lint.linter import KINDS
@@ -671,13 +672,13 @@ def test_what_is_right_is_not_found(text, tmp_path) -> None:
     ("text", "right"),
     [("Ã©", "é"), ("â€™", "’"), ("Â°", "°"), ("Î±", "α"), ("ÃŸ", "ß"), ("Â\u00a0", "\u00a0")],
 )
-def test_mojibake_is_mended(text, right) -> None:
+def test_mojibake_is_repaired(text, right) -> None:
     assert right.encode().decode("cp1252") == text
-    assert mended(text) == right
+    assert repaired(text) == right
 
 
-def test_what_is_no_mojibake_is_not_mended() -> None:
-    assert mended("é") is None and mended("Åé") is None and mended("日") is None
+def test_what_is_not_mojibake_is_not_repaired() -> None:
+    assert repaired("é") is None and repaired("Åé") is None and repaired("日") is None
 
 
 @pytest.mark.parametrize(
@@ -698,6 +699,31 @@ def test_what_is_no_mojibake_is_not_mended() -> None:
 )
 def test_languages_are_told_apart(text, foreign) -> None:
     assert is_foreign(text) is foreign
+
+
+@pytest.mark.parametrize(
+    ("library", "kind_id", "check"),
+    [("ftfy", "mojibake", "mojibake"), ("py3langid", "other-languages", "other languages")],
+)
+def test_without_the_extra_a_check_is_skipped_and_the_others_are_made(
+    library: str, kind_id: str, check: str, tmp_path, monkeypatch
+) -> None:
+    """Skipped, never clean."""
+    data = clean()
+    PLANTS["mojibake"][0](data)
+    PLANTS["other-languages"][0](data)
+    folder = data.write(tmp_path / "data")
+    both = {"mojibake", "other-languages"}
+    report = lint(read_collection(folder))
+    assert both <= {finding.id for finding in report.findings}
+    _language_identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, library, None)
+    report = lint(read_collection(folder))
+    skipped = {one.check: one for one in report.skipped}[check]
+    assert skipped.kinds == (kind_id,)
+    assert skipped.reason.endswith("it comes with: pip install 'ranker[lint]'")
+    assert {finding.id for finding in report.findings} & both == both - {kind_id}
+    assert kind_id not in {kind.id for kind in report.clean}
 
 
 # Words and pictures

@@ -1,17 +1,21 @@
-"""Letters that went wrong on the way, leftovers of markup, and other languages."""
+"""Letters that were decoded wrongly, leftovers of markup, and other languages."""
 
+import functools
 import html
+import os.path
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
 
-from ranker.errors import require
+from ranker.errors import MissingExtra, require
 from ranker.lexical.bm25 import contents
 from ranker.lint.finding import Example, Finding, Kind, clip, first
 from ranker.lint.inspection import Inspection, part, percent, sample
 
-__all__ = ["KINDS", "find", "is_foreign", "mended"]
+__all__ = ["KINDS", "find", "is_foreign", "repaired"]
 
 regex = require("regex", extra="lexical")
 
@@ -19,36 +23,36 @@ MOJIBAKE = Kind(
     "mojibake",
     "UTF-8 that was read as Latin-1 or Windows-1252",
     "The words in question match nothing that people type.",
-    "Read the source again as UTF-8, or repair the texts (the library ftfy does).",
+    "Read the source again as UTF-8, or repair the texts with ftfy.fix_encoding.",
 )
 REPLACED = Kind(
     "replacement-characters",
-    "U+FFFD, the sign for a letter that could not be decoded",
+    "U+FFFD, which stands for a letter that could not be decoded",
     "The letter is lost, and the word with it.",
-    "Read the source again with its true encoding (often Windows-1252).",
+    "Read the source again in its true encoding (often Windows-1252).",
 )
 MARKUP = Kind(
     "html-leftovers",
     "HTML tags and entities in the text",
     "They take slots from the text, and BM25 indexes them as words (br, nbsp, amp).",
-    "Strip the tags and decode the entities before you feed and train.",
+    "Strip the tags and decode the entities before feeding and training.",
 )
 CONTROL = Kind(
     "control-characters",
     "control, invisible and private characters",
-    "They part words or join them unseen, and Vespa refuses some of them.",
-    "Remove them; a soft hyphen goes without a trace, the others become a blank.",
+    "They split or join words without being seen, and Vespa rejects some of them.",
+    "Remove them: delete soft hyphens, and replace the others by a space.",
 )
 UNNORMALISED = Kind(
     "unnormalised-unicode",
-    "letters in parts (e + accent) and ligatures of print (ﬁ)",
+    "decomposed letters (e + accent) and typographic ligatures (ﬁ)",
     "Tokenizers that do not normalise see other tokens than for the same word typed by a person.",
     "Normalise all texts to NFC and replace the ligatures (unicodedata.normalize('NFKC', …)).",
 )
 MIXED = Kind(
     "mixed-scripts",
-    "words with Latin and Cyrillic letters together",
-    "The letters look alike and are others, so the word matches nothing that people type.",
+    "words that mix Latin and Cyrillic letters",
+    "The letters look alike but differ, so the word matches nothing that people type.",
     "Replace the look-alikes by letters of one script.",
 )
 FOREIGN = Kind(
@@ -62,22 +66,15 @@ FOREIGN = Kind(
 KINDS = (MOJIBAKE, REPLACED, CONTROL, MARKUP, MIXED, UNNORMALISED, FOREIGN)
 
 OFTEN = 0.005
-"""Share of the texts from which it is a warning; a few in thousands change nothing."""
+"""Share of the texts from which a kind is a warning; a few in thousands change nothing."""
 FOREIGN_OFTEN = 0.05
-SAMPLE = 5000
+SURE = 0.7
+"""Probability from which a text counts as being in another language."""
+SAMPLE = 2000
 AROUND = 30
-READ = 800
-"""Characters of a document from which its language is told."""
+READ = 400
+"""Characters of a text that its language is detected from."""
 
-_HIGH = {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0x100)}
-_HIGH |= {chr(b): b for b in range(0x80, 0xA0)}
-# First bytes of what two or three bytes of UTF-8 spell in Latin, Greek and Cyrillic, as letters;
-# after a number, Å is the unit of length.
-_MOJIBAKE = re.compile(
-    r"(?:[ÂÃÄÎÏÐÑâ]|(?<!\d)(?<!\d\s)Å)["
-    + "".join(re.escape(c) for c, b in _HIGH.items() if b < 0xC0)
-    + "]{1,2}"
-)
 _TAG = re.compile(
     r"</?(?:a|abbr|b|blockquote|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|span|strong|sub"
     r"|sup|table|tbody|td|th|tr|tt|u|ul)(?:\s+[a-z-]+\s*=[^<>]*|\s*/?)>",
@@ -91,84 +88,85 @@ _CONTROL = re.compile(
 _LIGATURE = re.compile("[\ufb00-\ufb06]")
 _MIXED = regex.compile(r"\w*(?:\p{Latin}\p{Cyrillic}|\p{Cyrillic}\p{Latin})\w*")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
-_LETTER = regex.compile(r"\p{L}")
-_NOT_LATIN = regex.compile(r"(?!\p{Latin})\p{L}")
-_WORD = re.compile(r"[^\W\d_]+")
-
-_ENGLISH = frozenset(
-    "the of and to in a is for with that on as by are was from an be this which at or were it "
-    "not have has how what when where who why does do can".split()
-)
-_OTHERS = tuple(
-    frozenset(words.split()) - _ENGLISH
-    for words in (
-        "der die das und nicht ist mit von für auf den dem ein eine werden wird auch sich bei im",
-        "le la les des et est une dans pour que qui sur du au par avec ne pas aux un l d",
-        "el la los las de que y en un una por con para del se es al como lo",
-        "il lo gli che di della delle dei per con non una sono nel e i le del un la",
-        "os de que do da em um uma para com não se na no e dos das ao",
-        "de het een en van dat niet op te met voor zijn aan door bij ook",
-    )
-)
+_BETWEEN_SPACES = re.compile("[^ ]+")
 
 Spot = tuple[int, int, str]
-"""Where something is in a text, and what to say of it."""
+"""Start and end of something in a text, and a note on it."""
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about characters, markup and languages."""
-    found: dict[str, list[Example]] = defaultdict(list)
-    counts: dict[str, int] = defaultdict(int)
+    """Yield findings about characters, markup and languages."""
+    searches = dict(_SEARCHES)
+    try:
+        _ftfy()
+    except MissingExtra as error:
+        inspection.skip("mojibake", str(error), (MOJIBAKE,))
+        del searches[MOJIBAKE]
+    in_ascii = {kind: searches[kind] for kind in (MARKUP, CONTROL)}
+    examples: dict[Kind, list[Example]] = defaultdict(list)
+    counts: dict[Kind, int] = defaultdict(int)
     for text, ids, place in _texts(inspection):
-        for kind, spot in _spots(text):
-            counts[kind.id] += 1
-            if len(found[kind.id]) < 10 * inspection.examples:
-                found[kind.id].append(Example(ids, _shown(text, spot), place))
+        for kind, search in (in_ascii if text.isascii() else searches).items():
+            if (spot := search(text)) is not None:
+                counts[kind] += 1
+                if len(examples[kind]) < 10 * inspection.examples:
+                    examples[kind].append(Example(ids, _excerpt(text, spot), place))
     total = len(inspection.documents) + len(inspection.collection.qrels)
     for kind in KINDS:
-        if count := counts[kind.id]:
-            grave = kind in (MOJIBAKE, REPLACED, CONTROL, MARKUP, MIXED)
+        if count := counts[kind]:
             yield kind.found(
-                "warning" if grave and count >= OFTEN * total else "note",
+                "warning" if kind is not UNNORMALISED and count >= OFTEN * total else "note",
                 f"{part(count, total)} texts hold {kind.about}",
                 count=count,
                 total=total,
                 unit="texts",
-                examples=first(found[kind.id], inspection.examples),
+                examples=first(examples[kind], inspection.examples),
             )
-    yield from _foreign(inspection)
-
-
-def mended(text: str) -> str | None:
-    """What a run of mojibake was before it was decoded wrongly; None if it is not mojibake."""
     try:
-        repaired = bytes(_HIGH[letter] for letter in text).decode()
-    except (KeyError, UnicodeDecodeError):
+        yield from _foreign(inspection)
+    except MissingExtra as error:
+        inspection.skip("other languages", str(error), (FOREIGN,))
+
+
+def repaired(word: str) -> str | None:
+    """Return what a word was before it was decoded wrongly, or None if nothing is wrong with it.
+
+    Raises:
+        MissingExtra: ftfy is not installed.
+    """
+    ftfy = _ftfy()
+    if not ftfy.is_bad(word):
         return None
-    return repaired if repaired.isprintable() or repaired == "\xa0" else None
+    # Where nothing gets shorter, it was not UTF-8: control characters are a finding of their own.
+    fixed: str = ftfy.fix_encoding(word)
+    return fixed if len(fixed) < len(word) else None
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a text is surely not English: by its letters, or by its little words.
+    """Return True if a text is surely not English.
 
-    Most of its letters are not Latin, or at least a seventh of eight or more words are
-    articles, prepositions and the like of one other European language, and twice as many as
-    there are English ones.
+    Raises:
+        MissingExtra: py3langid is not installed.
     """
-    if not text.isascii():
-        other_script = len(_NOT_LATIN.findall(text))
-        if other_script >= 3 and 2 * other_script > len(_LETTER.findall(text)):
-            return True
-    words = _WORD.findall(text.lower())
-    if len(words) < 8:
-        return False
-    english = sum(word in _ENGLISH for word in words)
-    other = max(sum(word in own for word in words) for own in _OTHERS)
-    return 7 * other >= len(words) and other > 2 * english
+    language, probability = _language_identifier().classify(text[:READ])
+    return bool(language != "en" and probability >= SURE)
+
+
+def _ftfy() -> ModuleType:
+    return require("ftfy", extra="lint")
+
+
+@functools.cache
+def _language_identifier() -> Any:  # py3langid has no types
+    langid = require("py3langid", extra="lint").langid
+    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    # Titles of English papers are full of Latin words; a collection in Latin is unlikely.
+    identifier.set_languages([language for language in identifier.labels if language != "la"])
+    return identifier
 
 
 def _texts(inspection: Inspection) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
-    """Every document and judged query with its id and its place."""
+    """Yield every document and judged query with its id and its place."""
     collection = inspection.collection
     for document in inspection.documents:
         place = collection.document_place(document.doc_id)
@@ -177,27 +175,23 @@ def _texts(inspection: Inspection) -> Iterator[tuple[str, tuple[str, ...], str |
         yield inspection.text(query_id), (query_id,), collection.query_place(query_id)
 
 
-def _spots(text: str) -> Iterator[tuple[Kind, Spot]]:
-    """The first spot of each kind in a text."""
-    for kind, look in (_ASCII if text.isascii() else _ANY).items():
-        spot = look(text)
-        if spot is not None:
-            yield kind, spot
-
-
 def _mojibake(text: str) -> Spot | None:
-    for match in _MOJIBAKE.finditer(text):
-        # Three bytes are tried before two: â€™ is one letter, Ã©€ a letter and a sign.
-        for end in (match.end(), match.start() + 2):
-            repaired = mended(text[match.start() : end])
-            if repaired is not None and len(repaired) == 1:
-                return match.start(), end, f" (was it {repaired!r}?)"
+    if not _ftfy().is_bad(text):
+        return None
+    for match in _BETWEEN_SPACES.finditer(text):
+        word = match.group()
+        fixed = None if word.isascii() else repaired(word)
+        if fixed is not None:
+            start = len(os.path.commonprefix([word, fixed]))
+            end = len(os.path.commonprefix([word[start:][::-1], fixed[start:][::-1]]))
+            right = fixed[start : len(fixed) - end]
+            return match.start() + start, match.end() - end, f" (was it {right!r}?)"
     return None
 
 
 def _replaced(text: str) -> Spot | None:
-    at = text.find("\ufffd")
-    return None if at < 0 else (at, at + 1, "")
+    start = text.find("\ufffd")
+    return None if start < 0 else (start, start + 1, "")
 
 
 def _markup(text: str) -> Spot | None:
@@ -224,8 +218,9 @@ def _unnormalised(text: str) -> Spot | None:
     if unicodedata.is_normalized("NFC", text):
         return None
     composed = unicodedata.normalize("NFC", text)
-    at = next((n for n, (a, b) in enumerate(zip(text, composed, strict=False)) if a != b), 0)
-    return at, at + 1 + bool(unicodedata.combining(text[at + 1 : at + 2] or " ")), ""
+    start = next((n for n, (a, b) in enumerate(zip(text, composed, strict=False)) if a != b), 0)
+    follows = text[start + 1 : start + 2] or " "
+    return start, start + 1 + bool(unicodedata.combining(follows)), ""
 
 
 def _mixed(text: str) -> Spot | None:
@@ -233,18 +228,19 @@ def _mixed(text: str) -> Spot | None:
     return (*match.span(), "") if match else None
 
 
-_ASCII: Mapping[Kind, Callable[[str], Spot | None]] = {MARKUP: _markup, CONTROL: _control}
-_ANY: Mapping[Kind, Callable[[str], Spot | None]] = {
+_SEARCHES: dict[Kind, Callable[[str], Spot | None]] = {
     MOJIBAKE: _mojibake,
     REPLACED: _replaced,
-    **_ASCII,
+    MARKUP: _markup,
+    CONTROL: _control,
     UNNORMALISED: _unnormalised,
     MIXED: _mixed,
 }
+"""How the first spot of each kind in a text is found."""
 
 
-def _shown(text: str, spot: Spot) -> str:
-    """A spot with the words around it; what does not print is escaped."""
+def _excerpt(text: str, spot: Spot) -> str:
+    """Return a spot with the words around it; characters that do not print are escaped."""
     start, end, note = spot
     before, after = text[max(0, start - AROUND) : start], text[end : end + AROUND]
     inside = "".join(
@@ -259,24 +255,24 @@ def _is_plain(letter: str) -> bool:
 
 
 def _foreign(inspection: Inspection) -> Iterator[Finding]:
-    """Queries and documents that are not English; of many documents a sample tells."""
-    qrels = inspection.collection.qrels
+    """Find queries and documents that are not English; of many documents, in a sample."""
     chosen = sample(inspection.documents, SAMPLE)
-    documents = [d.doc_id for d in chosen if is_foreign(f"{d.title} {d.text}"[:READ])]
-    queries = [query_id for query_id in qrels if is_foreign(inspection.text(query_id))]
-    shares = {"documents": len(documents) / len(chosen), "queries": len(queries) / len(qrels)}
+    asked = sample(inspection.collection.qrels, SAMPLE)
+    documents = [d.doc_id for d in chosen if is_foreign(f"{d.title} {d.text}")]
+    queries = [query_id for query_id in asked if is_foreign(inspection.text(query_id))]
     if not documents and not queries:
         return
-    said = [f"{percent(share)} of the {name}" for name, share in shares.items() if share]
+    shares = {"documents": len(documents) / len(chosen), "queries": len(queries) / len(asked)}
+    named = [f"{percent(share)} of the {name}" for name, share in shares.items() if share]
     examples = [
         *map(inspection.document_example, documents),
         *map(inspection.query_example, queries),
     ]
     yield FOREIGN.found(
         "warning" if max(shares.values()) >= FOREIGN_OFTEN else "note",
-        f"{' and '.join(said)} are not English",
+        f"{' and '.join(named)} are not English",
         count=len(documents) + len(queries),
-        total=len(chosen) + len(qrels),
+        total=len(chosen) + len(asked),
         unit="texts",
         examples=first(examples, inspection.examples),
         figures={**shares, "sampled": len(chosen)},
