@@ -4,10 +4,10 @@ RankerError
 ├── UsageError           options that contradict each other or make no sense   (exit code 2)
 ├── MissingExtra         an optional library is not installed
 ├── DataError            judged data or a corpus that cannot be used
-├── SpecError            a token contract that cannot be
+├── SpecError            an invalid token contract
 │   └── SpecMismatch     two sides with different token contracts
 ├── ArtifactError        a checkpoint, bundle or package that is missing, damaged or in the way
-├── TrainError           training cannot go on
+├── TrainError           training cannot continue
 ├── ExportError          the exported model is not equal to the trained one
 ├── EndpointError        a server that is not there or does not answer
 │   └── ResponseError    a server that answers with an error
@@ -16,7 +16,7 @@ RankerError
 └── VerifyError          a check that did not hold
     └── MissingTool      a program that a check needs (JDK, Maven) is not installed
 
-Messages say what was expected, what came, where, and what to do, in one line.
+Messages say what was expected, what was found, where, and what to do, in one line.
 """
 
 import importlib
@@ -77,11 +77,11 @@ class DataError(RankerError):
 
 
 class SpecError(RankerError):
-    """A token contract that cannot be."""
+    """Invalid token contract."""
 
 
 class SpecMismatch(SpecError):
-    """Two sides that must share one token contract do not."""
+    """Two sides that must share a token contract have different ones."""
 
 
 class ArtifactError(RankerError):
@@ -89,7 +89,7 @@ class ArtifactError(RankerError):
 
 
 class TrainError(RankerError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class ExportError(RankerError):
@@ -100,12 +100,12 @@ class EndpointError(RankerError):
     """A server that is not there or does not answer.
 
     Attributes:
-        reason: what happened to the connection, in a few words; empty where it held.
+        cause: what happened to the connection, in a few words; empty where it held.
     """
 
-    def __init__(self, message: str, *, reason: str = "") -> None:
+    def __init__(self, message: str, *, cause: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.cause = cause
 
 
 class ResponseError(EndpointError):
@@ -113,7 +113,7 @@ class ResponseError(EndpointError):
 
     Attributes:
         status: the HTTP status.
-        code: Vespa's error code, where the body names one (`vespa-facts` §5), else None.
+        code: Vespa's error code if the body has one.
     """
 
     def __init__(self, message: str, *, status: int, code: int | None = None) -> None:
@@ -139,15 +139,15 @@ class MissingTool(VerifyError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its class."""
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional library, or say which extra brings it.
+    """Import an optional library.
 
     Raises:
-        MissingExtra: the library is not installed.
+        MissingExtra: the library is not installed; the message names the extra that brings it.
     """
     try:
         return importlib.import_module(module)

@@ -308,27 +308,27 @@ def _failure(handle: "pycurl.Curl", code: int, url: str, timeout_s: float) -> En
 
     message, errno = handle.errstr(), handle.getinfo(pycurl.OS_ERRNO)
     if code == pycurl.E_COULDNT_CONNECT:
-        reason = os.strerror(errno).lower() if errno else message
+        cause = os.strerror(errno).lower() if errno else message
         return EndpointError(
-            f"nothing answers at {url} ({reason}); is the server running? "
+            f"nothing answers at {url} ({cause}); is the server running? "
             "The embedded engine starts with: ranker serve APP --data DIR",
-            reason=reason,
+            cause=cause,
         )
     if code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
         return EndpointError(
-            f"the host of {url} is not known ({message}); check the URL", reason=message
+            f"the host of {url} is not known ({message}); check the URL", cause=message
         )
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        reason = f"no answer within {timeout_s:g} s"
-        return EndpointError(f"no answer from {url} within {timeout_s:g} s", reason=reason)
+        cause = f"no answer within {timeout_s:g} s"
+        return EndpointError(f"no answer from {url} within {timeout_s:g} s", cause=cause)
     if code in (
         pycurl.E_SSL_CONNECT_ERROR,
         pycurl.E_SSL_CERTPROBLEM,
         pycurl.E_SSL_CACERT_BADFILE,
         pycurl.E_PEER_FAILED_VERIFICATION,
     ):
-        return EndpointError(f"TLS with {url} failed: {message}", reason=f"TLS failed: {message}")
-    return EndpointError(f"{url} broke the connection ({message})", reason=message)
+        return EndpointError(f"TLS with {url} failed: {message}", cause=f"TLS failed: {message}")
+    return EndpointError(f"{url} broke the connection ({message})", cause=message)
 
 
 def _is_url(url: str) -> bool:

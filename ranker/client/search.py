@@ -1,4 +1,4 @@
-"""Queries: build a request (pure), send it (thin), typed hits.
+"""Queries: a request as a value, a client that sends it, and typed hits.
 
 Only the question is tokenized here; documents brought their token ids when they were fed.
 """
@@ -15,8 +15,9 @@ from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http, Response
 from ranker.contract import vespa_names
+from ranker.contract.document_id import DocumentId
 from ranker.contract.encode import Encoder, sanitize_text, zero_pad
-from ranker.errors import ResponseError, SpecMismatch, UsageError
+from ranker.errors import DataError, ResponseError, SpecMismatch, UsageError
 from ranker.package.application import Package
 
 __all__ = ["App", "Client", "Hit", "Result", "query_body"]
@@ -25,16 +26,17 @@ QUERY_TEXT = "query_text"
 """Parameter with the raw question, which YQL refers to as @query_text."""
 
 CANDIDATES = 10
-"""weakAnd keeps this many times the documents that will be reranked: it selects by idf without
-term frequency (`vespa-facts` §5), so a narrow selection would not hold the best by BM25."""
+"""weakAnd keeps this many times the documents that will be reranked.  It selects by idf without
+term frequency, so a narrow selection would miss some of the best by BM25:
+https://docs.vespa.ai/en/using-wand-with-vespa.html"""
 
 _WORD_CATEGORIES = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "So"}
 
 LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 0.001, 86_400.0
-"""Vespa reads a timeout in milliseconds and no exponents; a day is longer than any query."""
+"""Vespa reads a timeout in milliseconds, without exponents; a day is longer than any query."""
 
 GRACE_S = 5.0
-"""Seconds that the client waits longer than the server was told to take."""
+"""Seconds that the client waits beyond the timeout that it gives to the server."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class App:
 
     Attributes:
         manifest: of the model that answers queries.
-        encoder: its texts to ids.
-        others: models of the same schema with token ids of their own, which a document must
-            bring, too.
+        encoder: turns texts into token ids for that model.
+        others: models of the same schema with token ids of their own, which a document must also
+            bring.
     """
 
     manifest: Manifest
@@ -54,14 +56,14 @@ class App:
 
     @classmethod
     def open(cls, path: Path | str) -> "App":
-        """The application of a package folder; its model is not read.
+        """Open the application of a package folder, without reading its model.
 
         Args:
             path: the folder, or the record of one model in it (`Package.open`).
 
         Raises:
-            ArtifactError: the folder is no application package, it holds several models, or a
-                file was changed.
+            ArtifactError: the folder is not an application package, it holds several models, or
+                a file was changed.
         """
         package = Package.open(Path(path), model=False)
         others = {
@@ -74,10 +76,10 @@ class App:
 
     @classmethod
     def of_engine(cls, url: str) -> "App":
-        """The application that an embedded engine serves.
+        """Fetch the application that an embedded engine serves.
 
         Raises:
-            EndpointError: nothing answers, or it is no embedded engine.
+            EndpointError: nothing answers, or it is not an embedded engine.
         """
         with Http(Endpoint.of(url)) as http:
             manifest = _required(http, "/ranker/v1/manifest").json()
@@ -94,7 +96,7 @@ class Hit:
         doc_id: the document's own id.
         relevance: the score that ranks it.
         fields: the summary's fields.
-        match_features: features that the rank profile hands out, such as `bm25(contents)`.
+        match_features: features that the rank profile returns, such as `bm25(contents)`.
     """
 
     doc_id: str
@@ -105,13 +107,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to a query.
+    """The result of a query.
 
     Attributes:
         hits: best first.
         total_count: documents that matched; an estimate on Vespa, where weakAnd skips some.
-        latency_s: seconds from the call to the parsed answer.
-        server_s: seconds that the server says it took, or None.
+        latency_s: seconds from the call to the parsed response.
+        server_s: seconds that the server reports, or None.
     """
 
     hits: tuple[Hit, ...]
@@ -131,20 +133,20 @@ def query_body(
     timeout_s: float | None = None,
     rerank_count: int | None = None,
 ) -> dict[str, Any]:
-    """The body of a search request.
+    """Build the body of a search request.
 
     Args:
-        text: the question; every sign in it is text, none is query syntax.
+        text: the question; every character in it is text, none is query syntax.
         app: the application.
         profile: a rank profile of the application; its recommended one by default.
         hits: hits on the page.
         offset: hits before the page.
         summary: summary class; the schema's default one by default.
-        timeout_s: seconds the server may take; the application's default.
+        timeout_s: longest time that the server may take; the application's own by default.
         rerank_count: documents to rerank; the profile's own number by default.
 
     Raises:
-        UsageError: the question has no word, or an option makes no sense.
+        UsageError: the question has no word, or an option is impossible.
     """
     chosen = app.manifest.profile(app.manifest.recommended_profile if profile is None else profile)
     _check_options(hits, offset, timeout_s)
@@ -230,12 +232,13 @@ class Client:
         timeout_s: float | None = None,
         rerank_count: int | None = None,
     ) -> Result:
-        """Ask; the arguments are those of `query_body`.
+        """Ask a question; the arguments are those of `query_body`.
 
         Raises:
-            UsageError: the question has no word, or an option makes no sense.
+            UsageError: the question has no word, or an option is impossible.
             EndpointError: nothing answers, or not in time.
-            ResponseError: the server answered with an error, or searched only a part.
+            ResponseError: the server answered with an error, or searched only some of
+                the documents.
             SpecMismatch: a hit was fed under another token contract, or without tokens.
         """
         start = time.perf_counter()
@@ -275,17 +278,17 @@ def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
 
 
 def _question(text: str) -> str:
-    """The words of a question as Vespa's grammar `tokenize` takes them like the index.
+    """Write a question so that Vespa's grammar `tokenize` splits it into words as the index does.
 
     Checked over all of Unicode with Vespa's own parser: without NFKC it drops letters such as
-    `½`, and an apostrophe makes one unit of two words where the index has two.
+    `½`, and it joins the words around an apostrophe where the index has two.
 
     Raises:
         UsageError: nothing in it is a word for Vespa, which would then find nothing.
     """
     question = unicodedata.normalize("NFKC", text).replace("'", " ")
     # Vespa's tokens are runs of letters and digits; a symbol such as an emoji is one by itself.
-    if not any(unicodedata.category(sign) in _WORD_CATEGORIES for sign in question):
+    if not any(unicodedata.category(character) in _WORD_CATEGORIES for character in question):
         raise UsageError(f"the question holds no word to search for: {text[:80]!r}")
     return question
 
@@ -294,7 +297,7 @@ def _rerank_count(profile: Profile, count: int | None) -> dict[str, int]:
     if count is None:
         return {}
     if profile.phase == "first":
-        raise UsageError(f"rerank_count has no use: rank profile {profile.name} reranks nothing")
+        raise UsageError(f"rerank_count has no effect: rank profile {profile.name} reranks nothing")
     if count < 1:
         raise UsageError(f"rerank_count must be 1 or more, got {count}")
     return {f"ranking.{profile.phase}Phase.rerankCount": count}
@@ -317,17 +320,17 @@ def _required(http: Http, path: str) -> Response:
     response = http.get(path)
     if response.status != 200:
         raise ResponseError(
-            f"{http.url} is no embedded engine (HTTP {response.status} for {path}); "
-            "for a Vespa endpoint name the application package, too",
+            f"{http.url} is not an embedded engine (HTTP {response.status} for {path}); "
+            "for a Vespa endpoint, name the application package",
             status=response.status,
         )
     return response
 
 
 def _checked(response: Response) -> dict[str, Any]:
-    """The parsed body of a search that went well in all its parts."""
-    found = response.json()
-    root = found.get("root") if isinstance(found, dict) else None
+    """Return the parsed body of a search that succeeded on all documents."""
+    body = response.json()
+    root = body.get("root") if isinstance(body, dict) else None
     if not isinstance(root, dict):
         raise ResponseError(
             f"expected a search result from {response.url}, got HTTP {response.status} with "
@@ -335,33 +338,29 @@ def _checked(response: Response) -> dict[str, Any]:
             status=response.status,
         )
     for error in root.get("errors", ()):
-        raise _response_error(response, error)
+        code = error.get("code")
+        words = ": ".join(str(error[part]) for part in ("summary", "message") if error.get(part))
+        raise ResponseError(
+            f"{response.url} answered HTTP {response.status} with error {code}: "
+            + " ".join(words.split()),
+            status=response.status,
+            code=code if isinstance(code, int) else None,
+        )
     if response.status != 200:
         raise ResponseError(
             f"{response.url} refused the query: HTTP {response.status}, {response.excerpt()!r}",
             status=response.status,
         )
     _check_coverage(response, root.get("coverage", {}))
-    return {**found, "root": root}
-
-
-def _response_error(response: Response, error: Mapping[str, Any]) -> ResponseError:
-    code = error.get("code")
-    said = ": ".join(str(error[part]) for part in ("summary", "message") if error.get(part))
-    return ResponseError(
-        f"{response.url} answered HTTP {response.status} with error {code}: "
-        + " ".join(said.split()),
-        status=response.status,
-        code=code if isinstance(code, int) else None,
-    )
+    return {**body, "root": root}
 
 
 def _check_coverage(response: Response, coverage: Mapping[str, Any]) -> None:
-    """A result over a part of the documents is no response: it would be scored as a bad ranking."""
+    """Refuse a result over some of the documents, which would be scored as a bad ranking."""
     degraded = coverage.get("degraded")
     if coverage.get("full", True) and not degraded:
         return
-    reasons = ", ".join(name for name, yes in (degraded or {}).items() if yes) or "not said"
+    reasons = ", ".join(name for name, yes in (degraded or {}).items() if yes) or "unknown"
     raise ResponseError(
         f"{response.url} searched only {coverage.get('coverage', '?')} % of the documents "
         f"(reason: {reasons}); raise the timeout or wait until all nodes are up",
@@ -374,38 +373,34 @@ def _hit(child: Mapping[str, Any], response: Response, manifest: Manifest) -> Hi
     features = fields.pop("matchfeatures", {})
     doc_id = fields.get(manifest.id_field) if manifest.id_field else None
     if doc_id is None:
-        full = str(child.get("id", ""))
-        scheme, *_, user = full.split(":", 4)
-        if scheme != "id" or full.count(":") < 4:
+        try:
+            doc_id = DocumentId.parse(str(child.get("id", ""))).doc_id
+        except DataError as error:
             raise ResponseError(
                 f"a hit from {response.url} has no "
                 + (f"field {manifest.id_field} and no " if manifest.id_field else "")
                 + f"document id (its id is {child.get('id')!r}); ask for another summary class",
                 status=response.status,
-            )
-        doc_id = user
+            ) from error
     return Hit(str(doc_id), float(child["relevance"]), fields, features)
 
 
 def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:
+    """Refuse hits that were fed without tokens, or under another token contract."""
     feature = f"attribute({app.manifest.fingerprint_field})"
     expected = app.manifest.spec.fingerprint_number
     for hit in hits:
         if hit.match_features.get(feature) == expected:
             continue
+        value = hit.match_features.get(feature)
+        number = float(value) if isinstance(value, int | float) else 0.0
         if feature not in hit.match_features:
             fault = f"has no match-feature {feature}, so another application is deployed there"
-        else:
-            fault = _what_was_fed(hit.match_features[feature])
+        elif number > 0 and math.isfinite(number):
+            fault = f"was fed under the token contract {int(number):013x}"
+        else:  # 0, or what stands for no value
+            fault = "was fed without tokens"
         raise SpecMismatch(
             f"document {hit.doc_id!r} at {url} {fault}; the application package here has "
             f"{app.manifest.spec.fingerprint}: feed the documents again with `ranker feed`"
         )
-
-
-def _what_was_fed(found: Any) -> str:
-    """In words: 0, or what stands for no value, is a document without tokens."""
-    number = float(found) if isinstance(found, int | float) else 0.0
-    if not number > 0 or math.isinf(number):
-        return "was fed without tokens"
-    return f"was fed under the token contract {int(number):013x}"

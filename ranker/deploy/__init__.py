@@ -1,7 +1,7 @@
-"""Deployment of an application package: where it is served is a choice of endpoint, not of code.
+"""Deployment of an application package: where to serve it is a choice of endpoint, not of code.
 
-Targets: `embedded` (the engine in this project, as a process of its own), `docker` (a Vespa
-container on this machine), `server` (a Vespa that runs), `cloud` (Vespa Cloud's dev zone).
+Targets: `embedded` (the engine of this project, in a process of its own), `docker` (Vespa in a
+container on this machine), `server` (a running Vespa), `cloud` (the dev zone of Vespa Cloud).
 """
 
 import inspect
@@ -47,9 +47,9 @@ def deploy(app: Path, target: str, **options: Any) -> Deployment:
         options: keyword arguments of that target's function.
 
     Raises:
-        UsageError: no such target, or an option that the target does not have or misses.
-        ArtifactError: `app` is no application package, or was changed.
-        EndpointError: the target is not there, or refuses.
+        UsageError: the target does not exist, or an option is unknown to it or missing.
+        ArtifactError: `app` is not an application package, or was changed.
+        EndpointError: the target does not answer, or refuses.
     """
     if target not in TARGETS:
         raise UsageError(f"unknown target {target!r}; expected one of: {', '.join(TARGETS)}")

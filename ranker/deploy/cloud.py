@@ -1,4 +1,4 @@
-"""To Vespa Cloud's dev zone, through pyvespa."""
+"""Deployment to the dev zone of Vespa Cloud, through pyvespa."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from ranker.package.archive import write_archive
 __all__ = ["deploy_cloud"]
 
 CERTIFICATES = "security/clients.pem"
-"""Vespa Cloud lets in whoever has a key to a certificate in this file of the package."""
+"""Vespa Cloud admits clients with a certificate that is in this file of the package."""
 
 
 def deploy_cloud(
@@ -32,25 +32,25 @@ def deploy_cloud(
 ) -> Deployment:
     """Deploy to the dev zone of Vespa Cloud.
 
-    The certificate for documents and queries is pyvespa's: `.vespa` in the working folder, or
-    `~/.vespa/TENANT.APPLICATION.INSTANCE`, made by `vespa auth cert`.
+    The certificate for documents and queries is the one that pyvespa finds: in `.vespa` of the
+    working folder or in `~/.vespa/TENANT.APPLICATION.INSTANCE`.  `vespa auth cert` makes it.
 
     Args:
         app: the package folder.
         tenant: name of the tenant.
         application: name of the application there.
-        key: PEM file with the tenant's API key; without it pyvespa logs in with a browser.
+        key: PEM file with the tenant's API key; without it, pyvespa logs in with a browser.
         instance: instance of the application.
-        region: a dev region; pyvespa's default one.
-        api: address of the control plane, where it is not Vespa Cloud's own.
-        wait_s: longest wait for the container after the deployment, seconds.
-        on_progress: told what Vespa Cloud logs.
+        region: a dev region; by default that of pyvespa.
+        api: address of another control plane than that of Vespa Cloud.
+        wait_s: longest wait for the container after the deployment.
+        on_progress: called with each line that Vespa Cloud logs.
 
     Raises:
-        ArtifactError: `app` is no application package, or was changed.
+        ArtifactError: `app` is not an application package, or was changed.
         MissingExtra: pyvespa is not installed.
         UsageError: a name, the key or the certificate cannot be used.
-        EndpointError: Vespa Cloud does not answer, or refuses; the message is its own.
+        EndpointError: Vespa Cloud does not answer, or refuses; the message quotes it.
     """
     app = Package.every(app)[0].path
     lines = _Lines(on_progress or silent)
@@ -74,7 +74,7 @@ def deploy_cloud(
 
 
 def _logged_in(app: Path, key: Path | None, lines: "_Lines", **names: str) -> Any:
-    """A client of pyvespa's; what it prints goes to `lines`, as a library must not print.
+    """Return pyvespa's client; what it prints goes to `lines`, as a library must not print.
 
     Raises:
         UsageError: a name, the key or the certificate cannot be used.
@@ -92,7 +92,7 @@ def _logged_in(app: Path, key: Path | None, lines: "_Lines", **names: str) -> An
 
 
 def _cloud_class() -> Any:
-    """Class of pyvespa with our archive: complete, repeatable, no file in the working folder."""
+    """Return pyvespa's class with our archive, which is complete and leaves no file behind."""
     deployment = require("vespa.deployment", extra="vespa")
 
     class Cloud(deployment.VespaCloud):  # type: ignore[misc, name-defined]
@@ -100,19 +100,19 @@ def _cloud_class() -> Any:
             from cryptography.hazmat.primitives.serialization import Encoding
 
             certificate = self.data_certificate.public_bytes(Encoding.PEM)
-            archive = io.BytesIO()  # Vespa Cloud wants a hash of it before the first byte
+            archive = io.BytesIO()  # its hash is sent before the first byte
             write_archive(Path(application_root), archive, extra={CERTIFICATES: certificate})
             return archive.getvalue()
 
         def get_application(self, *, instance: str, region: str, **_: Any) -> Any:
-            # Only the address: pyvespa's own prints to a stdout that it took at its import.
+            # Only the address: the original prints to the stdout of the time of its import.
             return self.get_mtls_endpoint(instance=instance, region=region)
 
     return Cloud
 
 
 class _Lines(io.TextIOBase):
-    """A text file that hands on whole lines."""
+    """A text file that reports whole lines."""
 
     def __init__(self, say: Say) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""What a deployment leaves: where the application answers, and what the target had to say."""
+"""The result of a deployment: where the application answers, and the target's messages."""
 
 import subprocess
 from collections.abc import Callable
@@ -17,13 +17,13 @@ class Deployment:
     """A deployed application.
 
     Attributes:
-        target: one of the targets' names.
-        url: where it takes documents and queries.
-        message: the target's own words, or how to go on.
-        warnings: lines of level WARNING that the target logged, and changes that it asks for.
+        target: the target's name.
+        url: address for documents and queries.
+        message: the target's own message, or what to do next.
+        warnings: warnings that the target logged, and actions that it requires.
         pid: process id of the embedded engine.
-        log: file with the embedded engine's log.
-        process: the embedded engine as this process's child.
+        log: log file of the embedded engine.
+        process: the embedded engine, as a child of this process.
     """
 
     target: str
@@ -41,7 +41,7 @@ class Deployment:
             self.process.wait()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "target": self.target,
             "url": self.url,
@@ -53,4 +53,4 @@ class Deployment:
 
 
 def silent(line: str) -> None:
-    """Says nothing."""
+    """Ignore a line of progress."""

@@ -1,7 +1,7 @@
-"""Vespa in a Docker container on this machine, then as to any running Vespa.
+"""Deployment to Vespa in a Docker container on this machine.
 
-pyvespa's VespaDocker does the same, but packs the zip into the working folder, reads all of it
-into memory and gives the config server 120 s.
+pyvespa's VespaDocker does the same, but writes the archive into the working folder, reads all of
+it into memory and gives the config server 120 s.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ __all__ = ["deploy_docker"]
 
 IMAGE = "vespaengine/vespa:8"
 HOST = "127.0.0.1"
-"""Vespa asks nobody for a password, so its ports are open to this machine only."""
+"""Vespa does not ask for a password, so its ports are open to this machine only."""
 
 QUERY_PORT, CONFIG_PORT = "8080/tcp", "19071/tcp"
 
@@ -32,21 +32,21 @@ def deploy_docker(
     wait_s: float = 300.0,
     on_progress: Say | None = None,
 ) -> Deployment:
-    """Start Vespa in Docker, or use the container of that name, and deploy to it.
+    """Start Vespa in Docker, or use an existing container, and deploy to it.
 
     Args:
         app: the package folder.
-        name: name of the container; the application's by default.
-        image: Vespa's image.
+        name: name of the container; by default that of the application.
+        image: Docker image of Vespa.
         port: port on this machine for documents and queries.
         config_port: port on this machine for the config server.
-        wait_s: longest wait for the config server, and then for the services, seconds.
-        on_progress: told of the steps.
+        wait_s: longest wait for the config server, and then for the services.
+        on_progress: called with each step.
 
     Raises:
-        ArtifactError: `app` is no application package, or was changed.
+        ArtifactError: `app` is not an application package, or was changed.
         MissingExtra: pyvespa, which brings the Docker library, is not installed.
-        EndpointError: no Docker engine answers, or Vespa does not come up.
+        EndpointError: Docker does not answer, or Vespa does not start.
         ResponseError: Vespa refused the package.
     """
     say = on_progress or silent
@@ -76,7 +76,7 @@ def deploy_docker(
 def _container(
     docker: Any, engine: Any, name: str, image: str, port: int, config_port: int, say: Say
 ) -> Any:
-    """The running container of that name, started or made where it is not there."""
+    """Return the running container of that name; create or start it if necessary."""
     try:
         container = engine.containers.get(name)
         if container.status != "running":
@@ -109,7 +109,7 @@ def _explain(error: Exception) -> str:
     reason = " ".join(str(getattr(error, "explanation", None) or error).split())
     if getattr(error, "status_code", None) is None:
         return (
-            f"no Docker engine answers ({reason[:200]}); start Docker, or use the target "
-            "embedded, or server for a Vespa that runs"
+            f"Docker does not answer ({reason[:200]}); start it, or use the target embedded, "
+            "or server for a running Vespa"
         )
     return f"Docker refused: {reason[:500]}"

@@ -1,4 +1,4 @@
-"""The embedded engine as a process of its own, which stays when this one ends."""
+"""Deployment to the embedded engine, as a process that outlives this one."""
 
 import socket
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 from ranker.client.endpoint import Endpoint, Http
 from ranker.deploy.deployment import Deployment, Say, silent
-from ranker.deploy.server import deploy_server
+from ranker.deploy.server import deploy_server, is_up
 from ranker.errors import ArtifactError, EndpointError, UsageError
 from ranker.package.application import Package
 
@@ -30,21 +30,21 @@ def deploy_embedded(
 ) -> Deployment:
     """Start `python -m ranker.engine` on a package and wait until it answers.
 
-    Where an engine with that data folder answers at that port already, the package is deployed to
-    it while it goes on serving.
+    If an engine with that data folder already answers at that port, the package is deployed to it
+    while it serves.
 
     Args:
         app: the package folder.
-        data: folder of its documents; made where it is not there.
+        data: folder of its documents; created if it does not exist.
         port: TCP port.
         host: address to listen at; 127.0.0.1 keeps it to this machine.
-        log: file for its log, appended to; `DATA.log` by default.
-        wait_s: longest start, seconds: a model of 500 MB or an index to rebuild takes a while.
-        on_progress: told what is being waited for.
+        log: file that its log is appended to; `DATA.log` by default.
+        wait_s: longest wait for its start: a large model or an index to rebuild takes a while.
+        on_progress: called with each step.
 
     Raises:
-        ArtifactError: `app` is no application package, or the log cannot be written.
-        EndpointError: the port is in use, or the engine ended at its start.
+        ArtifactError: `app` is not an application package, or the log cannot be written.
+        EndpointError: the port is in use, or the engine exited during startup.
     """
     say = on_progress or silent
     Package.open(app, model=False).require_own("the embedded engine")
@@ -75,7 +75,7 @@ def _deployment(url: str, pid: int, log: Path, said: str, **more: Any) -> Deploy
 
 
 def _engine_of(data: Path) -> int | None:
-    """Process id of the engine that had a data folder last; None where none did."""
+    """Return the process id of the last engine of a data folder, or None."""
     try:
         return int((data / "lock").read_text())
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def _engine_of(data: Path) -> int | None:
 
 
 def _answers(url: str, pid: int) -> bool:
-    """Whether it is that process that answers."""
+    """Return True if that very process answers."""
     try:
         with Http(Endpoint.of(url)) as http:
             return bool(http.get("/state/v1/version", timeout_s=5).json().get("pid") == pid)
@@ -114,7 +114,7 @@ def _start(arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+                start_new_session=True,  # so that Ctrl-C in this terminal does not end it
             )
     except OSError as error:
         raise ArtifactError(f"cannot write the log {log}: {error.strerror}") from error
@@ -126,23 +126,16 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path, wait_s: float
         while time.monotonic() < end:
             if process.poll() is not None:
                 raise EndpointError(
-                    f"the embedded engine ended at its start (exit status {process.returncode}): "
+                    f"the embedded engine exited during startup (status {process.returncode}): "
                     f"{_last_line(log)} (log: {log})"
                 )
-            if _healthy(http):
+            if is_up(http, "/state/v1/health"):
                 return
             time.sleep(POLL_S)
     raise EndpointError(f"the embedded engine did not answer at {url} in {wait_s:g} s; log: {log}")
 
 
-def _healthy(http: Http) -> bool:
-    try:
-        return http.get("/state/v1/health", timeout_s=5).status == 200
-    except EndpointError:
-        return False
-
-
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1] if said else "it said nothing"
+    written = [line.strip() for line in lines if line.strip()]
+    return written[-1] if written else "no output"

@@ -1,7 +1,7 @@
-"""To a Vespa that runs: the package goes to its config server, in one request.
+"""Deployment to a running Vespa: the package goes to its config server in one request.
 
-The protocol is `vespa-facts` §7: POST prepareandactivate, then serviceconverge until every
-service has the new generation, then the container's ApplicationStatus.
+After POST prepareandactivate (https://docs.vespa.ai/en/reference/api/deploy-v2.html), it asks
+serviceconverge until every service has the new generation, then the container's ApplicationStatus.
 """
 
 import tempfile
@@ -17,11 +17,11 @@ from ranker.errors import EndpointError, ResponseError
 from ranker.package.application import Package
 from ranker.package.archive import write_archive
 
-__all__ = ["deploy_server", "wait_for_config_server", "wait_for_container"]
+__all__ = ["deploy_server", "is_up", "wait_for_config_server", "wait_for_container"]
 
 PREPARE = "/application/v2/tenant/default/prepareandactivate"
 PREPARE_S = 600.0
-"""Vespa loads the model while it prepares; pyvespa's 120 s are too few for a large one."""
+"""Vespa loads the model while it prepares; pyvespa's 120 s are too short for a large one."""
 
 POLL_S = 0.5
 
@@ -39,14 +39,14 @@ def deploy_server(
 
     Args:
         app: the package folder.
-        config_url: where the config server is.
-        url: where the container will take documents and queries.
-        wait_s: longest wait for the services after activation, seconds.
-        poll_s: time between two questions while waiting, seconds.
-        on_progress: told of the upload and of the steps.
+        config_url: address of the config server.
+        url: address at which the container will take documents and queries.
+        wait_s: longest wait for the services after activation.
+        poll_s: time between two requests while waiting.
+        on_progress: called with each step, and with the progress of the upload.
 
     Raises:
-        ArtifactError: `app` is no application package, or was changed.
+        ArtifactError: `app` is not an application package, or was changed.
         EndpointError: nothing answers, or the services did not come up.
         ResponseError: Vespa refused the package; the message is Vespa's own.
     """
@@ -75,7 +75,7 @@ def wait_for_config_server(config_url: str, *, wait_s: float, poll_s: float = PO
         EndpointError: it did not come up in time.
     """
     with Http(Endpoint.of(config_url)) as http:
-        up = _until(lambda: _is_up(http, "/state/v1/health"), time.monotonic() + wait_s, poll_s)
+        up = _until(lambda: is_up(http, "/state/v1/health"), time.monotonic() + wait_s, poll_s)
     if not up:
         raise EndpointError(f"the config server at {config_url} did not come up in {wait_s:g} s")
 
@@ -88,7 +88,7 @@ def wait_for_container(container: Http, *, wait_s: float, poll_s: float = POLL_S
     """
     say(f"waiting for the container at {container.url}")
     end = time.monotonic() + wait_s
-    if not _until(lambda: _is_up(container, "/ApplicationStatus"), end, poll_s):
+    if not _until(lambda: is_up(container, "/ApplicationStatus"), end, poll_s):
         raise EndpointError(
             f"the application is activated, but the container at {container.url} does not answer "
             "/ApplicationStatus; check the URL, and vespa-logfmt on the server"
@@ -135,7 +135,7 @@ class _Archive:
 
 
 def _warnings(activated: Mapping[str, Any]) -> tuple[str, ...]:
-    """What Vespa warns of, and what it wants done before a change takes effect."""
+    """Return Vespa's warnings, and what must be done before a change takes effect."""
     actions = activated.get("configChangeActions") or {}
     wanted = [
         f"{kind} needed: {'; '.join(map(str, action.get('messages', ()))) or action}"
@@ -172,13 +172,14 @@ def _wait_for_services(
 
     if not _until(converged, end, poll_s):
         raise EndpointError(
-            f"the application is activated, but its services did not take it over in time "
+            f"the application is activated, but its services did not switch to it in time "
             f"(generation {state.get('currentGeneration')}, wanted "
             f"{state.get('wantedGeneration')}); see vespa-logfmt on the server"
         )
 
 
-def _is_up(http: Http, path: str) -> bool:
+def is_up(http: Http, path: str) -> bool:
+    """Return True if a page of a server answers with status 200."""
     try:
         return http.get(path, timeout_s=5).status == 200
     except EndpointError:
@@ -186,7 +187,7 @@ def _is_up(http: Http, path: str) -> bool:
 
 
 def _until(holds: Callable[[], bool], end: float, poll_s: float) -> bool:
-    """Ask until it holds or the time is over; once at least."""
+    """Ask until the condition holds or the time is up, at least once."""
     while not holds():
         if time.monotonic() >= end:
             return False

@@ -56,7 +56,7 @@ def send(path: str, body: bytes, http: Http, *, timeout_s: float) -> Outcome:
     try:
         response = http.post(path, body, timeout_s=timeout_s)
     except EndpointError as error:
-        return Outcome(None, f"no answer: {error.reason}")
+        return Outcome(None, f"no answer: {error.cause}")
     if 200 <= response.status < 300:
         return Outcome(response.status)
     return Outcome(response.status, _message(response), response.retry_after_s)

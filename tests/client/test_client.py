@@ -1,4 +1,4 @@
-"""Requests as Vespa wants them, answers as Vespa gives them, faults as errors of one line."""
+"""Requests as Vespa wants them, responses as Vespa sends them, failures as errors of one line."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def app(package: Path) -> App:
 
 
 def result(*children: dict[str, Any], **root: Any) -> dict[str, Any]:
-    """A search result as `vespa-facts` §5 shows it."""
+    """A search result: https://docs.vespa.ai/en/reference/default-result-format.html."""
     return {
         "timing": {"querytime": 0.004, "summaryfetchtime": 0.001, "searchtime": 0.006},
         "root": {
@@ -122,7 +122,7 @@ def test_every_question_gives_a_request_or_a_usage_error(app: App, text: str) ->
         body = query_body(text, app, profile="cross")
     except UsageError:
         # Vespa's words are made of letters, digits and symbols such as emoji.
-        assert not any("a" <= sign.lower() <= "z" or sign in "0123456789" for sign in text)
+        assert not any("a" <= letter.lower() <= "z" or letter in "0123456789" for letter in text)
         return
     ids = body["input.query(query_token_ids)"]
     assert len(ids) == 30 and all(isinstance(i, int) and i >= 0 for i in ids)
@@ -221,7 +221,7 @@ ERROR = {"code": 4, "summary": "Invalid query parameter", "message": "no profile
             400,
             4,
         ),
-        # At least one hit: the status stays 200 (`vespa-facts` §5).
+        # At least one hit: the status stays 200.
         (Reply(200, {"root": {"errors": [ERROR], "children": [{}]}}), "error 4", 200, 4),
         (Reply(504, {"root": {"errors": [{"code": 12}]}}), "HTTP 504 with error 12", 504, 12),
         (Reply(500, {"root": {}}), "refused the query: HTTP 500", 500, None),
@@ -339,7 +339,7 @@ def test_a_broken_connection(app: App, reply: Reply) -> None:
 
 
 def test_connections_are_kept_and_renewed(app: App) -> None:
-    """A server closes idle connections whenever it likes; nobody must notice."""
+    """A server closes idle connections whenever it likes, without any effect on a search."""
 
     def script(request: Request) -> Reply:
         if request.number == 3:  # the third comes on a kept connection
@@ -433,7 +433,9 @@ def test_an_engine_that_hands_out_another_tokenizer_is_refused(app: App) -> None
 
 def test_vespa_is_no_embedded_engine(app: App) -> None:
     with scripted(lambda request: Reply(404, {"error-code": "NOT_FOUND"})) as server:
-        with pytest.raises(ResponseError, match="is no embedded engine .*application package, too"):
+        with pytest.raises(
+            ResponseError, match="is not an embedded engine .*name the application package"
+        ):
             App.of_engine(server.url)
 
 

@@ -108,7 +108,7 @@ def test_targets_and_options(app: Path) -> None:
 
 
 class ConfigServer:
-    """Answers as `vespa-facts` §7 says; also plays the container."""
+    """A config server (https://docs.vespa.ai/en/reference/api/deploy-v2.html) and the container."""
 
     def __init__(self, *, prepare: Reply | None = None, slow: int = 0) -> None:
         self.prepare = prepare
@@ -265,7 +265,7 @@ def test_a_refusal_before_the_upload_ends_is_read(app: Path) -> None:
 def test_services_that_do_not_take_the_application_over(app: Path) -> None:
     with scripted(ConfigServer(slow=10**6)) as server:
         with pytest.raises(
-            EndpointError, match=r"not take it over in time \(generation 1, wanted 2"
+            EndpointError, match=r"not switch to it in time \(generation 1, wanted 2"
         ):
             deploy_server(app, wait_s=0.1, **at(server))
 
@@ -359,7 +359,7 @@ def test_docker(
 def test_no_docker_engine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("docker")
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
-    with pytest.raises(EndpointError, match="no Docker engine answers .*use the target") as caught:
+    with pytest.raises(EndpointError, match="Docker does not answer .*use the target") as caught:
         deploy(app, "docker")
     assert "\n" not in str(caught.value)
 
@@ -540,9 +540,9 @@ def stop(deployed: Deployment) -> None:
 def test_an_engine_that_ends_at_its_start(app: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("not a folder")
-    with pytest.raises(EndpointError, match="the embedded engine ended at its start") as caught:
+    with pytest.raises(EndpointError, match="the embedded engine exited during startup") as caught:
         deploy(app, "embedded", data=data, port=free_port())
-    assert "exit status" in str(caught.value) and "data.log" in str(caught.value)
+    assert "(status " in str(caught.value) and "data.log" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -204,7 +204,7 @@ def test_operations_that_fail_are_told_and_the_others_arrive(fed, tmp_path):
     ]
     done = fed("feed", write_lines(tmp_path / "bad.jsonl", operations))
     summary = json.loads(done.stdout)
-    # The program itself exits with 0 here, against Vespa too (`vespa-facts` §4).
+    # The program itself exits with 0 here, as it does against Vespa.
     assert done.returncode == 0
     assert summary["http.response.code.counts"] == {"200": 1, "400": 3, "412": 1, "500": 1}
     for words in (
