@@ -1,8 +1,8 @@
 """TokenSpec: the one token contract, as a value.
 
 A pair is `CLS query SEP(s) document SEP`.  The query part holds CLS, the query's tokens and one
-SEP in `query_slots`; the document part holds the rest in `document_slots`.  Families with a
-double separator (RoBERTa, XLM-R, MPNet) pay for the second one with a document slot.
+SEP in `query_slots`; the document part holds the rest in `document_slots`.  In families with a
+double separator (RoBERTa, XLM-R, MPNet), the second one takes a document slot.
 """
 
 import functools
@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ranker.contract.vespa_names import ONNX_INPUTS
 from ranker.errors import SpecError, SpecMismatch
 
 __all__ = ["TokenSpec"]
@@ -25,10 +26,10 @@ class TokenSpec:
         document_slots: positions of the document part: the other separators + document tokens.
         cls_id, sep_id, pad_id: special ids of the tokenizer.
         separators: separators between query and document, 1 (BERT) or 2 (RoBERTa).
-        segments: whether the model tells query from document by token_type_ids 0 and 1.
+        segments: True if the model distinguishes query and document by token_type_ids 0 and 1.
         vocabulary_size: ids run from 0 to this, exclusive.
         max_positions: longest sequence that the model takes.
-        text_fields: fields of a document that are joined by one blank, then tokenized.
+        text_fields: fields of a document that are joined by a space, then tokenized.
         tokenizer_sha256: hash of the tokenizer's content, without padding and truncation.
     """
 
@@ -47,22 +48,27 @@ class TokenSpec:
     def __post_init__(self) -> None:
         problems = _problems(self)
         if problems:
-            raise SpecError("impossible token contract: " + "; ".join(problems))
+            raise SpecError("invalid token contract: " + "; ".join(problems))
 
     @property
     def query_tokens(self) -> int:
-        """Most tokens of a query: the slots less CLS and SEP."""
+        """Maximum number of a query's tokens: the slots without CLS and SEP."""
         return self.query_slots - 2
 
     @property
     def document_tokens(self) -> int:
-        """Most tokens of a document: the slots less every separator but the query's own."""
+        """Maximum number of a document's tokens: the slots without all separators but the first."""
         return self.document_slots - self.separators
 
     @property
     def length(self) -> int:
-        """Positions of a full pair."""
+        """Number of positions of a full pair."""
         return self.query_slots + self.document_slots
+
+    @property
+    def model_inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs, which are also functions of a rank profile with a model."""
+        return ONNX_INPUTS if self.segments else ONNX_INPUTS[:2]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -75,19 +81,19 @@ class TokenSpec:
         return int(self.fingerprint, 16)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, in the order of the fields."""
+        """Return plain values, in the order of the fields."""
         return {**asdict(self), "text_fields": list(self.text_fields)}
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks."""
+        """Return canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, values: Any) -> "TokenSpec":
-        """The spec of a JSON file.
+        """Make the spec of a JSON value.
 
         Raises:
-            SpecError: a key is missing, unknown, or has an impossible value.
+            SpecError: a key is missing or unknown, or has an invalid value.
         """
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
@@ -96,10 +102,10 @@ class TokenSpec:
         return cls(**{**values, "text_fields": tuple(values["text_fields"])})
 
     def require_same(self, other: "TokenSpec", *, here: str, there: str) -> None:
-        """Refuse to go on with two different contracts.
+        """Refuse to continue with two different contracts.
 
         Raises:
-            SpecMismatch: names both sides and the fields that differ.
+            SpecMismatch: they differ; the message names both sides and the differing fields.
         """
         if self == other:
             return

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,17 @@ from ranker.contract.encode import ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, SpecMismatch, require
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 __all__ = ["Scorer", "open_session"]
 
 BATCH = 16
-"""Pairs in one call: on 2 cores larger ones were not faster, and pad more."""
+"""Pairs in one call: on 2 cores larger batches were not faster, and need more padding."""
 
 
-def open_session(model: Path, *, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU.
+def open_session(model: Path, *, threads: int) -> "onnxruntime.InferenceSession":
+    """Open an ONNX Runtime session on the CPU.
 
     Raises:
         ArtifactError: the file is not a model that this ONNX Runtime loads.
@@ -45,8 +48,8 @@ def open_session(model: Path, *, threads: int) -> Any:
 class Scorer:
     """Logits of query-document pairs.
 
-    Batches are made of documents of like length and spread over single-threaded calls, one a
-    core: measured faster than one call on all cores (see ARCHITECTURE.md).  Thread safe.
+    Batches hold pairs of similar length and are spread over single-threaded calls, one per core,
+    which was faster than one call on all cores.  Thread safe.
 
     Args:
         model: the ONNX file.
@@ -63,10 +66,11 @@ class Scorer:
         self.threads = threads or os.cpu_count() or 1
         self._session = open_session(model, threads=1)
         self._names = [given.name for given in self._session.get_inputs()]
-        found = self._session.get_modelmeta().custom_metadata_map.get(vespa_names.ONNX_FINGERPRINT)
-        if found != spec.fingerprint:
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        fingerprint = metadata.get(vespa_names.ONNX_FINGERPRINT)
+        if fingerprint != spec.fingerprint:
             raise SpecMismatch(
-                f"{model.name} was exported for the token contract {found or '(none)'}, "
+                f"{model.name} was exported for the token contract {fingerprint or '(none)'}, "
                 f"here it is {spec.fingerprint}; export the model again",
                 about=model.parent,
             )
@@ -97,7 +101,7 @@ class Scorer:
         return logits
 
     def run(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
-        """Logits [pairs] of ready model inputs, in one call."""
+        """Return the logits [pairs] of model inputs, in one call."""
         feeds = {name: inputs[name] for name in self._names}
         logits: npt.NDArray[np.float32] = self._session.run(None, feeds)[0][:, 0]
         return logits

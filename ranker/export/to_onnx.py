@@ -1,17 +1,9 @@
-"""Checkpoint to bundle: an ONNX model that Vespa loads, proven equal to the trained one.
+"""Checkpoint to bundle: an ONNX model that Vespa loads, proven equal to the trained one."""
 
-Three things make the graph cheap at serve time without changing a logit.  It begins by cutting
-its inputs to the longest pair of the batch (Vespa always hands over all slots, padded); its last
-layer is computed for CLS only where the family allows; and it is one file of opset 17 and IR 8,
-which every Vespa since 8.100 loads.
-"""
-
-import io
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +14,26 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ExportError, first_line, require
-from ranker.export.graph import trim_padding
+from ranker.export.graph import IR_VERSION, OPSET, make_graph, save_graph
 from ranker.export.score import open_session
 from ranker.files import check_replaceable, new_folder, write_json, write_text
 from ranker.metrics.gate import caution, shortfall, verdict_of
 from ranker.model.base import load_weights, tensors
 from ranker.model.card import card, origin_card
-from ranker.model.forward import forward_of
 
-__all__ = ["IR_VERSION", "OPSET", "TOLERANCE", "export", "parity", "probe_pairs"]
+if TYPE_CHECKING:
+    import onnxruntime
+    import torch
+
+__all__ = ["TOLERANCE", "export", "parity", "probe_pairs"]
 
 logger = logging.getLogger(__name__)
 
-OPSET = 17
-IR_VERSION = 8
 TOLERANCE = 1e-4
-"""Largest difference of a logit between torch and ONNX Runtime that is let through."""
+"""Largest accepted difference of a logit between torch and ONNX Runtime."""
+
+BATCH = 32
+"""Pairs that torch computes at once."""
 
 Pair = tuple[Sequence[int], Sequence[int]]
 
@@ -53,13 +49,12 @@ def export(
     """Write the bundle of a checkpoint, if it passed the ship gate or has no verdict.
 
     Args:
-        checkpoint: what training left, or a cross-encoder that others trained
-            (`ranker.model.interchange`).
+        checkpoint: a trained model, or an existing cross-encoder (`ranker.model.interchange`).
         out: the bundle's folder.
-        pairs: token ids of real query-document pairs to check with; made-up ones are always
+        pairs: token ids of real query-document pairs to check with; synthetic ones are always
             added.
         opset: version of the ONNX operator set.
-        force: export a model that is not better than BM25, too; the bundle says so.
+        force: also export a model that is not better than BM25; the bundle records it.
 
     Raises:
         ExportError: the model is not better than BM25, cannot be exported, or is not equal to
@@ -71,8 +66,8 @@ def export(
     model = load_weights(checkpoint.path, own_head=True).eval()
     _require_small(model)
     with new_folder(out, replace_marker=Bundle.MARKER) as folder:
-        graph, last_layer = _graph(model, checkpoint.spec, opset=opset)
-        _save(graph, folder / "model.onnx", checkpoint.spec)
+        graph, last_layer = make_graph(model, checkpoint.spec, opset=opset)
+        save_graph(graph, folder / "model.onnx", checkpoint.spec)
         all_pairs = [*probe_pairs(checkpoint.spec), *pairs]
         check = parity(model, folder / "model.onnx", checkpoint.spec, all_pairs)
         check.update(opset=opset, ir_version=IR_VERSION, last_layer=last_layer)
@@ -91,25 +86,30 @@ def export(
 
 
 def probe_pairs(spec: TokenSpec, *, count: int = 64, seed: int = 0) -> list[Pair]:
-    """Made-up pairs of every length, the edge cases first: empty sides, both sides full."""
-    draw = np.random.default_rng(seed)
+    """Return synthetic pairs of every length, the edge cases first: empty sides, full sides."""
+    random = np.random.default_rng(seed)
     specials = {0, spec.cls_id, spec.sep_id, spec.pad_id}
     ids = np.array([i for i in range(min(spec.vocabulary_size, 50_000)) if i not in specials])
 
     def side(length: int) -> list[int]:
-        return [int(i) for i in draw.choice(ids, length)]
+        return [int(i) for i in random.choice(ids, length)]
 
     full_query, full_document = spec.query_tokens, spec.document_tokens
     lengths = [(0, 0), (0, full_document), (full_query, 0), (full_query, full_document), (1, 1)]
     while len(lengths) < count:
         lengths.append(
-            (int(draw.integers(0, full_query + 1)), int(draw.integers(0, full_document + 1)))
+            (int(random.integers(0, full_query + 1)), int(random.integers(0, full_document + 1)))
         )
     return [(side(query), side(document)) for query, document in lengths]
 
 
-def parity(model: Any, onnx_file: Path, spec: TokenSpec, pairs: Sequence[Pair]) -> dict[str, Any]:
+def parity(
+    model: "torch.nn.Module", onnx_file: Path, spec: TokenSpec, pairs: Sequence[Pair]
+) -> dict[str, Any]:
     """Compare torch and ONNX Runtime, as Vespa calls it (padded, one pair) and in batches.
+
+    Returns:
+        The number of pairs, the tolerance, and the largest difference of each kind of call.
 
     Raises:
         ExportError: a logit differs by more than `TOLERANCE`, or is not a number.
@@ -121,8 +121,8 @@ def parity(model: Any, onnx_file: Path, spec: TokenSpec, pairs: Sequence[Pair]) 
     batched = _onnx_logits(session, padded)
     single = np.concatenate(
         [
-            _onnx_logits(session, {k: v[at : at + 1] for k, v in padded.items()})
-            for at in range(len(pairs))
+            _onnx_logits(session, {name: array[[row]] for name, array in padded.items()})
+            for row in range(len(pairs))
         ]
     )
     differences = {
@@ -142,8 +142,10 @@ def parity(model: Any, onnx_file: Path, spec: TokenSpec, pairs: Sequence[Pair]) 
     return {"pairs": len(pairs), "tolerance": TOLERANCE, "largest_difference": differences}
 
 
-def _zero_mask_difference(model: Any, session: Any, spec: TokenSpec) -> float:
-    """A row without any token, as an engine's probe sends it: computed as one padding token."""
+def _zero_mask_difference(
+    model: "torch.nn.Module", session: "onnxruntime.InferenceSession", spec: TokenSpec
+) -> float:
+    """Compare a row without any token, as Vespa's probe sends it, with one padding token."""
     zeros = pair_inputs(spec, [[]], [[]], length=spec.length)
     zeros = {name: np.zeros_like(array) for name, array in zeros.items()}
     one = {name: array[:, :1] for name, array in zeros.items()}
@@ -151,17 +153,21 @@ def _zero_mask_difference(model: Any, session: Any, spec: TokenSpec) -> float:
     return float(np.abs(_onnx_logits(session, zeros) - _torch_logits(model, one, spec)).max())
 
 
-def _torch_logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> npt.NDArray[np.float32]:
+def _torch_logits(
+    model: "torch.nn.Module", inputs: ModelInputs, spec: TokenSpec
+) -> npt.NDArray[np.float32]:
     torch = require("torch", extra="export")
     with torch.inference_mode():
         rows = []
-        for at in range(0, len(inputs["input_ids"]), 32):
-            part = {name: array[at : at + 32] for name, array in inputs.items()}
+        for start in range(0, len(inputs["input_ids"]), BATCH):
+            part = {name: array[start : start + BATCH] for name, array in inputs.items()}
             rows.append(model(**tensors(part, spec, "cpu")).logits[:, 0].float().numpy())
     return np.concatenate(rows)
 
 
-def _onnx_logits(session: Any, inputs: ModelInputs) -> npt.NDArray[np.float32]:
+def _onnx_logits(
+    session: "onnxruntime.InferenceSession", inputs: ModelInputs
+) -> npt.NDArray[np.float32]:
     feeds = {given.name: inputs[given.name] for given in session.get_inputs()}
     try:
         logits: npt.NDArray[np.float32] = session.run(None, feeds)[0][:, 0]
@@ -174,10 +180,10 @@ def _onnx_logits(session: Any, inputs: ModelInputs) -> npt.NDArray[np.float32]:
 
 
 def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
-    """Whether the export is forced.
+    """Return True if the export has to be forced.
 
     Raises:
-        ExportError: the model is not better than BM25 and nobody forces it out.
+        ExportError: the model is not better than BM25, and the export is not forced.
     """
     verdict = verdict_of(checkpoint.training)
     if "origin" in checkpoint.training:
@@ -193,17 +199,17 @@ def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
     if not force:
         raise ExportError(
             f"{checkpoint.path} is not exported: {shortfall(checkpoint.training['gate'])}; "
-            "--force exports it all the same"
+            "--force exports it anyway"
         )
     logger.warning("exported by force: %s", shortfall(checkpoint.training["gate"]))
     return True
 
 
-def _require_small(model: Any) -> None:
+def _require_small(model: "torch.nn.Module") -> None:
     """Refuse a model whose weights alone are too large, before anything is computed.
 
     Raises:
-        ExportError: says how large it is.
+        ExportError: it is; the message says how large.
     """
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size >= vespa_names.LARGEST_MODEL:
@@ -215,12 +221,12 @@ def _require_small(model: Any) -> None:
 
 
 def _untrained(origin: Mapping[str, Any]) -> str:
-    """What is not known of a cross-encoder that others trained, and how to know it."""
+    """Say what is not known of an existing cross-encoder, and how to find out."""
     return (
         f"{origin['name']} was not trained by ranker: the blend's weight is 1.0, not learned, so "
-        "the recommended profile is cross, and whether it is better than BM25 is not known; "
-        "`ranker evaluate` measures it, `ranker train --base` learns from judged queries, and the "
-        "weight with it"
+        "the recommended profile is cross, and it is not known to be better than BM25; "
+        "`ranker evaluate` measures it, `ranker train --base` learns from judged queries, "
+        "including the weight"
     )
 
 
@@ -237,54 +243,3 @@ def _about(checkpoint: Checkpoint, *, forced: bool) -> dict[str, Any]:
         "origin": origin,
         "training": training if origin is None else None,
     }
-
-
-def _graph(model: Any, spec: TokenSpec, *, opset: int) -> tuple[Any, str]:
-    """The ONNX graph, and whether its last layer is computed for CLS only or in full."""
-    onnx = require("onnx", extra="export")
-    module, last_layer = forward_of(model, segments=spec.segments, fused=False)
-    names = list(vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2])
-    probe = pair_inputs(spec, [[5, 6], [7]], [[8, 9, 10], [11]])
-    buffer = io.BytesIO()
-    torch = require("torch", extra="export")
-    try:
-        with _quiet():
-            torch.onnx.export(
-                module.eval(),
-                tuple(torch.from_numpy(probe[name]) for name in names),
-                buffer,
-                input_names=names,
-                output_names=[vespa_names.ONNX_OUTPUT],
-                dynamic_axes={
-                    **{name: {0: "batch", 1: "sequence"} for name in names},
-                    vespa_names.ONNX_OUTPUT: {0: "batch"},
-                },
-                opset_version=opset,
-                dynamo=False,
-            )
-    except Exception as error:  # the exporter raises whatever the model's code raises
-        raise ExportError(
-            f"torch cannot export {type(model).__name__} to ONNX opset {opset}: {first_line(error)}"
-        ) from error
-    graph = onnx.load_from_string(buffer.getvalue())
-    trim_padding(graph, names)
-    return graph, last_layer
-
-
-def _save(graph: Any, path: Path, spec: TokenSpec) -> None:
-    onnx = require("onnx", extra="export")
-    graph.ir_version = IR_VERSION
-    graph.producer_name, graph.producer_version = "ranker", __version__
-    for key, value in (
-        (vespa_names.ONNX_FINGERPRINT, spec.fingerprint),
-        (vespa_names.ONNX_SPEC, spec.to_json()),
-    ):
-        graph.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(graph)
-    onnx.save(graph, str(path))
-
-
-def _quiet() -> Any:
-    """No warnings of the exporter: what it may get wrong is measured right after."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    return warnings.catch_warnings(action="ignore")

@@ -22,7 +22,6 @@ import numpy as np
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
-from ranker.contract.vespa_names import ONNX_INPUTS
 from ranker.errors import ArtifactError, ExportError, first_line, require
 from ranker.files import read_json, write_json, write_text
 from ranker.metrics.blend import UNLEARNED
@@ -175,8 +174,8 @@ def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
     tokenizer.model_max_length = spec.length
-    names = ONNX_INPUTS if spec.segments else ONNX_INPUTS[:2]
-    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(names)
+    names = list(spec.model_inputs)
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     tokenizer.save_pretrained(folder)
     write_text(folder / "tokenizer.json", base.tokenizer_json)
     _use_tokenizer_json(folder / "tokenizer_config.json")

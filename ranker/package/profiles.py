@@ -82,7 +82,7 @@ class ProfileContext:
         if (spec.cls_id, spec.sep_id, spec.pad_id, spec.separators) != (101, 102, 0, 1):
             return functions | _explicit_functions(spec, query, document)
         calls = ("tokenInputIds", "tokenAttentionMask", "tokenTypeIds")
-        for name, call in zip(_model_inputs(spec), calls, strict=False):
+        for name, call in zip(spec.model_inputs, calls, strict=False):
             functions[name] = f"{call}({spec.length}, {query}, {document})"
         return functions
 
@@ -148,7 +148,7 @@ def _model(context: ProfileContext, name: str) -> str:
         f"    function {function}() {{\n        expression: {expression}\n    }}\n"
         for function, expression in context.functions.items()
     )
-    bindings = "".join(f"        input {one}: {one}\n" for one in _model_inputs(context.spec))
+    bindings = "".join(f"        input {one}: {one}\n" for one in context.spec.model_inputs)
     return f"""\
     inputs {{
 {inputs}    }}
@@ -159,10 +159,6 @@ def _model(context: ProfileContext, name: str) -> str:
     function {LOGIT}() {{
         expression: onnx({name}).{vespa_names.ONNX_OUTPUT}{{d0:0,d1:0}}
     }}"""
-
-
-def _model_inputs(spec: TokenSpec) -> tuple[str, ...]:
-    return vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]
 
 
 def _explicit_functions(spec: TokenSpec, query: str, document: str) -> dict[str, str]:

@@ -65,7 +65,7 @@ def check_scores(
     finally:
         scorer.close()
     bm25 = np.linspace(0, 20, len(pairs)).round(2)
-    names = vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]
+    names = spec.model_inputs
     profiles = [one for one in manifest.profiles if one.needs_tokens]
     for profile in profiles:
         rows = vespa_process.evaluate(
