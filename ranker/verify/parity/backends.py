@@ -18,7 +18,6 @@ from ranker.verify.parity.scored_pairs import (
     ScoredPairs,
     Scores,
     encode_pairs,
-    input_names,
     model_profiles,
 )
 from ranker.verify.vespa.process import OpenPackage
@@ -104,7 +103,7 @@ class VespaBackend:
         Raises:
             VerifyError: Vespa rejects the package, a profile or a binding.
         """
-        names = input_names(self._manifest.spec)
+        names = self._manifest.spec.model_inputs
         bindings = [_binding(batch, row, self._manifest) for row in range(len(batch))]
         for profile in model_profiles(self._manifest):
             answers = [

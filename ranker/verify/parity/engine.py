@@ -21,7 +21,6 @@ from ranker.records import Document
 from ranker.verify.parity.scored_pairs import (
     EncodedPairs,
     ScoredPairs,
-    input_names,
     model_profiles,
 )
 from ranker.verify.vespa.process import free_port
@@ -87,7 +86,7 @@ class EngineBackend:
         """Yield ids and scores of one profile, and the scores by its summary feature `logit`."""
         manifest, size = self._app.manifest, len(batch)
         shape = (size, manifest.spec.length)
-        inputs = {name: np.zeros(shape, np.int64) for name in input_names(manifest.spec)}
+        inputs = {name: np.zeros(shape, np.int64) for name in manifest.spec.model_inputs}
         scores, by_logit = np.zeros(size), np.zeros(size)
         scored, with_logit = np.zeros(size, bool), np.zeros(size, bool)
         for text, rows in pages:

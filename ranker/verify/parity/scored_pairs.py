@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
-from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, ModelInputs, pair_inputs
-from ranker.contract.spec import TokenSpec
 from ranker.verify.parity.pairs import TextPair
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
     "Scores",
     "ScoringBackend",
     "encode_pairs",
-    "input_names",
     "model_profiles",
 ]
 
@@ -97,8 +94,3 @@ def encode_pairs(encoder: Encoder, pairs: Sequence[TextPair], *, first: int = 0)
 def model_profiles(manifest: Manifest) -> list[Profile]:
     """Return the rank profiles that use the model."""
     return [profile for profile in manifest.profiles if profile.needs_tokens]
-
-
-def input_names(spec: TokenSpec) -> tuple[str, ...]:
-    """Return the inputs of the model, which are also functions of every rank profile with it."""
-    return vespa_names.ONNX_INPUTS if spec.segments else vespa_names.ONNX_INPUTS[:2]
