@@ -235,7 +235,7 @@ def test_training_options_that_make_no_sense(
         (["query", "fox", "--timeout", "1e-9"], 2, "timeout_s must be from"),
         (["query", "fox", "--timeout", "nan"], 2, "timeout_s must be from"),
         (["query", "fox", "--hits", "-1"], 2, "hits and offset must be 0 or more"),
-        (["query", "fox", "--hits", "100000"], 1, "100000 hits requested"),
+        (["query", "fox", "--hits", "100000"], 1, "'hits': expected at most 400, got 100000"),
         (["query", "fox", "--profile", ""], 2, "unknown rank profile ''"),
         (["query", "?!"], 2, "the question holds no word to search for"),
         (["feed", "DATA", "--connections", "0"], 2, "connections must be 1 or more"),
