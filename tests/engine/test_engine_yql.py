@@ -55,8 +55,7 @@ def parse(yql, *, query="q fox", type_="weakAnd", **parameters):
         query=query,
         type=type_,
         default="default",
-        schema="doc",
-        cluster="content",
+        sources=("doc", "content", "content.doc"),
     )
     return parse_yql(yql, context)
 

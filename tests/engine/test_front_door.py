@@ -32,8 +32,8 @@ RANDOM = random_cases(300, seed=20261121)
 REFUSED_BY_NAME = re.compile(r"Extra data|is not set|is not supported by the embedded engine")
 """Messages of the deliberate refusals that a random request may run into."""
 
-# What the content cluster knows, a config server tells the container; without one, its package
-# must say it, or every visit ends with "no content clusters".
+# A config server tells the container about the content cluster; without one, the package must,
+# or every visit ends with "no content clusters".
 CLUSTERS = """<container id="default" version="1.0">
     <config name="cloud.config.cluster-list">
         <storage><item><name>content</name><configid>content</configid></item></storage>
@@ -46,7 +46,7 @@ CLUSTERS = """<container id="default" version="1.0">
 """
 
 DIFFERENT = {
-    "what is not supported is refused by name, before its argument is looked at": (
+    "an unsupported feature is refused by name, before its argument is read": (
         "yql matches an empty pattern",
         "yql nearest neighbour on a text",
         "yql nearest neighbour of no field",
@@ -76,7 +76,7 @@ DIFFERENT = {
         "doc visit selection hash",
         "doc visit includeRemoves is a word",
     ),
-    "a property that does not exist is refused; Vespa leaves it aside": (
+    "an unknown property is refused; Vespa ignores it": (
         "template unknown",
         "model.foo",
         "model.querystring",
@@ -84,7 +84,7 @@ DIFFERENT = {
         "presentation.format.foo",
         "trace.foo",
     ),
-    "a name that nothing has is refused; Vespa finds nothing, or searches the rest": (
+    "an unknown name is refused; Vespa finds nothing, or searches the rest": (
         "yql field unknown as default of userInput",
         "yql sources, one unknown",
         "query in no field",
@@ -93,15 +93,15 @@ DIFFERENT = {
         "restrict unknown",
         "restrict, one unknown",
     ),
-    "what Vespa would read as something else is refused": (
-        "yql two statements",  # the second is left aside
+    "an input that Vespa would silently reinterpret is refused": (
+        "yql two statements",  # the second is ignored
         "yql in unset reference",  # an empty list
         "yql in a list, empty item",
         "timeout of an unknown unit",  # seconds
         "timeout of two numbers",
         "timeout with a comma",
         "plus is a space",
-        "post two objects, the first bad",  # the second is left aside
+        "post two objects, the first bad",  # the second is ignored
         "post object and nonsense",
         "input list with a null",  # 0
         "input object",  # no cells
@@ -114,7 +114,7 @@ DIFFERENT = {
         "doc put field tokens cells of numbers",
         "path state",  # an empty page
     ),
-    "a client's error is a 4xx with a reason; Vespa's is a 500": (
+    "a client's error is a 4xx with a reason; Vespa answers 500": (
         "format unknown",
         "format empty",
         "input literal below 0",
@@ -133,7 +133,7 @@ DIFFERENT = {
         "doc put field tokens cells short, a word",
         "doc put field tokens type of another size",
     ),
-    "the engine is its own content node, which is who refuses it in Vespa": (
+    "the engine is its own content node, which makes these checks in Vespa": (
         "summary unknown",
         "doc path type unknown",
         "doc path type unknown, remove",
@@ -159,7 +159,7 @@ DIFFERENT = {
         "doc visit fieldSet of an unknown kind",
         "doc visit fieldSet unknown",
     ),
-    "an `or` of parts that are all false finds nothing; Vespa takes it out of the query": (
+    "an `or` of parts that are all false matches nothing; Vespa removes it from the query": (
         "yql false or false",
     ),
     "the HTTP server's own limit on headers is larger": ("header above the limit",),
@@ -171,7 +171,7 @@ DIFFERENT = {
 def answers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, tuple[Answer, Answer]]]:
-    """For each case the container's answer and the engine's."""
+    """Return the container's answer and the engine's for each case."""
     folder = tmp_path_factory.mktemp("front-door")
     app = make_app(folder / "app")
     try:
@@ -187,7 +187,7 @@ def answers(
 
 
 def _with_clusters(app: Path, folder: Path) -> Path:
-    """A copy of the package that tells the container of its content cluster."""
+    """Return a copy of the package that names the content cluster to the container."""
     shutil.copytree(app, folder)
     services = folder / "services.xml"
     text, count = re.subn('<container id="default" version="1.0">', CLUSTERS, services.read_text())

@@ -1,8 +1,8 @@
-"""Bad requests as data, and what a front door says to them.
+"""Bad requests as data, and the answers of a server to them.
 
-A `Case` is one HTTP request, byte for byte; `ask` puts it to a server; an `Answer` has what is
-compared: status, error codes, the shape of the JSON, the words.  The cases are in
-`front_door_cases`, what differs on purpose in `test_front_door`.
+A `Case` is one HTTP request, byte for byte; `ask` sends it to a server; an `Answer` holds what is
+compared: status, error codes and the shape of the JSON.  The cases are in `front_door_cases`,
+deliberate differences in `test_front_door`.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ class Case:
     """One request.
 
     Attributes:
-        id: names it.
-        method, target: of the request line, the target still encoded.
-        body: None for none, not even a length.
-        headers: further ones.
-        cut: bytes of the body that are promised and never sent.
+        id: its name.
+        method, target: the request line's, the target still encoded.
+        body: None for a request without a body or a length.
+        headers: further headers.
+        cut: bytes of the body that are announced and never sent.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Case:
     cut: int = 0
 
     def wire(self, host: str) -> bytes:
-        """The bytes of the request."""
+        """Return the bytes of the request."""
         headers = [("Host", host), ("Connection", "close"), *self.headers]
         if self.body is not None:
             headers.append(("Content-Length", str(len(self.body) + self.cut)))
@@ -50,13 +50,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The response to a case.
 
     Attributes:
         status: HTTP status; 0 where the connection was closed without an answer.
         codes: error codes of a search result.
         shape: keys and types of the JSON, as text; empty where it is not JSON.
-        words: the messages.
+        words: the messages, which are not compared.
     """
 
     status: int
@@ -66,10 +66,10 @@ class Answer:
 
     @property
     def taken(self) -> bool:
-        """Whether the request passed the door, whatever became of it behind.
+        """Return True if the request was accepted, regardless of its result.
 
-        In the container that is an error for want of a content node; in an engine without
-        documents it is an empty result, or a document that is not there.
+        The container then reports that it has no content node; an engine without documents gives
+        an empty result, or reports a missing document.
         """
         if self.codes == (NO_CONTENT_NODE,) or (self.status == 200 and not self.codes):
             return True
@@ -79,7 +79,7 @@ class Answer:
 
 
 def ask(url: str, case: Case) -> Answer:
-    """The answer of the server at `url` to a case."""
+    """Return the answer of the server at `url` to a case."""
     host = urllib.parse.urlsplit(url).netloc
     name, _, port = host.partition(":")
     with socket.create_connection((name, int(port)), TIMEOUT_S) as connection:
@@ -109,7 +109,7 @@ def _answer(status: int, body: bytes) -> Answer:
 
 
 def shape(value: Any) -> str:
-    """Keys and types of a JSON value; the items of a list that look alike count once."""
+    """Return the keys and types of a JSON value; list items of the same shape count once."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{shape(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):

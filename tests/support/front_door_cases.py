@@ -1,6 +1,6 @@
-"""The bad requests that are put to the embedded engine and to Vespa's real container.
+"""The bad requests that are sent to the embedded engine and to Vespa's real container.
 
-Each is refused by Vespa before it needs a content node: the container has none.
+Vespa refuses each of them before it needs a content node, which the container does not have.
 """
 
 import json
@@ -19,32 +19,32 @@ SPEC = "input.query(token_fingerprint)"
 
 
 def search(id_: str, **parameters: str) -> Case:
-    """A GET at `/search/`."""
+    """Return a GET at `/search/`."""
     return Case(id_, "GET", f"/search/?{urlencode(parameters)}")
 
 
 def yql(id_: str, statement: str, **parameters: str) -> Case:
-    """A GET with this YQL."""
+    """Return a GET with this YQL."""
     return search(f"yql {id_}", yql=statement, **parameters)
 
 
 def where(id_: str, condition: str, **parameters: str) -> Case:
-    """A GET with this condition."""
+    """Return a GET with this condition."""
     return yql(id_, f"select * from doc where {condition}", **parameters)
 
 
 def with_property(id_: str, name: str, value: str) -> Case:
-    """A query with this property, under its full name."""
+    """Return a query with this property, under its full name."""
     return search(id_, query="fox", **{name: value})
 
 
 def inputs(id_: str, value: str, name: str = TOKENS) -> Case:
-    """A query with this input."""
+    """Return a query with this input."""
     return search(f"input {id_}", **{"query": "fox", "ranking": "cross", name: value})
 
 
 def posted(id_: str, body: str | bytes, headers: Headers = JSON) -> Case:
-    """A POST at `/search/`."""
+    """Return a POST at `/search/`."""
     raw = body if isinstance(body, bytes) else body.encode()
     return Case(f"post {id_}", "POST", "/search/", raw, headers)
 
@@ -57,7 +57,7 @@ def document(
     headers: Headers = JSON,
     cut: int = 0,
 ) -> Case:
-    """A request at `/document/v1/`, with a timeout: what the container takes, it never answers."""
+    """Return a document request with a timeout: the container never answers what it accepts."""
     raw = body.encode() if isinstance(body, str) else body
     if "timeout=" not in path:
         path += ("&" if "?" in path else "?") + "timeout=1s"
@@ -66,28 +66,28 @@ def document(
 
 
 def put(id_: str, body: str | bytes | None, headers: Headers = JSON, cut: int = 0) -> Case:
-    """A put."""
+    """Return a put."""
     return document(f"put {id_}", "POST", "ns/doc/docid/1", body, headers, cut)
 
 
 def field(id_: str, name: str, value: object) -> Case:
-    """A put with one field."""
+    """Return a put with one field."""
     return put(f"field {id_}", json.dumps({"fields": {name: value}}))
 
 
 def update(id_: str, fields: object) -> Case:
-    """An update."""
+    """Return an update."""
     return document(f"update {id_}", "PUT", "ns/doc/docid/1", json.dumps({"fields": fields}))
 
 
 def visit(id_: str, **parameters: str) -> Case:
-    """A visit."""
+    """Return a visit."""
     text = urlencode(parameters)
     return document(f"visit {id_}", "GET", f"ns/doc/docid/?{text}")
 
 
 def cells(count: int) -> str:
-    """A list of so many ones."""
+    """Return a list of `count` ones."""
     return json.dumps([1] * count)
 
 

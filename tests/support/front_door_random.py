@@ -1,7 +1,7 @@
-"""Requests by chance: pieces of good ones, put together and broken by one or two changes.
+"""Random requests: valid pieces, combined and then broken by one or two changes.
 
-The pieces are of the parts of YQL and of JSON that the engine knows; what it refuses by name has
-cases of its own in `front_door_cases`.
+The pieces come from the parts of YQL and JSON that the engine supports; unsupported features have
+cases of their own in `front_door_cases`.
 """
 
 import json
@@ -29,7 +29,7 @@ EXTRA = (
 
 
 def random_cases(count: int, *, seed: int) -> list[Case]:
-    """So many cases, two thirds of them queries in YQL."""
+    """Return `count` cases, two thirds of them queries in YQL."""
     chance = random.Random(seed)
     makers = (_yql, _yql, _body)
     return [makers[n % 3](chance, f"random {seed} {n}") for n in range(count)]
@@ -84,20 +84,20 @@ def _leaf(chance: random.Random) -> str:
 
 
 def _changed(chance: random.Random, text: str) -> str:
-    """One token left out, doubled, changed with its neighbour, replaced or put in."""
+    """Return the text with one token removed, doubled, swapped, replaced or inserted."""
     tokens = TOKENS.findall(text) or [""]
-    at = chance.randrange(len(tokens))
+    place = chance.randrange(len(tokens))
     match chance.randrange(5):
         case 0:
-            del tokens[at]
+            del tokens[place]
         case 1:
-            tokens.insert(at, tokens[at])
-        case 2 if at + 1 < len(tokens):
-            tokens[at : at + 2] = reversed(tokens[at : at + 2])
+            tokens.insert(place, tokens[place])
+        case 2 if place + 1 < len(tokens):
+            tokens[place : place + 2] = reversed(tokens[place : place + 2])
         case 3:
-            tokens[at] = chance.choice(EXTRA)
+            tokens[place] = chance.choice(EXTRA)
         case _:
-            tokens.insert(at, chance.choice(EXTRA))
+            tokens.insert(place, chance.choice(EXTRA))
     return "".join(tokens)
 
 

@@ -24,21 +24,8 @@ VESPA_VERSION = "8.700.24"
 
 _START = time.time()
 
-# The `vespa` CLI looks for the document API's handler.
-_HANDLERS = {
-    "com.yahoo.container.handler.observability.ApplicationStatusHandler": ["/ApplicationStatus"],
-    "com.yahoo.container.jdisc.state.StateHandler": ["/state/v1", "/state/v1/*"],
-    "com.yahoo.vespa.config.server.http.v2.ApplicationApiHandler": [
-        "/application/v2/tenant/*/prepareandactivate"
-    ],
-}
-_HANDLERS_OF_AN_APPLICATION = {
-    "com.yahoo.search.handler.SearchHandler": ["/search/*", "/search"],
-    "com.yahoo.document.restapi.resource.DocumentV1ApiHandler": [
-        "/document/v1/*",
-        "/document/v1/*/",
-    ],
-}
+_DOCUMENT_HANDLER = "com.yahoo.document.restapi.resource.DocumentV1ApiHandler"
+"""The handler by which the `vespa` CLI recognises a document API."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +82,13 @@ def respond(subject: Subject, request: Request) -> ASGIApp:
 
 
 def _overview(subject: Subject, request: Request) -> dict[str, Any]:
-    handlers = {**_HANDLERS, **(_HANDLERS_OF_AN_APPLICATION if subject.package else {})}
     meta = {"name": "ranker", "user": "ranker", "path": "", "generation": subject.generation}
+    handler = {
+        "id": _DOCUMENT_HANDLER,
+        "class": _DOCUMENT_HANDLER,
+        "bundle": "ranker",
+        "serverBindings": ["http://*/document/v1/*", "http://*/document/v1/*/"],
+    }
     return {
         "application": {
             "vespa": {"version": VESPA_VERSION},
@@ -104,15 +96,7 @@ def _overview(subject: Subject, request: Request) -> dict[str, Any]:
             "user": {"version": __version__},
         },
         "abstractComponents": [],
-        "handlers": [
-            {
-                "id": name,
-                "class": name,
-                "bundle": "ranker",
-                "serverBindings": [f"http://*{path}" for path in paths],
-            }
-            for name, paths in handlers.items()
-        ],
+        "handlers": [handler] if subject.package else [],
     }
 
 

@@ -93,7 +93,7 @@ def parse_request(parameters: Parameters, manifest: Manifest) -> Request:
     """
     check_properties(parameters)
     _one_of(parameters, "presentation.format", _FORMATS)
-    _one_of(parameters, "presentation.format.tensors", _TENSOR_FORMATS, "short")
+    _one_of(parameters, "presentation.format.tensors", _TENSOR_FORMATS)
     timeout_s = _timeout(parameters, manifest)
     hits = _within(integer(parameters, "hits", 10), "hits", MOST_HITS, illegal_query)
     offset = _within(integer(parameters, "offset", 0), "offset", MOST_OFFSET, illegal_query)
@@ -130,10 +130,12 @@ def _text(parameters: Parameters, name: str, default: str = "") -> str:
     return text_of(parameters.get(name, default))
 
 
-def _one_of(parameters: Parameters, name: str, allowed: tuple[str, ...], default: str = "") -> None:
-    value = _text(parameters, name, default or allowed[0])
+def _one_of(parameters: Parameters, name: str, allowed: tuple[str, ...]) -> str:
+    """Return a parameter with a value of a list, whose first one is the default."""
+    value = _text(parameters, name, allowed[0])
     if value not in allowed:
         raise illegal_query(f"'{name}': expected one of {', '.join(allowed)}, got '{value:.80}'")
+    return value
 
 
 def _within(value: int, name: str, most: int, error: Callable[[str], QueryError]) -> int:
@@ -176,20 +178,16 @@ def _profile(parameters: Parameters, manifest: Manifest) -> Profile:
 
 
 def _statement(parameters: Parameters, manifest: Manifest) -> Statement:
-    type_ = _text(parameters, "model.type", "weakAnd")
-    if type_ not in TYPES:
-        raise illegal_query(f"'type': expected one of {', '.join(TYPES)}, got '{type_}'")
     context = Context(
         parameters=parameters,
         query=_text(parameters, "model.queryString"),
-        type=type_,
+        type=_one_of(parameters, "model.type", TYPES),
         default=_text(parameters, "model.defaultIndex") or DEFAULT_FIELD,
-        schema=manifest.schema,
-        cluster=CLUSTER,
+        sources=(manifest.schema, CLUSTER, f"{CLUSTER}.{manifest.schema}"),
     )
     for name in ("model.restrict", "model.sources"):
         for source in filter(None, _text(parameters, name).replace(" ", "").split(",")):
-            check_source(source, context)
+            check_source(source, context.sources)
     language = _text(parameters, "model.language") or _text(parameters, "model.locale") or "en"
     if not re.fullmatch(r"en([-_].*)?", language, re.IGNORECASE):
         raise bad_query(

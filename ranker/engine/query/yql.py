@@ -77,16 +77,14 @@ class Context:
         query: the user's query, for `userQuery()`.
         type: its grammar.
         default: the field that it searches.
-        schema: name of the schema.
-        cluster: name of the content cluster.
+        sources: the names that a query may give to what it searches.
     """
 
     parameters: Parameters
     query: str
     type: str
     default: str
-    schema: str
-    cluster: str
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +127,14 @@ def user_query(context: Context) -> Node | None:
     )
 
 
-def check_source(name: str, context: Context) -> None:
-    """Refuse a source that is neither the schema nor the content cluster.
+def check_source(name: str, sources: tuple[str, ...]) -> None:
+    """Refuse another source than the known ones.
 
     Raises:
         QueryError: code 4.
     """
-    known = (context.schema, context.cluster, f"{context.cluster}.{context.schema}")
-    if name not in known:
-        raise bad_query(f"unknown source '{name}'; expected one of {', '.join(known)}")
+    if name not in sources:
+        raise bad_query(f"unknown source '{name}'; expected one of {', '.join(sources)}")
 
 
 class _Build:
@@ -157,7 +154,7 @@ class _Build:
         offset, limit, timeout = (_clause(parts, name) for name in ("offset", "limit", "timeout"))
         for source in map(path_of, parts["sources"].children):
             if source != "*":
-                check_source(source, self.context)
+                check_source(source, self.context.sources)
         order = tuple(map(_sort_key, parts["order"].children)) if "order" in parts else ()
         if timeout is not None and not 0 <= timeout < 10**9:
             raise QueryError(17, f"YQL: expected a timeout from 0 to 999999999 ms, got {timeout}")
