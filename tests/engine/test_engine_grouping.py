@@ -1,4 +1,4 @@
-"""The one grouping that is known: which of some documents match, as pyvespa's evaluator asks."""
+"""The one supported grouping: which of some documents match, as pyvespa's evaluator asks."""
 
 import json
 
@@ -17,7 +17,7 @@ NASTY = ["d-1", "a.b", "x y", "é|z", "q\\w", "(p)", "a|b", "$^", "ü", "A", "ta
 
 
 def grouped(yql, ids):
-    """The statement that pyvespa makes of a query, to group by these ids."""
+    """Return the statement that pyvespa makes of a query, to group by these ids."""
     return VespaMatchEvaluator.create_grouping_filter(yql, "doc_id", ids)
 
 
@@ -77,7 +77,7 @@ def engine(package, tmp_path_factory):
 
 
 def answered(engine, ids, **parameters):
-    """Groups and hits of an answer: (value, count, relevance) and (id, relevance) pairs."""
+    """Return an answer's groups (value, count, relevance) and its hits (id to relevance)."""
     answer = engine.answer(grouped(TYPED, ids), query="fox", **parameters)
     body = json.loads(dumps(result_json(answer, schema="doc", elapsed_s=0.1)))
     root, *hits = body["root"]["children"]
@@ -131,4 +131,4 @@ def test_groups_of_a_sorted_result(engine):
     order = f"{TYPED} order by doc_id limit 3"
     answer = engine.answer(grouped(order, ["d5"]), query="fox", ranking="bm25")
     assert [group.value for group in answer.groups] == ["d5"]
-    assert [found.document.values["doc_id"] for found in answer.hits] == ["d0", "d1", "d10"]
+    assert [hit.document.values["doc_id"] for hit in answer.hits] == ["d0", "d1", "d10"]

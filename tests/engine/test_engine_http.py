@@ -1,6 +1,6 @@
 """The engine as a process: its HTTP API, kills, a full disk.
 
-Vespa's own clients have modules of their own: `test_vespa_clients`, `test_vespa_cli`.
+Vespa's own clients are tested in `tests/vespa`.
 """
 
 import asyncio
@@ -21,8 +21,12 @@ from engine_support import EngineProcess, free_port, make_app, put_fields, runni
 from front_door import Case, ask
 
 from ranker.artifacts.manifest import Manifest
+from ranker.engine.http.app import Application
+from ranker.engine.http.empty import empty
+from ranker.engine.http.status import PAGES, Page
 from ranker.engine.server import check_port
 from ranker.errors import EndpointError, UsageError
+from ranker.package.application import Package
 from ranker.records import Document
 
 PATH = "/document/v1/ranker/doc/docid/"
@@ -39,7 +43,7 @@ def client(url):
 
 @pytest.fixture(scope="module")
 def fed(url, client, encoder):
-    """The engine with `DOCUMENTS`, fed by pyvespa's synchronous client."""
+    """Feed `DOCUMENTS` to the engine with pyvespa's synchronous client."""
     failed = []
 
     def note(response, name):
@@ -399,6 +403,20 @@ def test_pages_that_clients_ask_for(client, package, encoder):
     assert client.options(f"{PATH}1").headers["allow"] == "GET,POST,PUT,DELETE"
 
 
+def test_a_new_page_is_a_row_of_the_table(package, monkeypatch):
+    page = Page(lambda subject, request: {"generation": subject.generation}, "application")
+    monkeypatch.setitem(PAGES, "/ranker/v1/new", page)
+
+    async def get(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
+            return await client.get("/ranker/v1/new")
+
+    served = asyncio.run(get(Application(Package.open(package), None, None, None, generation=7)))
+    assert (served.status_code, served.json()) == (200, {"generation": 7})
+    assert asyncio.run(get(empty(None))).status_code == 503
+
+
 def test_document_reads(fed, client):
     document = client.get(f"{PATH}d3", params={"fieldSet": "doc:title,doc_id"}).json()
     assert document["fields"] == {"doc_id": "d3", "title": "red fox 3"}
@@ -435,7 +453,7 @@ def test_an_answer_while_documents_are_written(fed, client, encoder):
 
 
 async def feed_until(url, encoder, names, stop):
-    """Put documents over many streams at once; the names that were acknowledged."""
+    """Put documents over many streams at once; return the acknowledged names and the refusals."""
     acknowledged = []
 
     async with httpx.AsyncClient(base_url=url, http1=False, http2=True, timeout=10) as client:
@@ -451,7 +469,7 @@ async def feed_until(url, encoder, names, stop):
                     return None
             return None
 
-        parts = [names[at::32] for at in range(32)]
+        parts = [names[stream::32] for stream in range(32)]
         results = await asyncio.gather(*map(put_some, parts), return_exceptions=True)
     refusals = [result for result in results if isinstance(result, httpx.Response)]
     return acknowledged, refusals
@@ -476,8 +494,8 @@ def test_a_kill_loses_nothing_that_was_acknowledged(package, encoder, tmp_path):
         assert engine.process.wait(10) == -signal.SIGKILL
     assert len(acknowledged) >= 1400
     with running_engine(package, data) as url, httpx.Client(base_url=url, timeout=30) as client:
-        for at in range(0, len(acknowledged), 400):
-            chunk = acknowledged[at : at + 400]
+        for start in range(0, len(acknowledged), 400):
+            chunk = acknowledged[start : start + 400]
             listed = ",".join(chunk)
             answer = client.post(
                 "/search/",

@@ -1,6 +1,6 @@
 """YQL and typed queries to trees.
 
-The expected trees of typed queries are those of Vespa's own container (8.700.24, its trace), with
+The expected trees of typed queries come from the trace of Vespa's own container (8.700.24), with
 this package's field names and terms; `|` after a word means that it does not count for the score.
 """
 
@@ -471,8 +471,8 @@ def test_refusals(yql, message):
     ],
 )
 def test_clauses(rest, hits, offset, timeout_s, order):
-    found = parse(f"select * from sources * where true {rest}")
-    assert (found.hits, found.offset, found.timeout_s, found.order) == (
+    statement = parse(f"select * from sources * where true {rest}")
+    assert (statement.hits, statement.offset, statement.timeout_s, statement.order) == (
         hits,
         offset,
         timeout_s,
@@ -523,10 +523,10 @@ def view(text, title=""):
 )
 def test_match(expression, document, counted):
     tree = parse(f"select * from doc where {expression}").tree
-    found = match(tree, view(document))
-    assert found is None if counted is None else found is not None
-    if found is not None:
-        assert {" ".join(leaf.terms): count for leaf, count in found} == counted
+    counts = match(tree, view(document))
+    assert counts is None if counted is None else counts is not None
+    if counts is not None:
+        assert {" ".join(leaf.terms): count for leaf, count in counts} == counted
 
 
 def test_a_tensor_field_is_a_bad_request():
