@@ -1,4 +1,4 @@
-"""The cells of one row as records: which names they go by, and what they may hold."""
+"""The cells of one row as records: the names of their columns, and the values they may hold."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ranker.contract.encode import sanitize_text
-from ranker.dataset.problems import BadRow, found, shown
+from ranker.dataset.problems import BadRow, listed_names, shown
 from ranker.records import Document, Query
 
 __all__ = [
@@ -37,16 +37,16 @@ QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id")
 QUERY_TEXTS = ("text", "query", "title")
 JUDGED = ("query", "title", "text", "label", "query_id", "doc_id", "teacher_score")
 KNOWN = frozenset({*DOCUMENT_IDS, *TEXTS, *QUERY_IDS, *QUERY_TEXTS, *JUDGED})
-"""Every name that a column can have and be read."""
+"""Every name of a column that is read."""
 
 LARGEST_GRADE = 1_000_000
-"""trec_eval counts every grade up to the largest: a time stamp would take all memory."""
+"""trec_eval counts every grade up to the largest: a timestamp would take all memory."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 
 
 class Judgement(NamedTuple):
-    """A judged row: the two records, how relevant the one is to the other, a teacher's score."""
+    """A judged row: a query, a document, the grade of the pair, and a teacher's score for it."""
 
     query: Query
     document: Document
@@ -55,10 +55,10 @@ class Judgement(NamedTuple):
 
 
 def document_of(row: Row) -> Document:
-    """The document of a corpus row; title and text may be empty.
+    """Return the document of a corpus row; title and text may be empty.
 
     Raises:
-        BadRow: no id, no field for title or text, or a value that is no text.
+        BadRow: no id, no field for title or text, or a value that is not text.
     """
     id_key = _key(row, DOCUMENT_IDS)
     text_key = _key(row, TEXTS, optional="title" in row)
@@ -70,7 +70,7 @@ def document_of(row: Row) -> Document:
 
 
 def query_of(row: Row) -> Query:
-    """The query of a row of a queries or topics file.
+    """Return the query of a row of a queries or topics file.
 
     Raises:
         BadRow: no id, or no text.
@@ -82,13 +82,14 @@ def query_of(row: Row) -> Query:
 
 
 def judgement_of(row: Row) -> Judgement:
-    """The judgement of a row `query, title, label`; `text`, ids and `teacher_score` as there are.
+    """Return the judgement of a row `query, title, label`, and of its optional columns.
 
-    Ids that are absent are hashes of the content: equal in every file.
+    Those are `text`, `query_id`, `doc_id` and `teacher_score`.  An absent id is a hash of the
+    content, so it is the same in every file.
 
     Raises:
-        BadRow: a missing key, an empty query or document, a label that is no grade, a
-            `teacher_score` that is no finite number.
+        BadRow: a missing key, an empty query or document, a label that is not a grade, a
+            `teacher_score` that is not a finite number.
     """
     query_text = _query_text(row[_key(row, ("query",))])
     title, text = _text(row.get("title"), "title"), _text(row.get("text"), "text")
@@ -104,27 +105,27 @@ def judgement_of(row: Row) -> Judgement:
 
 
 def written_query_of(row: Row) -> tuple[str, str]:
-    """The text of a synthetic query and the id of its document, of a row `query, doc_id`.
+    """Return the text of a synthetic query and the id of its document, of a row `query, doc_id`.
 
     Raises:
-        BadRow: a missing key, an empty query, or an id that is none.
+        BadRow: a missing key, an empty query, or a bad id.
     """
     query = _query_text(row[_key(row, ("query",))]).removeprefix("query: ")
     return _query_text(query), identifier(row[_key(row, ("doc_id",))], "doc_id")
 
 
 def other_content(doc_id: str) -> BadRow:
-    """What to say of a document id that comes again with another title or text."""
+    """Return the error for a document id that comes again with another title or text."""
     return BadRow(
         "duplicate id", f"document id {shown(doc_id)} came before with another title or text"
     )
 
 
 def identifier(value: Any, name: str) -> str:
-    """An id as text; whole numbers are taken as their digits.
+    """Return an id as text; a whole number becomes its digits.
 
     Raises:
-        BadRow: the id is empty, holds a blank or a character that Vespa refuses, or is no text.
+        BadRow: the id is empty, is not text, or holds a space or a character that Vespa rejects.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -133,13 +134,13 @@ def identifier(value: Any, name: str) -> str:
     if not value:
         raise BadRow("bad id", f"{name} is empty")
     if value.split() != [value] or sanitize_text(value) != value:
-        # A TREC run is split at blanks, and Vespa refuses control characters.
-        raise BadRow("bad id", f"{name} {shown(value)} holds a blank or a control character")
+        # A TREC run is split at spaces, and Vespa rejects control characters.
+        raise BadRow("bad id", f"{name} {shown(value)} holds a space or a control character")
     return value
 
 
 def grade_of(value: Any) -> int:
-    """A label as a grade: a whole number from 0, also written 1.0.
+    """Return a label as a grade: a whole number from 0, which may be written 1.0.
 
     Raises:
         BadRow: the label is empty, not a number, not whole, negative, or too large.
@@ -163,7 +164,7 @@ def grade_of(value: Any) -> int:
 
 
 def either(names: Sequence[str]) -> str:
-    """Names for an error message: a, b or c."""
+    """Return names for an error message: a, b or c."""
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -182,7 +183,7 @@ def _number(value: Any) -> float | None:
 
 
 def _teacher_score(value: Any) -> float | None:
-    """The cell as a score, None where it is empty."""
+    """Return the cell as a score, or None if it is empty."""
     if _absent(value):
         return None
     try:
@@ -190,7 +191,7 @@ def _teacher_score(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
-        raise BadRow("bad teacher_score", f"teacher_score {shown(value)} is no finite number")
+        raise BadRow("bad teacher_score", f"teacher_score {shown(value)} is not a finite number")
     return score
 
 
@@ -219,7 +220,7 @@ def _key(row: Row, names: Sequence[str], *, optional: bool = False) -> str:
             return name
     if optional:
         return names[0]
-    raise BadRow("missing key", f"no {either(names)} ({found(row)})")
+    raise BadRow("missing key", f"no {either(names)} ({listed_names(row)})")
 
 
 def _given_id(row: Row, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Bad rows: what is wrong with one and where, told for a whole file at once."""
+"""Bad rows: what is wrong with them and where, reported for a whole file at once."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -6,14 +6,14 @@ from typing import NamedTuple, TypeVar
 
 from ranker.errors import DataError
 
-__all__ = ["BadRow", "Place", "Problems", "found", "parsed", "shown", "streamed"]
+__all__ = ["BadRow", "Place", "Problems", "listed_names", "parsed", "shown", "streamed"]
 
 logger = logging.getLogger(__name__)
 
 IN_ERROR = 10
 IN_LIST = 20
 GIVE_UP = 1000
-"""Bad rows after which a strict reader stops: the file is not what it was taken for."""
+"""Bad rows after which a strict reader stops: the file is not what it was thought to be."""
 
 Raw = TypeVar("Raw")
 Item = TypeVar("Item")
@@ -23,8 +23,8 @@ class BadRow(Exception):
     """A row that cannot be used.
 
     Attributes:
-        kind: what is bad, for counting.
-        reason: what was expected and what came, in one line.
+        kind: sort of error, for counting.
+        reason: what was expected and what was found, in one line.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 class Problems:
-    """The bad rows seen while reading: errors of a strict reader, a list of one that skips.
+    """The bad rows met while reading: errors of a strict reader, or a list of skipped rows.
 
     Args:
         skip: leave bad rows out, count and list them.
@@ -59,14 +59,14 @@ class Problems:
 
     @property
     def fatal(self) -> bool:
-        """Whether reading will end in an error."""
+        """True if reading will end in an error."""
         return bool(self.total) and not self.skip
 
     def add(self, place: Place, bad: BadRow) -> None:
         """Note a bad row.
 
         Raises:
-            DataError: there are so many that reading on makes no sense.
+            DataError: there are too many for further reading to make sense.
         """
         self.total += 1
         if len(self._first) < IN_LIST:
@@ -77,7 +77,7 @@ class Problems:
             raise self._error("at least ")
 
     def check(self) -> None:
-        """End strict reading if there was a bad row.
+        """End a strict reading that met a bad row.
 
         Raises:
             DataError: names the first ten with file, line and reason, and counts the rest.
@@ -86,12 +86,12 @@ class Problems:
             raise self._error()
 
     def warn(self) -> None:
-        """Log how many rows were left out, one warning per kind."""
+        """Log the number of rows that were left out, one warning for each kind."""
         for kind, (count, first) in self._kinds.items():
             logger.warning("bad rows left out (%s): %d, the first: %s", kind, count, first)
 
     def listed(self) -> tuple[str, ...]:
-        """The first twenty bad rows with place and reason, and how many more there are."""
+        """Return the first twenty bad rows with place and reason, and the number of the others."""
         rows = [f"{place}: {reason}" for place, reason in self._first]
         if self.total > len(rows):
             rows.append(f"and {self.total - len(rows)} more ({self.total} in all)")
@@ -114,7 +114,7 @@ class Problems:
 def parsed(
     rows: Iterable[tuple[Place, Raw]], parse: Callable[[Raw], Item], problems: Problems
 ) -> Iterator[tuple[Place, Item]]:
-    """The rows that `parse` can read; the others are noted."""
+    """Yield the rows that `parse` can read, and note the others."""
     for place, row in rows:
         try:
             item = parse(row)
@@ -127,10 +127,10 @@ def parsed(
 def streamed(
     read: Callable[[Problems], Iterable[tuple[Place, Item]]], *, skip_bad: bool, empty: str
 ) -> Iterator[Item]:
-    """What `read` gives, for a strict reader up to the first bad row; then check.
+    """Yield the items of `read`, for a strict reader up to the first bad row; then check.
 
     Raises:
-        DataError: a strict reader met a bad row; or there was no item, which `empty` says.
+        DataError: a strict reader met a bad row; or there was no item, with the message `empty`.
     """
     problems, count = Problems(skip=skip_bad), 0
     for _, item in read(problems):
@@ -146,13 +146,13 @@ def streamed(
 
 
 def shown(value: object) -> str:
-    """A value for an error message: on one line, cut to 60 characters."""
+    """Return a value for an error message: on one line, truncated to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def found(names: Iterable[str]) -> str:
-    """The names of columns or keys for an error message: on one line, the first dozen."""
+def listed_names(names: Iterable[str]) -> str:
+    """Return the names of columns or keys for an error message: on one line, the first dozen."""
     first = [name if name.isprintable() and len(name) <= 60 else shown(name) for name in names]
     more = f" and {len(first) - 12} more" if len(first) > 12 else ""
     return f"found: {', '.join(first[:12]) or 'none'}{more}"

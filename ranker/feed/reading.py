@@ -7,7 +7,7 @@ from typing import Any
 
 from ranker.dataset import read_corpus
 from ranker.dataset.formats.lines import STDIN, Lines
-from ranker.dataset.problems import BadRow, Place, Problems, found, parsed, shown, streamed
+from ranker.dataset.problems import BadRow, Place, Problems, listed_names, parsed, shown, streamed
 from ranker.feed.operation import SchemaDocument, Source
 
 __all__ = ["VESPA", "read_documents"]
@@ -73,7 +73,7 @@ def _document(line: str) -> SchemaDocument:
         raise BadRow("no put", "an update or a remove; send those with `vespa feed`")
     doc_id, fields = _id_of(row), row.get("fields")
     if doc_id is None or not isinstance(fields, dict):
-        raise BadRow("no document", f'expected "put" and "fields" ({found(row)})')
+        raise BadRow("no document", f'expected "put" and "fields" ({listed_names(row)})')
     if lost := sorted({"condition", "create"} & row.keys()):
         raise BadRow(
             "conditional", f"{' and '.join(lost)} would be lost; send it with `vespa feed`"

@@ -169,7 +169,7 @@ class Stages:
             self.first_phase,
             rank=self.arguments.synthetic_rank,
             judged=self._asked,
-            tell=self._telling("synthetic: BM25"),
+            report=self._telling("synthetic: BM25"),
         )
 
     def learn_synthetic(self, forward: Any, queries: SyntheticQueries, work: Path) -> StageResult:

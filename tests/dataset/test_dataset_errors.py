@@ -77,7 +77,7 @@ def test_a_bad_row_of_a_csv(tmp_path, row, reason):
     ("row", "reason"),
     [
         ("{", "not JSON (Expecting property name enclosed in double quotes in column 1); expected"),
-        ("[1]", "expected one JSON object a line, got a list"),
+        ("[1]", "expected one JSON object per line, got a list"),
         ("[" * 100_000, "JSON that cannot be read (maximum recursion depth exceeded"),
         ('{"query": "a", "title": "b"}', "no label (found: query, title)"),
         ('{"query": 5, "title": "b", "label": 1}', "the query is 5, expected text"),
@@ -86,7 +86,7 @@ def test_a_bad_row_of_a_csv(tmp_path, row, reason):
         ('{"query": "a", "title": "b", "label": NaN}', "label nan is not a whole number"),
         ('{"query": "a", "title": "b", "label": null}', "the label is empty"),
         ('{"query": "a", "title": "b", "label": 1, "doc_id": 1.5}', "doc_id is 1.5, expected text"),
-        ('{"query": "a", "title": "b", "label": 1, "doc_id": "a b"}', "doc_id 'a b' holds a blank"),
+        ('{"query": "a", "title": "b", "label": 1, "doc_id": "a b"}', "doc_id 'a b' holds a space"),
         ('{"query": "a", "title": "b", "label": 1, "doc_id": "\\u0007"}', r"doc_id '\x07' holds"),
         ('{"query": "a", "title": "b", "label": 1, "query_id": "q"}',
          "query id 'q' came before with another text"),
@@ -155,11 +155,11 @@ def test_a_bad_row_of_a_beir_folder(beir, file, row, reason):
         ("topics.txt", "<top><num>1<title> </top>", "topic 1 is empty"),
         ("topics.txt", "<top><num>1<title>x\n<top>", "not closed before <top> in line 4"),
         ("topics.txt", "<top><num>1<title>x\n", "not closed before the end of the file in line 3"),
-        ("topics.txt", "</top>", "</top> closes what was not opened"),
+        ("topics.txt", "</top>", "</top> was never opened"),
         ("topics.txt", b"<top><num>1<title>\xff</top>", "not UTF-8 (byte 0xff at offset 49)"),
         ("docs.txt", "<DOC>x</DOC>", "the document has no <DOCNO>"),
         ("docs.txt", "<DOC><DOCNO>d1</DOCNO>y</DOC>", "document id 'd1' came before"),
-        ("docs.txt", "<DOC><DOCNO>d 2</DOCNO>y</DOC>", "DOCNO 'd 2' holds a blank"),
+        ("docs.txt", "<DOC><DOCNO>d 2</DOCNO>y</DOC>", "DOCNO 'd 2' holds a space"),
     ],
 )
 def test_a_bad_row_of_a_trec_folder(tmp_path, file, text, reason):
@@ -238,15 +238,19 @@ def test_skipped_rows_are_counted_listed_and_logged_by_kind(tmp_path, caplog):
         ("a.csv", b"query,title,label,\xff\n", "{path}: the header in line 1 cannot be read"),
         ("a.csv", "query,title,label\n", "a: the corpus is empty"),
         ("a.parquet", "PAR1", "{path} is not parquet ("),
-        ("a.csv", b"\x1f\x8b\x08\0", "{path} is damaged: not whole gzip data ("),
+        ("a.csv", b"\x1f\x8b\x08\0", "{path} is damaged: incomplete gzip data ("),
         (
             "a.csv",
             HALF_GZIP,
-            "{path} is damaged: not whole gzip data",
+            "{path} is damaged: incomplete gzip data",
         ),
         ("a.xml", "<DOC></DOC>", "{path}: a file of TREC documents has no judgements; name the f"),
-        ("a", "one line of prose", "cannot tell the format of {path}: looked for PAR1 (parquet), "),
-        ("b", "", "cannot tell the format of {path}: looked for PAR1 (parquet), {{ (JSON lines)"),
+        (
+            "a",
+            "one line of prose",
+            "cannot detect the format of {path}: looked for PAR1 (parquet), ",
+        ),
+        ("b", "", "cannot detect the format of {path}: looked for PAR1 (parquet), {{ (JSON lines)"),
     ],
 )
 def test_a_file_that_cannot_be_judged_data(tmp_path, name, text, reason):

@@ -87,7 +87,7 @@ def test_a_new_format_is_loaded_and_streamed(toy) -> None:
     other = toy.with_suffix(".other")
     other.write_text(TOY)
     assert load(other, format="toy", skip_bad=True).qrels == data.qrels
-    with pytest.raises(DataError, match=r"expected a file \*.toy; cannot tell the format of"):
+    with pytest.raises(DataError, match=r"expected a file \*.toy; cannot detect the format of"):
         load(other)
 
 
@@ -114,5 +114,5 @@ def test_a_new_format_is_listed_by_every_verb_and_every_error(toy, capsys, monke
 def test_without_the_entry_there_is_no_such_format(tmp_path) -> None:
     assert "toy" not in format_names()
     (tmp_path / "small.toy").write_text(TOY)
-    with pytest.raises(DataError, match="cannot tell the format"):
+    with pytest.raises(DataError, match="cannot detect the format"):
         load(tmp_path / "small.toy")

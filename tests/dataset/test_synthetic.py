@@ -84,7 +84,7 @@ def test_a_query_that_asks_what_a_judged_one_asks_is_not_learned_from(tmp_path: 
     ("name", "text", "words"),
     [
         ("q.csv", "query,doc_id\nred,d1\n,d2\n", r"q\.csv, line 3: the query is empty"),
-        ("q.csv", "query,doc_id\nred,a b\n", "line 2: doc_id 'a b' holds a blank"),
+        ("q.csv", "query,doc_id\nred,a b\n", "line 2: doc_id 'a b' holds a space"),
         ("q.csv", "query,doc_id\nred\n", "line 2: expected 2 columns, got 1"),
         ("q.csv", "question,doc_id\nred,d1\n", "no column query .found: question, doc_id"),
         ("q.jsonl", '{"query": "red"}\n', "line 1: no doc_id .found: query"),
@@ -154,7 +154,7 @@ def test_the_report_says_what_was_kept_and_what_it_did(trained: Checkpoint) -> N
     assert str(trained.path.parent) not in card
     facts = dict(training_view(trained.path, report, ident="t")["facts"])
     said = facts["Synthetic queries"]
-    assert said.startswith(f"written.csv: {found['kept']} of 31 rows kept, own document in the b")
+    assert said.startswith(f"written.csv: {found['kept']} of 31 rows kept, source document in")
     assert "1 unknown document" in said
 
 

@@ -273,7 +273,7 @@ def test_a_teacher_for_another_loss_is_refused() -> None:
 def test_scores_that_are_none_are_named(cell: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"query,title,label,teacher_score\na,b,1,0.5\na,c,0,{cell}\n")
-    with pytest.raises(DataError, match=f"line 3: teacher_score '{cell}' is no finite number"):
+    with pytest.raises(DataError, match=f"line 3: teacher_score '{cell}' is not a finite number"):
         load(path)
 
 

@@ -1,4 +1,4 @@
-"""The lines of a text file or of standard input: decoded, counted, gzip or not."""
+"""The lines of a text file or of standard input: decoded and counted, gzip or not."""
 
 import contextlib
 import gzip
@@ -22,13 +22,13 @@ _GZIP = b"\x1f\x8b"
 class Lines:
     r"""The lines of a UTF-8 file with their line ends; only `\n` ends a line.
 
-    A line that is not UTF-8 is noted and comes with its bad bytes replaced, so that readers of
-    rows over several lines keep their bearings; they leave out what overlaps `damaged`.
+    A line that is not UTF-8 is noted and yielded with its bad bytes replaced, so that readers of
+    rows over several lines keep their place; they leave out the rows that overlap `damaged`.
 
     Attributes:
         file: name for error messages.
-        number: the line that came last, from 1.
-        damaged: the last line that was not UTF-8, or 0.
+        number: number of the last line, from 1.
+        damaged: number of the last line that was not UTF-8, or 0.
     """
 
     def __init__(self, source: Path | str, problems: Problems) -> None:
@@ -48,7 +48,7 @@ class Lines:
 
     @property
     def place(self) -> Place:
-        """The line that came last."""
+        """The place of the last line."""
         return Place(self.file, self.number)
 
     def _decoded(self, raw: bytes, offset: int) -> str:
@@ -67,20 +67,20 @@ class Lines:
 
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Turn the errors of opening and reading a file into one DataError each."""
+    """Turn errors of opening and reading a file into a DataError."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file} is damaged: not whole gzip data ({error})") from error
+        raise DataError(f"{file} is damaged: incomplete gzip data ({error})") from error
     except OSError as error:
-        # Arrow's messages go over several lines and repeat themselves.
+        # Arrow's messages span several lines and repeat themselves.
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise DataError(f"cannot read {file}: {reason}") from error
 
 
 @contextlib.contextmanager
 def opened(source: Path | str) -> Iterator[BinaryIO]:
-    """A file's bytes, unpacked if it starts like gzip; "-" is standard input."""
+    """Open a file's bytes, unpacked if it starts like gzip; "-" is standard input."""
     if source == STDIN:
         yield sys.stdin.buffer
         return

@@ -47,10 +47,10 @@ _GRADE_HEADERS = {"grade", "judgement", "judgment", "label", "rel", "relevance",
 
 
 def file_format(source: Path | str) -> str:
-    """csv, tsv, jsonl, parquet or trec, by the file's suffix, else by how it begins.
+    """Return csv, tsv, jsonl, parquet or trec, by the file's suffix or else by how it begins.
 
     Raises:
-        DataError: neither tells.
+        DataError: neither is known.
     """
     if source == STDIN:
         return "jsonl"
@@ -74,21 +74,21 @@ def _sniffed(path: Path) -> str:
         if sign:
             return format
     raise DataError(
-        f"cannot tell the format of {path}: looked for PAR1 (parquet), {{ (JSON lines), "
+        f"cannot detect the format of {path}: looked for PAR1 (parquet), {{ (JSON lines), "
         f"< (TREC), tabs (TSV) and commas (CSV), found {shown(head.decode(errors='replace'))}; "
         "name it with --format"
     )
 
 
 def is_judged(table: Table) -> bool:
-    """Whether the rows are judgements rather than documents."""
+    """Return True if the rows are judgements rather than documents."""
     return {"query", "label"} <= set(table.columns)
 
 
 def read_documents(
     source: Path | str, format: str, problems: Problems
 ) -> Iterator[tuple[Place, Document]]:
-    """The documents of a file, as a stream; of judged rows, each document once.
+    """Read the documents of a file as a stream; of judged rows, each document once.
 
     Raises:
         DataError: the file cannot be read as a corpus.
@@ -100,8 +100,8 @@ def _documents(
     source: Path | str, format: str, problems: Problems
 ) -> Iterator[tuple[Place, Document]]:
     if format == TREC:
-        found = blocks(Lines(source, problems), "doc", problems)
-        return parsed(found, document_of_block, problems)
+        documents = blocks(Lines(source, problems), "doc", problems)
+        return parsed(documents, document_of_block, problems)
     table = open_table(source, format=format, problems=problems, bare=_BARE_DOCUMENTS)
     if is_judged(table):
         return _judged_documents(table, problems)
@@ -121,7 +121,7 @@ def _judged_documents(table: Table, problems: Problems) -> Iterator[tuple[Place,
 
 
 def read_queries(path: Path, problems: Problems) -> Iterator[tuple[Place, Query]]:
-    """The queries of a topics file: TREC SGML or XML, JSON lines, TSV with or without header.
+    """Read the queries of a topics file: TREC SGML or XML, JSON lines, TSV with or without header.
 
     Raises:
         DataError: the file cannot be read as queries.
@@ -131,17 +131,17 @@ def read_queries(path: Path, problems: Problems) -> Iterator[tuple[Place, Query]
 
 def _queries(path: Path, format: str, problems: Problems) -> Iterator[tuple[Place, Query]]:
     if format == TREC:
-        found = blocks(Lines(path, problems), "top|topic", problems)
-        return parsed(found, query_of_block, problems)
+        topics = blocks(Lines(path, problems), "top|topic", problems)
+        return parsed(topics, query_of_block, problems)
     table = open_table(path, format=format, problems=problems, bare=_BARE_QUERIES)
     table.require(QUERY_IDS, QUERY_TEXTS)
     return parsed(table.rows, query_of, problems)
 
 
 def read_qrels(path: Path, problems: Problems) -> Iterator[tuple[Place, Qrel]]:
-    """Judgements: `query document grade` or TREC's `query iteration document grade`.
+    """Read judgements: `query document grade` or TREC's `query iteration document grade`.
 
-    A first line whose last column is called score, label or the like is a header.
+    A first line whose last column is named score, label or the like is a header.
 
     Raises:
         DataError: the file is missing, empty or damaged.
@@ -169,7 +169,7 @@ def _qrel_of(cells: list[str]) -> Qrel:
 def _some(
     items: Iterator[tuple[Place, Item]], file: Path | str, what: str, problems: Problems
 ) -> Iterator[tuple[Place, Item]]:
-    """The items, of which there must be one unless all rows were bad."""
+    """Yield the items, of which there must be one unless all rows were bad."""
     before = problems.total
     first = next(items, None)
     if first is not None:

@@ -1,4 +1,4 @@
-"""TREC's SGML as it is found: blocks of a tag, elements inside, closed or not."""
+"""TREC's SGML as it occurs: blocks of a tag with elements inside, closed or not."""
 
 import html
 import re
@@ -20,28 +20,28 @@ _NUMBER_ATTRIBUTE = re.compile(r"""\b(?:number|id|num)\s*=\s*["']([^"']*)["']"""
 
 
 class Block(NamedTuple):
-    """What stands between an opening and its closing tag."""
+    """The text between an opening tag and its closing tag."""
 
     attributes: str
     body: str
 
 
 def blocks(lines: Lines, tags: str, problems: Problems) -> Iterator[tuple[Place, Block]]:
-    """The blocks of a file, each with the place of its opening tag; memory of one block.
+    """Yield the blocks of a file, each with the place of its opening tag, one at a time.
 
     Args:
         lines: the file.
         tags: the tag's names, as alternatives of a regular expression.
-        problems: where blocks are noted that are not closed, or closed without being opened.
+        problems: notes the blocks that are not closed, or are closed without being opened.
     """
     tag = re.compile(rf"<(/?)(?:{tags})(\s[^>]*)?>", re.IGNORECASE)
     opened: tuple[Place, str] | None = None
     body: list[str] = []
     for line in lines:
-        at = 0
+        end = 0
         for match in tag.finditer(line):
-            body.append(line[at : match.start()])
-            at = match.end()
+            body.append(line[end : match.start()])
+            end = match.end()
             closes = bool(match[1])
             if closes == (opened is None):
                 _misplaced(opened, lines.place, match[0], problems)
@@ -50,13 +50,13 @@ def blocks(lines: Lines, tags: str, problems: Problems) -> Iterator[tuple[Place,
             opened = None if closes else (lines.place, match[2] or "")
             body = []
         if opened:
-            body.append(line[at:])
+            body.append(line[end:])
     if opened:
         _misplaced(opened, lines.place, "the end of the file", problems)
 
 
 def query_of_block(block: Block) -> Query:
-    """The query of a topic: its number, and its title (or `query`, or text without tags).
+    """Return the query of a topic: its number, and its title (or `query`, or text without tags).
 
     Raises:
         BadRow: there is no number, or no text.
@@ -75,10 +75,10 @@ def query_of_block(block: Block) -> Query:
 
 
 def document_of_block(block: Block) -> Document:
-    """The document of a `<DOC>`: DOCNO, a title element, and its text elements.
+    """Return the document of a `<DOC>`: DOCNO, a title element, and its text elements.
 
-    Where it has no text element, everything else is the text.  Tags give way to blanks,
-    entities to their characters, line breaks and runs of blanks to one blank.
+    Without a text element, everything else is the text.  Tags become spaces, entities their
+    characters, and each run of white space becomes one space.
 
     Raises:
         BadRow: there is no DOCNO.
@@ -99,7 +99,7 @@ def document_of_block(block: Block) -> Document:
 
 
 def _cut(body: str, names: tuple[str, ...]) -> tuple[list[str], str]:
-    """The contents of the elements, and the body without them."""
+    """Return the contents of the elements, and the body without them."""
     alternatives = "|".join(names)
     element = re.compile(rf"<({alternatives})(?:\s[^>]*)?>(.*?)</\1\s*>", re.I | re.S)
     return [match[2] for match in element.finditer(body)], element.sub(" ", body)
@@ -109,9 +109,11 @@ def _plain(markup: str) -> str:
     return " ".join(html.unescape(_ANY_TAG.sub(" ", markup)).split())
 
 
-def _misplaced(opened: tuple[Place, str] | None, at: Place, tag: str, problems: Problems) -> None:
+def _misplaced(
+    opened: tuple[Place, str] | None, place: Place, tag: str, problems: Problems
+) -> None:
     if opened is None:
-        problems.add(at, BadRow("broken markup", f"{tag} closes what was not opened"))
+        problems.add(place, BadRow("broken markup", f"{tag} was never opened"))
     else:
-        reason = f"not closed before {tag} in line {at.number}"
+        reason = f"not closed before {tag} in line {place.number}"
         problems.add(opened[0], BadRow("broken markup", reason))

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON lines and parquet as rows with their places, read as a stream."""
+"""CSV, TSV, JSON lines and parquet as a stream of rows with their places."""
 
 import csv
 import itertools
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ranker.dataset.fields import KNOWN, Row, either
 from ranker.dataset.formats.lines import STDIN, Lines, reading
-from ranker.dataset.problems import BadRow, Place, Problems, found, shown
+from ranker.dataset.problems import BadRow, Place, Problems, listed_names, shown
 from ranker.errors import DataError, require
 
 __all__ = ["Table", "open_table"]
@@ -20,7 +20,7 @@ __all__ = ["Table", "open_table"]
 logger = logging.getLogger(__name__)
 
 Record = tuple[int, list[str] | None]
-"""First line and cells; no cells where they cannot be read."""
+"""First line and cells; None if the cells cannot be read."""
 
 _FIELD_LIMIT = 2**31 - 1
 _BATCH = 1024
@@ -32,9 +32,9 @@ class Table:
 
     Attributes:
         file: name for error messages.
-        columns: of the header; without one (JSON lines), the keys of the first row.
-        header: whether every row has these columns.
-        rows: place and cells of each row, once.
+        columns: those of the header, or of the first row if there is no header (JSON lines).
+        header: True if every row has these columns.
+        rows: place and cells of each row; they can be read once.
     """
 
     file: str
@@ -43,15 +43,15 @@ class Table:
     rows: Iterator[tuple[Place, Row]]
 
     def require(self, *columns: Sequence[str]) -> None:
-        """Check that the header has one of each group of names.
+        """Check that the header has a name of each group.
 
         Raises:
-            DataError: names what is missing and what is there.
+            DataError: names what is missing and what is present.
         """
         missing = [names for names in columns if not set(names) & set(self.columns)]
         if self.header and missing:
             named = ", ".join(f"no column {either(names)}" for names in missing)
-            raise DataError(f"{self.file}: {named} ({found(self.columns)})")
+            raise DataError(f"{self.file}: {named} ({listed_names(self.columns)})")
 
 
 def open_table(
@@ -66,8 +66,8 @@ def open_table(
     Args:
         source: the file.
         format: csv, tsv, jsonl or parquet.
-        problems: where rows are noted that cannot be read.
-        bare: columns, by their number, of a TSV without a header.
+        problems: notes the rows that cannot be read.
+        bare: names of the columns of a file without a header, by the number of columns.
 
     Raises:
         DataError: the file is missing, empty, damaged, or its header cannot be read.
@@ -96,7 +96,7 @@ def _delimited(
     columns = tuple(cell.strip() for cell in cells)
     if len(columns) in bare and not KNOWN & set(columns):
         logger.warning(
-            "%s: its first line is taken for a row, not for a header: %s",
+            "%s: the first line is read as a row, not as a header: %s",
             file,
             shown(", ".join(columns)),
         )
@@ -121,10 +121,10 @@ def _rows(
 
 
 def _csv_records(lines: Lines, problems: Problems) -> Iterator[Record]:
-    # The library's limit of 128 KiB a field is for the whole process; documents are longer.
+    # The limit of the library (128 KiB a field, for the whole process) is too low for documents.
     csv.field_size_limit(_FIELD_LIMIT)
     source = _Rereadable(lines)
-    # Strict, for else a quote that nobody closes swallows the rest of the file without a word.
+    # Strict: otherwise an unclosed quote silently swallows the rest of the file.
     reader = csv.reader(source, strict=True)
     while True:
         source.taken.clear()
@@ -151,13 +151,13 @@ class _Line(NamedTuple):
 
 
 class _Rereadable:
-    """Lines for a reader of records, of which those of a broken record can be read again.
+    """Lines for a reader of records, which can read the lines of a broken record again.
 
-    A quote that nobody closes takes lines up to the next quote, or to the end, into its record;
+    An unclosed quote takes the lines up to the next quote, or to the end, into its record, but
     they are rows of their own.
 
     Attributes:
-        taken: the lines since it was cleared last.
+        taken: the lines since it was last cleared.
     """
 
     def __init__(self, lines: Lines) -> None:
@@ -179,7 +179,7 @@ class _Rereadable:
         return line.text
 
     def go_back(self) -> None:
-        """Read on after the first line that was taken."""
+        """Continue after the first line that was taken."""
         self._again.extendleft(reversed(self.taken[1:]))
 
 
@@ -192,7 +192,7 @@ def _tsv_records(lines: Lines, problems: Problems) -> Iterator[Record]:
 
 
 def _unquoted(cell: str) -> str:
-    """A cell without the quotes that spreadsheets and pandas put around one."""
+    """Return a cell without the quotes that spreadsheets and pandas put around it."""
     inner = cell[1:-1]
     if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"' or '"' in inner.replace('""', ""):
         return cell
@@ -222,12 +222,12 @@ def _json_object(line: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        reason = f"not JSON ({error.msg} in column {error.colno}); expected one object a line"
+        reason = f"not JSON ({error.msg} in column {error.colno}); expected one object per line"
         raise BadRow("not JSON", reason) from error
     except (RecursionError, ValueError) as error:
         raise BadRow("not JSON", f"JSON that cannot be read ({error})") from error
     if not isinstance(row, dict):
-        raise BadRow("not JSON", f"expected one JSON object a line, got a {type(row).__name__}")
+        raise BadRow("not JSON", f"expected one JSON object per line, got a {type(row).__name__}")
     return row
 
 
@@ -239,7 +239,7 @@ def _parquet(source: Path | str, problems: Problems) -> Table:
     file = str(source)
     try:
         with reading(file):
-            # A buffer keeps memory constant where a row group is the whole file.
+            # A buffer keeps memory constant even if one row group is the whole file.
             table = parquet.ParquetFile(source, buffer_size=1 << 20)
     except pyarrow.ArrowException as error:
         raise DataError(f"{file} is not parquet ({str(error).splitlines()[0]})") from error
