@@ -66,9 +66,11 @@ class Manifest:
             raise ValueError("it must name either an application or a model in an existing one")
         largest = self.spec.vocabulary_size - 1
         if largest > self.storage.largest_id:
+            larger = [form.name for form in STORAGES.values() if form.largest_id >= largest]
+            hint = f"package it with --storage {larger[0]}" if larger else "no storage holds them"
             raise SpecError(
                 f"the storage {self.storage.name} holds ids up to {self.storage.largest_id}, the "
-                f"vocabulary has ids up to {largest}; package it with --storage {FLOAT.name}"
+                f"vocabulary has ids up to {largest}; {hint}"
             )
 
     @property
@@ -144,7 +146,9 @@ class Manifest:
                     rest[name] = tuple(rest[name])
             if "storage" in rest:
                 if rest["storage"] not in STORAGES:
-                    raise ValueError(f"storage must be one of {', '.join(STORAGES)}")
+                    raise ValueError(
+                        f"storage must be one of {', '.join(STORAGES)}, got {rest['storage']!r}"
+                    )
                 rest["storage"] = STORAGES[rest["storage"]]
             return cls(**rest)
         except KeyError as error:
