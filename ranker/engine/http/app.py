@@ -100,7 +100,7 @@ class Application:
             if body_error.status == 413:
                 return json_response({"message": body_error.message}, 413)
             error = illegal_query(body_error.message)
-        except UriError:
+        except UriError:  # of a form, which is read like the query part of a URI
             raise
         except Exception as failure:
             logger.exception("a query failed")
@@ -154,6 +154,7 @@ def _document_response(scope: Scope, reply: Reply) -> ASGIApp:
         return Response(status_code=204, headers={"Allow": reply.allow or ""})
     if reply.stream is None:
         return json_response(reply.body, reply.status)
+    # JSON lines only go to clients that accept them.
     lines = LINES.encode() in dict(scope["headers"]).get(b"accept", b"")
     parts = _lines(reply.stream) if lines else _array(reply.body, reply.stream)
     kind = LINES if lines else "application/json"

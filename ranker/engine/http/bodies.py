@@ -74,8 +74,9 @@ def json_decoder(*, strict: bool) -> json.JSONDecoder:
 
 
 def _unpacked(body: bytes) -> bytes:
-    unpack = zlib.decompressobj(wbits=31)
+    unpack = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
     try:
+        # One byte above the limit shows that a body is too large, however large it is.
         unpacked = unpack.decompress(body, LARGEST_BODY + 1)
     except zlib.error as error:
         raise BodyError(400, f"invalid gzip body: {error}") from error

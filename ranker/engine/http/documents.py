@@ -25,12 +25,14 @@ from ranker.engine.storage.reader import Reader
 __all__ = ["Documents", "Reply"]
 
 DOCUMENT_JSON = json_decoder(strict=True)
+"""Unlike a query, a document must have its control characters escaped, as in Vespa."""
 
 LARGE_BODY = 100_000
 """Bytes above which a document is parsed away from the event loop."""
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 ROOT_METHODS = ("GET", "POST", "DELETE")
+"""At `/document/v1/` itself, where an update would have no document type."""
 
 OVERLOAD_S = 0.05
 """Seconds to wait when too many operations are waiting already."""
@@ -191,9 +193,10 @@ class Documents:
             try:
                 await self._commits.submit(operation)
             except DocumentError as error:
-                if error.status == 429:
+                if error.status == 429:  # the queue is full; it drains while this waits
                     await asyncio.sleep(OVERLOAD_S)
                     continue
+                # 412: the document no longer meets the selection, so it is not one to change.
                 return None if error.status == 412 else error
             return None
 

@@ -48,6 +48,7 @@ ALIASES = {
 """Aliases, which Vespa reads in any case."""
 
 QUERY_JSON = json_decoder(strict=False)
+"""A query may have control characters in its strings, such as line ends in YQL, as in Vespa."""
 
 _FEATURE = re.compile(r"(?:input|ranking\.features|rankfeature)\.(query\(.*\))")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)

@@ -56,6 +56,7 @@ def target_of(path: str) -> Target:
         texts = [urllib.parse.unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError as error:
         raise DocumentError(400, f"the path is not UTF-8: {error}") from error
+    # An id may contain slashes: all segments after the location belong to it.
     kind = texts[2] if len(texts) > 2 else ""
     location, rest = "", texts[3:]
     if kind in ("number", "group") and rest and rest[0]:

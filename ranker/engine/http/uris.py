@@ -15,6 +15,7 @@ __all__ = ["METHODS", "UriError", "check_escapes", "is_search", "read_uri"]
 METHODS = frozenset("GET POST PUT DELETE PATCH OPTIONS HEAD TRACE".split())
 """Any other method is a 405 without a body."""
 
+# Observed: a query may contain characters, such as brackets, that a path may not.
 _NOT_IN_PATH = re.compile(rb"[^!$%&-;=@A-Z_a-z~]|%00")
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}")
 _NOT_IN_QUERY = re.compile(rb'[\x00-\x20"<>\\^`{|}\x7f]')

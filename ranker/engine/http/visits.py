@@ -130,6 +130,7 @@ def parse_visit(target: Target, pairs: Mapping[str, str], manifest: Manifest) ->
     for name in _UNSUPPORTED:
         if pairs.get(name, "false") not in ("false", "0"):
             raise DocumentError(400, f"'{name}' is not supported by the embedded engine")
+    # Without a document type, only the parameter says which cluster is meant.
     if target.schema is None and "cluster" not in pairs:
         raise DocumentError(400, f"expected the parameter 'cluster' at '{target.path}'")
     if ("slices" in pairs) != ("sliceId" in pairs):

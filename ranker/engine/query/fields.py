@@ -19,6 +19,8 @@ _FIELDS[DEFAULT_FIELD] = _FIELDS[vespa_names.CONTENTS]
 SEARCHABLE = frozenset(_FIELDS)
 """Names that a query may put before a colon."""
 
+_SUMMARY_ONLY = {field.name for field in FIELDS if not (field.indexed or field.attribute)}
+
 SORTABLE = tuple(field.name for field in FIELDS if field.attribute and field.kind != "tokens")
 
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -38,7 +40,7 @@ def searched_field(name: str) -> Field:
         raise bad_query(f"unknown field '{name}'; expected one of {known}")
     if field.kind == "tokens":
         raise QueryError(17, f"the field '{name}' is a tensor, in which no words can be searched")
-    if not (field.indexed or field.attribute):
+    if name in _SUMMARY_ONLY:
         raise bad_query(
             f"the field '{name}' is not indexed; search '{vespa_names.CONTENTS}', which includes it"
         )
@@ -57,7 +59,7 @@ def field_words(name: str, text: str, quoted: bool, *, ranked: bool = True) -> N
     Returns:
         None where the text has no word.
     """
-    if name == vespa_names.TEXT:
+    if name in _SUMMARY_ONLY:
         return Nothing()  # as in Vespa, where a typed query may name it and finds nothing there
     field = searched_field(name)
     if field.kind == "id":

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ranker.engine.errors import bad_query
 from ranker.errors import require
 
-__all__ = ["Syntax", "parse"]
+__all__ = ["Syntax", "parse", "parser"]
 
 
 class Syntax(Protocol):
@@ -100,6 +100,7 @@ _ESCAPE: /\\([btnfr"'\\\/]|u[0-9a-fA-F]{4})/
 %ignore /\/\*.*?\*\//s
 """
 
+# A keyword ends only where a name would: `andtrue` is a name.
 KEYWORDS = (
     "select from sources where limit offset timeout or and not in is null contains matches like"
 )
@@ -122,7 +123,7 @@ def parse(text: str) -> Syntax:
 def _parse(text: str) -> Syntax:
     lark = require("lark", extra="engine")
     try:
-        tree: Syntax = _parser().parse(text)
+        tree: Syntax = parser(GRAMMAR).parse(text)
     except lark.exceptions.UnexpectedInput as error:
         token = getattr(error, "token", None)
         if token is not None and token.type == "$END":
@@ -135,5 +136,6 @@ def _parse(text: str) -> Syntax:
 
 
 @functools.cache
-def _parser() -> Any:
-    return require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")
+def parser(grammar: str) -> Any:
+    """Return lark's parser of a grammar, made once."""
+    return require("lark", extra="engine").Lark(grammar, parser="lalr")

@@ -5,13 +5,12 @@ r"""The one grouping that is supported here: which of some documents match.
 pyvespa's `VespaMatchEvaluator` sends it, to measure the recall of matching alone.
 """
 
-import functools
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from ranker.contract import vespa_names
 from ranker.engine.errors import QueryError, bad_query
+from ranker.engine.query.grammar import parser
 from ranker.engine.query.properties import Parameters, integer
 from ranker.errors import require
 
@@ -57,7 +56,7 @@ def parse_grouping(text: str, parameters: Parameters) -> Grouping:
     """
     lark = require("lark", extra="engine")
     try:
-        field, condition = _parser().parse(text.strip()).children
+        field, condition = parser(GRAMMAR).parse(text.strip()).children
     except lark.exceptions.LarkError as error:
         raise _refusal() from error
     pattern, filtered = map(str, condition.children)
@@ -88,8 +87,3 @@ def _refusal() -> QueryError:
         "this grouping is not supported by the embedded engine; expected "
         f'all(group({field}) filter(regex("^(?:a|b)$", {field})) each(output(count())))'
     )
-
-
-@functools.cache
-def _parser() -> Any:
-    return require("lark", extra="engine").Lark(GRAMMAR, parser="lalr")

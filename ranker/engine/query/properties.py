@@ -155,7 +155,7 @@ def whole(value: Value, *, bits: int = 32) -> int | None:
 
 
 def _check_kind(name: str, value: Value, kind: str) -> None:
-    if kind == "setting":  # may be empty
+    if kind == "setting":  # an integer that may be empty
         integer({name: value}, name, 0, least=-(2**31))
     elif (kind in _BITS and whole(value, bits=_BITS[kind]) is None) or (
         kind == "double" and not _is_double(value)

@@ -115,6 +115,7 @@ class _Parser:
 
     def _positive(self, group: _Group, depth: int) -> Node | None:
         conjunctive = self.type == "web" or (self.type == "all" and not depth)
+        # In an `any` query, only the words with a plus decide; the others add to the score.
         if self.type == "any" and group.required:
             return Rank(_joined(And, group.required), tuple(group.items))
         items = group.required + group.items

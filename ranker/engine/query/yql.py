@@ -181,6 +181,7 @@ class _Build:
         match tree.data:
             case "annotated":
                 return self.node(tree.children[1], {**notes, **notes_of(tree.children[0])})
+            # A part without a word drops out of the query, as in Vespa.
             case "or":
                 return _joined(Or, [self.node(child) for child in tree.children])
             case "and":
@@ -219,6 +220,7 @@ class _Build:
                 return self._user_input(arguments, notes)
             case "weakAnd":
                 check_notes(notes)
+                # Exact, so it is an `or`: Vespa's skips documents that cannot reach the top.
                 return _joined(Or, [self.node(argument) for argument in arguments])
             case "rank":
                 nodes = [node for node in map(self.node, arguments) if node]
@@ -307,6 +309,7 @@ class _Build:
             raise bad_query(
                 f"'{name} {_SIGNS[sign]} {text}' is not supported by the embedded engine"
             )
+        # The field holds whole numbers only, so a fraction moves the bound to the next one.
         up, down = math.ceil(number), math.floor(number)
         match sign:
             case "eq":
