@@ -27,25 +27,25 @@ __all__ = [
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `ranker/` in the user's cache directory."""
+    """Return the folder for what can be made again: `ranker/` in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ranker"
 
 
 @contextlib.contextmanager
-def exclusive_lock(folder: Path, *, says: str) -> Iterator[None]:
-    """Hold a folder's lock, which ends with the process whatever becomes of it.
+def exclusive_lock(folder: Path, *, message: str) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; the OS releases it when the process exits.
 
     Args:
-        folder: one that is there.
-        says: the error where another process holds the lock.
+        folder: an existing folder.
+        message: the error if another process holds the lock.
 
     Raises:
-        ArtifactError: another process does.
+        ArtifactError: another process holds the lock.
     """
     try:
         import fcntl
-    except ModuleNotFoundError:  # Windows: nobody else is noticed
+    except ModuleNotFoundError:  # Windows: other processes are not noticed
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -53,20 +53,20 @@ def exclusive_lock(folder: Path, *, says: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ArtifactError(says) from error
+            raise ArtifactError(message) from error
         yield
     finally:
         os.close(handle)
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows one: a model of 500 MB need not lie there twice."""
+    """Hard-link a file to save the space of a large model, or copy it where links are refused."""
     try:
         os.link(source, target)
     except OSError:
@@ -75,7 +75,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to fill: a reader sees the old one or the new one, never a part.
+    """Open a UTF-8 text file to fill: a reader sees the old file or the new one, never a part.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -90,7 +90,7 @@ def new_file(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {write_failure(error)}") from error
     finally:
-        with contextlib.suppress(OSError):  # its folder may be none, which has been told by then
+        with contextlib.suppress(OSError):  # an error about its folder has been raised by then
             partial.unlink(missing_ok=True)
 
 
@@ -105,7 +105,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, so that equal values are equal files."""
+    """Write JSON with sorted keys, so that equal values make equal files."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -134,13 +134,13 @@ def read_json(path: Path, *, what: str) -> Any:
 
 @contextlib.contextmanager
 def new_folder(out: Path, *, replace_marker: str) -> Iterator[Path]:
-    """A folder to fill that appears under its name only when the block ends without an error.
+    """Open a folder to fill, which appears under its name only if the block ends without an error.
 
     An existing `out` is replaced only when it is empty or holds `replace_marker`, the file by
     which ranker knows its own artifact; a user's other folder is never touched.
 
     Raises:
-        ArtifactError: `out` exists and is something else, or cannot be written.
+        ArtifactError: `out` exists and is another thing, or cannot be written.
     """
     check_replaceable(out, replace_marker)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
@@ -160,7 +160,7 @@ def new_folder(out: Path, *, replace_marker: str) -> Iterator[Path]:
 
 
 def check_replaceable(out: Path, replace_marker: str) -> None:
-    """Refuse to write over anything but an artifact of the same kind.
+    """Refuse to overwrite anything but an artifact of the same kind.
 
     Raises:
         ArtifactError: `out` is a file, or a folder with other content.
@@ -177,20 +177,20 @@ def check_replaceable(out: Path, replace_marker: str) -> None:
 
 
 def write_failure(error: Exception) -> str | None:
-    """Why a file could not be written, in words; None if the error says something else.
+    """Return why a file could not be written; None if the error is about something else.
 
-    safetensors, tokenizers and torch raise errors of their own in place of OSError, which are
-    known by their words only.
+    safetensors, tokenizers and torch raise errors of their own instead of OSError, which only
+    their text gives away.
     """
-    said = first_line(error)
+    reason = first_line(error)
     if isinstance(error, OSError):
-        said = error.strerror or said
+        reason = error.strerror or reason
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     else:
-        if isinstance(error, RankerError) or not any(sign in said for sign in _WRITE_FAILED):
+        if isinstance(error, RankerError) or not any(mark in reason for mark in _WRITE_FAILED):
             return None
         full = True
-    return f"{said}; make room there, or name another place" if full else said
+    return f"{reason}; make room there, or name another place" if full else reason
 
 
 _WRITE_FAILED = ("I/O error", "(os error ", "inline_container.cc", "PytorchStreamWriter")

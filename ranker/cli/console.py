@@ -17,28 +17,28 @@ __all__ = ["bar", "drawn", "emit", "note", "progress", "save_options", "set_up_l
 
 
 LINE_SECONDS = 60.0
-"""Between two lines of progress where no bar can be drawn: in a log, say."""
+"""Seconds between two lines of progress where no bar can be drawn, such as in a log."""
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
-    """Print a verb's result: JSON on one line for machines, else the text for people."""
+    """Print the result of a verb: JSON on one line for machines, or the text for people."""
     out = json.dumps(result, ensure_ascii=False) if as_json else text
-    # Half a surrogate pair, in an id say, is written as JSON writes it.
+    # Half a surrogate pair, perhaps in an id, is written as JSON writes it.
     sys.stdout.write(out.encode("utf-8", "backslashreplace").decode() + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """Say something on stderr."""
+    """Print a line on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def table(headers: list[str], rows: list[list[str]]) -> str:
-    """A plain table with aligned columns, numbers to the right."""
+    """Return a plain table with aligned columns, numbers to the right."""
     cells = [headers, *rows]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(headers))]
-    numeric = [all(_is_number(row[at]) for row in rows) for at in range(len(headers))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [all(map(_is_number, column[1:])) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
         parts = [
@@ -50,7 +50,7 @@ def table(headers: list[str], rows: list[list[str]]) -> str:
 
 
 def drawn(*renderables: Any) -> str:
-    """What rich draws, as text: in colour on a terminal, plain in a pipe or a file."""
+    """Return what rich draws, as text: in colour on a terminal, plain in a pipe or a file."""
     from rich.console import Console
 
     on_terminal = sys.stdout.isatty()
@@ -73,7 +73,7 @@ def _is_number(cell: str) -> bool:
 
 @contextlib.contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Any]:
-    """A rich progress display on stderr, gone when the block ends; without a terminal, lines."""
+    """Show rich progress bars on stderr until the block ends; without a terminal, lines."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -87,12 +87,12 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
     console = Console(stderr=True, quiet=quiet)
 
     class Shown(Progress):
-        said = time.monotonic()
+        line_at = time.monotonic()
 
         def update(self, task_id: Any, **changes: Any) -> None:
             super().update(task_id, **changes)
-            if self.disable and not quiet and time.monotonic() - self.said >= LINE_SECONDS:
-                self.said = time.monotonic()
+            if self.disable and not quiet and time.monotonic() - self.line_at >= LINE_SECONDS:
+                self.line_at = time.monotonic()
                 note(_line(self.tasks[self.task_ids.index(task_id)]))
 
     with Shown(
@@ -116,7 +116,7 @@ def _line(task: Any) -> str:
 
 @contextlib.contextmanager
 def bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
-    """One bar of `progress`: a function to be told how much is done, of how much, and a word."""
+    """Show one bar of `progress`; yield a function of the work done, the total and a word."""
     with progress(quiet=quiet) as bars:
         task = bars.add_task(what, total=None, info="")
 
@@ -127,20 +127,20 @@ def bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
 
 
 def set_up_logging(*, verbose: bool) -> None:
-    """Log records to stderr: warnings, or everything of ranker's own."""
+    """Log to stderr: warnings and, if verbose, all records of ranker."""
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if handler.name != "ranker"]
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "ranker"
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handler.setLevel(logging.DEBUG if verbose else logging.WARNING)  # of libraries' records, too
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING)  # also those of libraries
     root.addHandler(handler)
     if verbose:
         logging.getLogger("ranker").setLevel(logging.DEBUG)
 
 
 def save_options(verb: str, options: dict[str, Any], target: Path) -> None:
-    """Write the resolved options of a verb beside its result, as a file for `--config`."""
+    """Write the resolved options of a verb next to its result, as a file for `--config`."""
     import tomli_w
 
     plain = {

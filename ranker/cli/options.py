@@ -7,7 +7,7 @@ import typer
 
 from ranker.cli.console import note
 
-__all__ = ["Data", "DataFormat", "DataOrNone", "Format", "Json", "SkipBad", "tell_skipped"]
+__all__ = ["Data", "DataFormat", "DataOrNone", "Format", "Json", "SkipBad", "report_skipped"]
 
 _DATA = (
     "Judged data: a BEIR or TREC folder, a CSV/TSV/JSONL/parquet file with query, title and "
@@ -53,7 +53,7 @@ Json = Annotated[
 ]
 
 
-def tell_skipped(dataset: Any) -> None:
+def report_skipped(dataset: Any) -> None:
     """List the malformed rows that `--skip-bad` left out."""
     for line in dataset.skipped:
         note(f"skipped: {line}")

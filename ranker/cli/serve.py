@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import bar, emit, note, save_options, table
-from ranker.cli.options import Data, DataFormat, Format, Json, SkipBad, tell_skipped
+from ranker.cli.options import Data, DataFormat, Format, Json, SkipBad, report_skipped
 from ranker.errors import UsageError
 
 __all__ = ["register"]
@@ -426,7 +426,7 @@ def evaluate(
     if split is None and "test" in split_names(data, format=format):
         split = "test"
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
-    tell_skipped(dataset)
+    report_skipped(dataset)
     opened = _app(app, url)
     profiles = profile or [p.name for p in opened.manifest.profiles if p.phase != "global"]
     with Client(url, opened, cert=cert, key=key) as client, bar("evaluate", quiet=as_json) as show:

@@ -11,7 +11,7 @@ import typer
 
 from ranker.cli.console import emit, note, progress, save_options, table
 from ranker.cli.data import tell_lint
-from ranker.cli.options import DataOrNone, Format, Json, SkipBad, tell_skipped
+from ranker.cli.options import DataOrNone, Format, Json, SkipBad, report_skipped
 from ranker.errors import UsageError
 from ranker.model.hub import DEFAULT_BASE
 from ranker.train.arguments import TrainArguments
@@ -128,7 +128,7 @@ def train(
         split = split or default_split(data, "train", format=format)
         dataset = load(data, format=format, split=split, skip_bad=skip_bad)
         if _is_first():
-            tell_skipped(dataset)
+            report_skipped(dataset)
             if lint:
                 slots = {name: options[name] for name in _LINTED}
                 tell_lint(dataset, data=data, format=format, **slots)

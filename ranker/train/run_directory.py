@@ -30,7 +30,7 @@ def reserve(work: Path, *, held: contextlib.ExitStack) -> None:
     """
     work.mkdir(parents=True, exist_ok=True)
     says = f"another training is at work in {work}; wait for it, or name another --out"
-    held.enter_context(exclusive_lock(work, says=says))
+    held.enter_context(exclusive_lock(work, message=says))
 
 
 def open_work(work: Path, decisive: list[Any]) -> None:

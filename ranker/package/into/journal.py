@@ -34,7 +34,7 @@ def apply(root: Path, changes: Sequence[FileChange], *, empty: Sequence[str] = (
     Raises:
         ArtifactError: a file cannot be written, or is not what it was; nothing has changed.
     """
-    with exclusive_lock(root, says=f"another ranker is changing {root}; wait for it"):
+    with exclusive_lock(root, message=f"another ranker is changing {root}; wait for it"):
         _undo(root)
         for change in changes:
             _check(root, change)
@@ -69,7 +69,7 @@ def recover(root: Path) -> None:
     Raises:
         ArtifactError: another process is changing the folder.
     """
-    with exclusive_lock(root, says=f"another ranker is changing {root}; wait for it"):
+    with exclusive_lock(root, message=f"another ranker is changing {root}; wait for it"):
         _undo(root)
 
 
