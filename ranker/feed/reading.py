@@ -13,7 +13,7 @@ from ranker.feed.operation import SchemaDocument, Source
 __all__ = ["VESPA", "read_documents"]
 
 VESPA = "vespa"
-"""The format of `vespa visit` and `vespa feed`: `{"put": ID, "fields": {...}}` in each line."""
+"""The format of `vespa visit` and `vespa feed`: `{"put": ID, "fields": {...}}` on each line."""
 
 _LINES = (".json", ".jsonl", ".ndjson", ".gz")
 
@@ -24,10 +24,10 @@ def read_documents(
     """Read documents as a stream, in memory that does not grow.
 
     Args:
-        data: as for `read_corpus`; or a file of Vespa's own document lines, or "-" for those if
-            `format` says so.
-        format: a format of `read_corpus`, or VESPA; None to tell by path and content.
-        skip_bad: leave bad rows out and log them, instead of an error at the end of the file.
+        data: as for `read_corpus`; or a file of Vespa's own document lines, or "-" with
+            `format` VESPA.
+        format: a format of `read_corpus`, or VESPA; None to detect it by path and content.
+        skip_bad: skip and log malformed rows, instead of an error at the end of the file.
 
     Raises:
         DataError: as for `read_corpus`.
@@ -43,7 +43,7 @@ def read_documents(
 
 
 def _is_vespa(data: str | Path) -> bool:
-    """Whether the first line is a document of Vespa's."""
+    """Return True if the first line is one of Vespa's own."""
     path = Path(data)
     if data == STDIN or path.suffix.lower() not in _LINES or not path.is_file():
         return False
@@ -71,17 +71,17 @@ def _document(line: str) -> SchemaDocument:
         raise BadRow("no document", f'expected {{"put": ..., "fields": ...}}, got {shown(row)}')
     if "update" in row or "remove" in row:
         raise BadRow("no put", "an update or a remove; send those with `vespa feed`")
-    doc_id, fields = _id_of(row), row.get("fields")
-    if doc_id is None or not isinstance(fields, dict):
+    document_id, fields = _id_of(row), row.get("fields")
+    if document_id is None or not isinstance(fields, dict):
         raise BadRow("no document", f'expected "put" and "fields" ({listed_names(row)})')
     if lost := sorted({"condition", "create"} & row.keys()):
         raise BadRow(
             "conditional", f"{' and '.join(lost)} would be lost; send it with `vespa feed`"
         )
-    return SchemaDocument(doc_id, fields)
+    return SchemaDocument(document_id, fields)
 
 
 def _id_of(row: dict[str, Any]) -> str | None:
-    """The id, under either name that Vespa takes."""
+    """Return the id, under either name that Vespa takes."""
     value = row.get("put", row.get("id"))
     return value if isinstance(value, str) and value.startswith("id:") else None

@@ -1,4 +1,4 @@
-"""What a user may get wrong, through the command line: one clear line, nothing half-written."""
+"""Mistakes of users on the command line: one clear line, and nothing half-written."""
 
 import contextlib
 import json
@@ -31,12 +31,12 @@ NOWHERE = "http://127.0.0.1:9"
 def refused(
     arguments: Sequence[object], words: str, capsys: pytest.CaptureFixture, *, code: int = 1
 ) -> None:
-    """The command fails with one line on stderr that holds the words."""
+    """Check that a command fails with one line on stderr that holds the words."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == code
-    said = capsys.readouterr().err
-    assert said.startswith("ranker: error: ") and said.count("\n") == 1, said
-    assert words in said and "bug in ranker" not in said, said
+    error = capsys.readouterr().err
+    assert error.startswith("ranker: error: ") and error.count("\n") == 1, error
+    assert words in error and "bug in ranker" not in error, error
 
 
 def contents(folder: Path) -> set[str]:
@@ -45,7 +45,7 @@ def contents(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `app`, `app-bundle`, the application with other slots `other`, `judged.csv`."""
+    """Make `app`, `app-bundle`, `other` (an application with other slots) and `judged.csv`."""
     folder = tmp_path_factory.mktemp("made")
     make_app(folder / "app")
     make_app(folder / "other", document_slots=64)
@@ -147,7 +147,7 @@ def _with(name: str, content: bytes) -> Callable[[Path], None]:
         (_config(max_position_embeddings=64), "the model takes at most 64 positions"),
     ],
 )
-def test_base_models_that_cannot_be(
+def test_invalid_base_models(
     change: Callable[[Path], None],
     words: str,
     made: Path,
@@ -219,7 +219,7 @@ def test_damaged_artifacts(
         (["--loss", "huge"], "loss"),
     ],
 )
-def test_training_options_that_make_no_sense(
+def test_impossible_training_options(
     options: list[str], words: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     refused(
@@ -248,7 +248,7 @@ def test_training_options_that_make_no_sense(
         (["evaluate", "STRANGE", "--out", "OUT"], 1, "none of 1 queries found a document"),
     ],
 )
-def test_an_engine_asked_for_what_cannot_be(
+def test_impossible_requests_to_an_engine(
     arguments: list[str],
     code: int,
     words: str,
@@ -304,7 +304,7 @@ def test_no_engine_there(
     assert not contents(tmp_path)
 
 
-def test_serving_where_it_cannot_be(
+def test_serving_where_it_is_impossible(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     app, data = made / "app", tmp_path / "db"
@@ -331,7 +331,7 @@ def test_serving_where_it_cannot_be(
         ("x" * 300, "File name too long"),
     ],
 )
-def test_output_folders_that_cannot_be(
+def test_invalid_output_folders(
     out: str,
     words: str,
     made: Path,
@@ -359,7 +359,7 @@ def test_output_folders_that_cannot_be(
         (b"x", "Expected '=' after a key"),
     ],
 )
-def test_configurations_that_cannot_be(
+def test_invalid_configurations(
     content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "c.toml").write_bytes(content)
@@ -368,7 +368,7 @@ def test_configurations_that_cannot_be(
 
 @pytest.fixture
 def full_disk() -> Iterator[Callable[[int], None]]:
-    """Files of this process cannot grow above so many bytes while the test runs."""
+    """Limit the size of the files that this process writes while the test runs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -404,8 +404,8 @@ def test_a_full_disk(
     assert not contents(tmp_path)
 
 
-def _interrupted(arguments: Sequence[object], sign: str, log: Path) -> tuple[int, str]:
-    """Run a command until it says `sign`, press Ctrl-C; its exit status and what it said."""
+def _interrupted(arguments: Sequence[object], mark: str, log: Path) -> tuple[int, str]:
+    """Run a command, press Ctrl-C at a mark in its log; return its exit status and its log."""
     command = [sys.executable, "-m", "ranker.cli", *map(str, arguments)]
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -415,14 +415,14 @@ def _interrupted(arguments: Sequence[object], sign: str, log: Path) -> tuple[int
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         end = time.monotonic() + 60
-        while sign not in log.read_text() and process.poll() is None and time.monotonic() < end:
+        while mark not in log.read_text() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         code = process.wait(60)
     return code, log.read_text()
 
 
-def test_ctrl_c_in_training_can_go_on(made: Path, tiny_bert: Path, tmp_path: Path) -> None:
+def test_training_resumes_after_ctrl_c(made: Path, tiny_bert: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     given = ["train", made / "judged.csv", "--base", tiny_bert, "--epochs", "200", "--out", out]
     code, said = _interrupted([*given, "--patience", "999"], "judged step 3/", log)

@@ -102,7 +102,7 @@ def test_a_shell_completes_verbs_and_options(shell: str) -> None:
         (["--config", "nothing.toml", "train"], 2, "nothing.toml"),
     ],
 )
-def test_misuse_and_failure_are_one_line(
+def test_usage_errors_and_failures_are_one_line(
     arguments: list[str],
     code: int,
     words: str,
@@ -136,7 +136,7 @@ def test_config_gives_defaults_and_the_command_line_wins(
     assert json.loads(capsys.readouterr().out)["ranking.profile"] == "bm25"
 
 
-def test_bad_config_tells_all_problems(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_bad_config_reports_all_problems(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = tmp_path / "ranker.toml"
     config.write_text("[train]\nepoch = 3\nlr = 1\n[trian]\nx = 1\n")
     assert main(["--config", str(config), "train", "x", "--out", "y"]) == 2
@@ -231,7 +231,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_unexpected_errors_are_one_line_too(
+def test_unexpected_errors_are_also_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr("ranker.artifacts.bundle.Checkpoint.open", lambda path: 1 / 0)
@@ -278,10 +278,10 @@ def test_progress_is_lines_where_nothing_can_be_drawn(
     assert capsys.readouterr().err.splitlines() == lines
 
 
-def test_what_was_measured_once_is_measured_so_again(
+def test_an_evaluation_is_reproduced_from_its_saved_options(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The saved options are all of them; bad rows that were left out are listed and counted."""
+    """All options are saved; malformed rows that were skipped are listed and counted."""
     app, data = make_app(tmp_path / "app"), judged(tmp_path / "judged")
     with (data / "qrels/test.tsv").open("a") as file:
         file.write("q2\tnowhere\t1\n")

@@ -157,7 +157,7 @@ def test_words_are_sent_as_the_index_has_them(app: App, text: str, words: str) -
         ({"profile": "bm25", "rerank_count": 5}, "rank profile bm25 reranks nothing"),
     ],
 )
-def test_options_that_make_no_sense(app: App, options: dict[str, Any], message: str) -> None:
+def test_impossible_options(app: App, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         query_body("red", app, **options)
 
@@ -167,7 +167,7 @@ def test_code_points_that_vespa_refuses_do_not_get_into_the_request(app: App) ->
     assert body["query_text"] == "red fox "
 
 
-# The answer
+# The result
 
 
 def test_a_result(app: App) -> None:
@@ -291,7 +291,7 @@ def test_hits_without_the_fingerprint_come_from_another_application(app: App) ->
 # The connection
 
 
-def test_nothing_there(app: App) -> None:
+def test_a_server_that_is_not_there(app: App) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -316,7 +316,7 @@ def test_a_password_in_the_address_is_refused(app: App) -> None:
 @pytest.mark.parametrize(
     "url", ["", "localhost:8080", "ftp://x", "http://", "http://a:b", "http://a b"]
 )
-def test_no_url(app: App, url: str) -> None:
+def test_a_text_that_is_not_a_url(app: App, url: str) -> None:
     with pytest.raises(UsageError, match="expected a URL such as http://localhost:8080, got"):
         Client(url, app)
 
@@ -394,7 +394,7 @@ def test_client_certificates(tmp_path: Path, app: App) -> None:
         Client("https://localhost", app, cert=junk, key=junk)
 
 
-def test_tls_with_a_server_that_has_none(app: App) -> None:
+def test_tls_with_a_server_that_does_not_speak_it(app: App) -> None:
     with scripted(lambda request: Reply()) as server:
         with Client(server.url.replace("http:", "https:"), app) as client:
             with pytest.raises(EndpointError, match="TLS with https://.* failed|broke the"):
@@ -431,7 +431,7 @@ def test_an_engine_that_hands_out_another_tokenizer_is_refused(app: App) -> None
         App.of_engine(server.url)
 
 
-def test_vespa_is_no_embedded_engine(app: App) -> None:
+def test_vespa_is_not_an_embedded_engine(app: App) -> None:
     with scripted(lambda request: Reply(404, {"error-code": "NOT_FOUND"})) as server:
         with pytest.raises(
             ResponseError, match="is not an embedded engine .*name the application package"
@@ -554,11 +554,11 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
                 http.get("/")
 
 
-def test_a_slow_search_is_waited_for_until_its_timeout(app: App) -> None:
+def test_the_client_waits_for_a_slow_search(app: App) -> None:
     with (
         scripted(lambda request: Reply(200, result(), delay=0.3)) as server,
         Client(server.url, app) as client,
     ):
         start = time.perf_counter()
-        found = client.search("red", timeout_s=0.05)  # the server decides; the client is patient
+        found = client.search("red", timeout_s=0.05)  # the server decides; the client waits longer
         assert 0.3 <= found.latency_s <= time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The archive; requests to a recorded config server, Docker and Vespa Cloud; the engine."""
+"""The archive, the targets by their recorded protocols, and the embedded engine."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty_cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder in which nothing may be left behind."""
+    """A working folder that must stay empty."""
     folder = tmp_path / "cwd"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -73,7 +73,7 @@ def test_the_archive_is_the_same_every_time(app: Path, tmp_path: Path) -> None:
     assert first.getvalue() == second.getvalue()
 
 
-def test_hidden_files_stay_at_home_and_more_files_come_along(app: Path, tmp_path: Path) -> None:
+def test_hidden_files_are_left_out_and_extra_files_added(app: Path, tmp_path: Path) -> None:
     folder = tmp_path / "app"
     (folder / "files" / ".cache").mkdir(parents=True)
     (folder / "services.xml").write_text("<services/>")
@@ -241,7 +241,7 @@ def test_vespa_refuses(app: Path, empty_cwd: Path, reply: Reply, message: str, s
         assert len(server.requests) == 1  # neither sent again nor waited for
 
 
-def test_a_refusal_before_the_upload_ends_is_read(app: Path) -> None:
+def test_a_refusal_before_the_end_of_the_upload_is_read(app: Path) -> None:
     """A real server answers 413 or 401 and closes before it has read hundreds of megabytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -262,7 +262,7 @@ def test_a_refusal_before_the_upload_ends_is_read(app: Path) -> None:
         thread.join()
 
 
-def test_services_that_do_not_take_the_application_over(app: Path) -> None:
+def test_services_that_do_not_switch_to_the_application(app: Path) -> None:
     with scripted(ConfigServer(slow=10**6)) as server:
         with pytest.raises(
             EndpointError, match=r"not switch to it in time \(generation 1, wanted 2"
@@ -270,7 +270,7 @@ def test_services_that_do_not_take_the_application_over(app: Path) -> None:
             deploy_server(app, wait_s=0.1, **at(server))
 
 
-def test_a_container_that_does_not_come_up(app: Path) -> None:
+def test_a_container_that_does_not_start(app: Path) -> None:
     with scripted(ConfigServer()) as server, scripted(lambda request: DROP) as down:
         with pytest.raises(
             EndpointError, match=f"the container at {down.url} does not answer /App"
@@ -356,7 +356,7 @@ def test_docker(
         assert bindings["19071/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "19099"}]
 
 
-def test_no_docker_engine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_does_not_answer(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("docker")
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
     with pytest.raises(EndpointError, match="Docker does not answer .*use the target") as caught:
@@ -400,7 +400,7 @@ def cloud_key(empty_cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Cloud:
-    """Vespa Cloud's control plane as far as a dev deployment goes, and the container."""
+    """The part of Vespa Cloud's control plane that a dev deployment needs, and the container."""
 
     def __init__(self, *, status: str = "success", deploy: Reply | None = None) -> None:
         self.status, self.deploy, self.url = status, deploy, ""
@@ -537,7 +537,7 @@ def stop(deployed: Deployment) -> None:
     assert deployed.process.wait(20) == 0
 
 
-def test_an_engine_that_ends_at_its_start(app: Path, tmp_path: Path) -> None:
+def test_an_engine_that_exits_during_startup(app: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("not a folder")
     with pytest.raises(EndpointError, match="the embedded engine exited during startup") as caught:
@@ -546,7 +546,7 @@ def test_an_engine_that_ends_at_its_start(app: Path, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_package_that_is_none_starts_nothing(tmp_path: Path) -> None:
+def test_nothing_starts_without_a_package(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="manifest.json is missing"):
         deploy(tmp_path, "embedded", data=tmp_path / "data", port=free_port())
     assert os.listdir(tmp_path) == []

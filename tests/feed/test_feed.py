@@ -1,4 +1,4 @@
-"""Documents to operations, and every document accounted for whatever the server does."""
+"""Documents become operations, and each is accounted for regardless of what the server does."""
 
 import email.utils
 import json
@@ -53,9 +53,9 @@ def corpus(count: int) -> list[Document]:
 
 
 class Store:
-    """A server that keeps what it acknowledges, after the faults that a test prescribes.
+    """A server that stores what it acknowledges, with the failures that a test prescribes.
 
-    `fault(doc_id, attempt)` gives a reply in place of the acknowledgement, or None.
+    `fault(doc_id, attempt)` returns a reply instead of the acknowledgement, or None.
     """
 
     def __init__(self, fault: Callable[[str, int], Reply | None] = lambda *_: None) -> None:
@@ -82,7 +82,7 @@ class Store:
 
 
 def check_account(report: FeedReport, documents: Iterable[Document], store: Store) -> None:
-    """What must hold of every report."""
+    """Check what must hold of every report."""
     ids = [document.doc_id for document in documents]
     assert report.read == report.ok + len(report.failed) == len(ids)
     failed = Counter(failure.document for failure in report.failed)
@@ -124,7 +124,7 @@ def test_full_and_empty_documents_have_the_same_number_of_cells(app: App) -> Non
         assert len(values) == 95 and set(values) in ({WORDS.index("red") + 5}, {0})
 
 
-def test_texts_are_cleaned_and_ids_are_not(app: App) -> None:
+def test_texts_are_sanitized_and_ids_are_not(app: App) -> None:
     dirty = Document("x", "red\x00fox", "runs\ud800\uffff")
     fields = operation_of(dirty, app)["fields"]
     assert (fields["title"], fields["text"]) == ("red fox", "runs  ")
@@ -142,7 +142,7 @@ def test_texts_are_cleaned_and_ids_are_not(app: App) -> None:
         ("x" * 70000, "a document id of 70015 characters is too long for Vespa"),
     ],
 )
-def test_ids_that_cannot_be(app: App, doc_id: str, message: str) -> None:
+def test_impossible_ids(app: App, doc_id: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         operation_of(Document(doc_id, "", ""), app)
 
@@ -296,7 +296,7 @@ def test_duplicates_are_counted_and_the_last_one_stays(app: App) -> None:
     assert "19 with an id seen before (the last one stays)" in report.summary()
 
 
-def test_cleaned_documents_are_counted(app: App) -> None:
+def test_sanitized_documents_are_counted(app: App) -> None:
     documents = [Document("a", "red\x00", ""), Document("b", "", "x\x0c"), *corpus(3)]
     store = Store()
     with scripted(store) as server:
@@ -306,7 +306,7 @@ def test_cleaned_documents_are_counted(app: App) -> None:
     assert "2 sanitized (characters that Vespa refuses)" in report.summary()
 
 
-# What may be retried is, what may not is not
+# What may be retried is, and nothing else
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_cleaned_documents_are_counted(app: App) -> None:
     [Reply(429), Reply(503), Reply(504), DROP, Reply(200, b"x" * 64, cut=True)],
     ids=["429", "503", "504", "dropped", "cut"],
 )
-def test_passing_faults_are_retried(app: App, reply: Reply) -> None:
+def test_transient_failures_are_retried(app: App, reply: Reply) -> None:
     def twice(doc_id: str, attempt: int) -> Reply | None:
         return reply if doc_id in ("d3", "d7") and attempt <= 2 else None
 
@@ -327,7 +327,7 @@ def test_passing_faults_are_retried(app: App, reply: Reply) -> None:
     assert store.attempts["d3"] >= 3 and store.attempts["d1"] == 1
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(app: App) -> None:
+def test_a_response_that_is_late_is_asked_for_again(app: App) -> None:
     def late(doc_id: str, attempt: int) -> Reply | None:
         return Reply(200, delay=0.6) if doc_id == "d2" and attempt == 1 else None
 
@@ -338,7 +338,7 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(app: App) -> No
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
-def test_lasting_faults_are_not_retried(app: App, status: int) -> None:
+def test_permanent_failures_are_not_retried(app: App, status: int) -> None:
     message = "Field 'x' is not defined in document doc"
 
     def refuse(doc_id: str, attempt: int) -> Reply | None:
@@ -425,7 +425,7 @@ def test_a_server_that_goes_away_stops_the_feed(app: App) -> None:
     assert report.ok == len(store.kept) and 0 < report.ok < 100
 
 
-def test_one_poor_document_does_not_hold_up_the_others(app: App) -> None:
+def test_one_failing_document_does_not_delay_the_others(app: App) -> None:
     def poor(doc_id: str, attempt: int) -> Reply | None:
         late = Reply(504, {"message": "Timeout after 1ms"})
         return late if doc_id == "d5" else Reply(200, delay=0.008)
@@ -639,7 +639,7 @@ def test_a_source_that_breaks_ends_with_an_account(app: App) -> None:
         report.require_complete()
 
 
-def test_a_fault_of_the_program_is_not_hidden(app: App) -> None:
+def test_a_bug_of_the_program_is_not_hidden(app: App) -> None:
     def broken(done: int, total: int | None, rate: float) -> None:
         raise ZeroDivisionError
 
@@ -756,13 +756,13 @@ def test_an_engine_of_the_same_contract(app: App) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-def test_a_server_that_does_not_let_us_in(app: App, status: int) -> None:
+def test_a_server_that_refuses_access(app: App, status: int) -> None:
     with scripted(lambda request: Reply(status, b"Forbidden\n")) as server:
         with pytest.raises(ResponseError, match=f"does not take documents: HTTP {status}, 'Forbid"):
             feed(never(), app, server.url)
 
 
-def test_options_that_make_no_sense(app: App, tmp_path: Path) -> None:
+def test_impossible_options(app: App, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="connections must be 1 or more, got 0"):
         feed([], app, "http://localhost:1", connections=0)
     with pytest.raises(UsageError, match="expected a URL such as http://localhost:8080, got 'x'"):
@@ -892,8 +892,9 @@ def wait_for_port(port: int) -> None:
     raise AssertionError(f"nothing listens at port {port}")
 
 
-def test_documents_go_no_other_way_than_queries(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of the environment is for neither."""
+def test_documents_for_this_machine_bypass_a_proxy(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store()
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

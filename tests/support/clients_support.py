@@ -31,7 +31,7 @@ VOCABULARY = "red green blue fox dog cat tree river apple pear plum world".split
 
 
 class Ledger:
-    """How many calls of a client were made, and how many of them by tests that passed."""
+    """The number of calls of a client, and of those in tests that passed."""
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -44,14 +44,14 @@ class Ledger:
         return f"{self.client} {self.made}, {verdict}"
 
     def watched(self, target: Any) -> Any:
-        """The same client, its calls counted."""
+        """Return the client with its calls counted."""
         return _Watched(target, self)
 
     @contextlib.contextmanager
     def counting(self, session: pytest.Session) -> Iterator[None]:
-        """The calls of one test, those of the fixtures before it included.
+        """Count the calls of one test, including those of the fixtures before it.
 
-        The report of a test is in before its fixtures end.
+        The report of a test is known before its fixtures end.
         """
         failed = session.testsfailed
         yield
@@ -61,7 +61,7 @@ class Ledger:
 
 
 def ledger_of(client: str) -> tuple[Any, Any]:
-    """The fixtures `ledger` and `count` of a module: its calls are counted and recorded."""
+    """Return the fixtures `ledger` and `count` of a module, which count and record its calls."""
 
     @pytest.fixture(scope="module", name="ledger")
     def ledger() -> Iterator[Ledger]:
@@ -88,7 +88,7 @@ class _Watched:
 
 
 def counted(ledger: Ledger, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, each call counted."""
+    """Return the function with its calls counted."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -99,7 +99,7 @@ def counted(ledger: Ledger, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def vespa_of(url: str) -> Vespa:
-    """pyvespa's client of an endpoint."""
+    """Return pyvespa's client of an endpoint."""
     host, _, port = url.rpartition(":")
     return Vespa(url=host, port=int(port))
 
@@ -121,7 +121,7 @@ class VespaCli:
     def __call__(
         self, *arguments: str, stdin: str | None = None, timeout_s: float = 120
     ) -> "subprocess.CompletedProcess[str]":
-        """Run it; whatever the exit status is."""
+        """Run it, regardless of the exit status."""
         self._ledger.made += 1
         command = [vespacli.get_binary_path(), *arguments, "--target", self._url]
         return subprocess.run(
@@ -136,20 +136,20 @@ class VespaCli:
         )
 
     def json(self, *arguments: str, **keywords: Any) -> Any:
-        """The JSON that it prints; it must succeed."""
+        """Return the JSON that it prints; it must succeed."""
         done = self(*arguments, **keywords)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def lines(self, *arguments: str, **keywords: Any) -> list[Any]:
-        """The JSON lines that it prints; it must succeed."""
+        """Return the JSON lines that it prints; it must succeed."""
         done = self(*arguments, **keywords)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def documents(count: int, *, seed: int, prefix: str = "d") -> list[Document]:
-    """Documents of few words, so that most queries match some of them; a few have no title."""
+    """Make documents of few words, so that most queries match some; a few have no title."""
     pick = random.Random(seed)
 
     def words(least: int, most: int) -> str:

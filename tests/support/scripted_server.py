@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on a free port whose answers a test writes, and which records requests.
+"""A real HTTP/1.1 server on a free port: a test scripts its replies, and it records requests.
 
 with scripted(lambda request: Reply(200, {"ok": True})) as server:
     ... server.url ... server.requests
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True)
 class Request:
-    """What came in; `number` counts from 1."""
+    """A request that came in; `number` counts from 1."""
 
     number: int
     method: str
@@ -31,16 +31,16 @@ class Request:
 
     @property
     def doc_id(self) -> str:
-        """The document that a document/v1 request is about."""
+        """The user's id of the document that a document/v1 request is about."""
         return unquote(self.path.rsplit("/", 1)[1])
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes out.
+    """A reply to send.
 
-    `cut`: only half of the body, then the connection breaks.  `pause`: seconds between head and
-    body.
+    With `cut`, only half of the body is sent before the connection breaks; `pause` are seconds
+    between head and body.
     """
 
     status: int = 200
@@ -53,20 +53,20 @@ class Reply:
 
 
 DROP = Reply(status=0)
-"""The connection breaks without a byte."""
+"""The connection breaks before the first byte."""
 
 Script = Callable[[Request], Reply]
 
 
 class ScriptedServer:
-    """See the module.  `busiest` is the most requests that were there at once."""
+    """See the module.  `busiest` is the largest number of requests at one time."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.requests: list[Request] = []
         self.busiest = 0
         self.connections = 0
-        self._here = 0
+        self._active = 0
         self._lock = threading.Lock()
         outer = self
 
@@ -111,14 +111,14 @@ class ScriptedServer:
                 handler.connection_number,
             )
             self.requests.append(request)
-            self._here += 1
-            self.busiest = max(self.busiest, self._here)
+            self._active += 1
+            self.busiest = max(self.busiest, self._active)
         try:
             reply = self.script(request)
             time.sleep(reply.delay)
         finally:
             with self._lock:
-                self._here -= 1
+                self._active -= 1
         if reply.status == 0:
             handler.close_connection = True
             return
@@ -145,7 +145,7 @@ class ScriptedServer:
 
 @contextlib.contextmanager
 def scripted(script: Script) -> Iterator[ScriptedServer]:
-    """A server that runs while the block does."""
+    """Run a server during the block."""
     server = ScriptedServer(script)
     server.start()
     try:

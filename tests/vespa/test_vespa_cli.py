@@ -26,7 +26,7 @@ def vespa(url, home, ledger):
 
 @pytest.fixture
 def fed(vespa, encoder, tmp_path):
-    """`DOCUMENTS`, and nothing else."""
+    """Feed `DOCUMENTS`, and nothing else."""
     vespa_clean(vespa)
     path = write_lines(tmp_path / "fed.jsonl", puts(encoder))
     assert vespa.json("feed", path)["feeder.ok.count"] == len(DOCUMENTS)
@@ -34,7 +34,7 @@ def fed(vespa, encoder, tmp_path):
 
 
 def vespa_clean(vespa):
-    """Remove everything, by feeding what a visit finds."""
+    """Remove every document that a visit finds."""
     found = vespa.lines("visit", "--field-set", "[id]")
     lines = "".join(json.dumps({"remove": one["id"]}) + "\n" for one in found)
     if lines:
@@ -53,7 +53,7 @@ def write_lines(path, operations):
 
 
 def state(vespa, *options):
-    """Id to fields of all documents that a visit finds, each once."""
+    """Return the fields of all documents by id; a visit must find each once."""
     found = vespa.lines("visit", *options)
     documents_ = {one["id"]: one["fields"] for one in found}
     assert len(documents_) == len(found)
@@ -83,7 +83,7 @@ def test_status(vespa, url, home, ledger):
 
 
 class Model:
-    """What a sequence of operations must leave behind, and the status of each."""
+    """Return the documents that a sequence of operations must leave, and the status of each."""
 
     def __init__(self):
         self.documents = {}
@@ -116,7 +116,7 @@ class Model:
 
 
 def mixed_operations(count, seed):
-    """Puts, updates and removals of few documents, some of them conditional."""
+    """Yield puts, updates and removals of a few documents, some of them conditional."""
     pick = random.Random(seed)
     for n in range(count):
         name = f"m{pick.randrange(1500)}"
@@ -136,8 +136,8 @@ def mixed_operations(count, seed):
         yield operation
 
 
-def test_a_large_mixed_feed_ends_as_it_must(vespa, tmp_path):
-    """Operations on one document run in the order of the file, whatever is under way beside."""
+def test_a_large_mixed_feed_ends_in_the_right_state(vespa, tmp_path):
+    """Operations on one document run in the order of the file, regardless of all others."""
     operations = list(mixed_operations(OPERATIONS, seed=5))
     model = Model()
     for operation in operations:
@@ -193,7 +193,7 @@ def test_a_feed_from_standard_input_and_of_several_files(vespa, encoder, tmp_pat
     assert len(state(vespa)) == total(vespa) == 40
 
 
-def test_operations_that_fail_are_told_and_the_others_arrive(fed, tmp_path):
+def test_operations_that_fail_are_reported_and_the_others_arrive(fed, tmp_path):
     operations = [
         {"put": "id:ranker:doc::ok", "fields": {"title": "pear"}},
         {"put": "id:ranker:doc::bad", "fields": {"nosuch": 1}},
@@ -387,7 +387,7 @@ def test_parts_of_a_visit(fed):
 
 
 def test_a_visit_makes_a_feed(fed, tmp_path):
-    """What a visit prints can be fed again, and is the same then."""
+    """The output of a visit can be fed again, with the same result."""
     before = state(fed)
     done = fed("visit", "--make-feed")
     assert len(json.loads(done.stdout)) == len(DOCUMENTS)

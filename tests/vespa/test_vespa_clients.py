@@ -45,7 +45,7 @@ class Outcomes:
 
 @pytest.fixture(scope="module")
 def fed(app, encoder):
-    """`DOCUMENTS` in the engine, fed by pyvespa's synchronous client."""
+    """Feed `DOCUMENTS` with pyvespa's synchronous client."""
     outcomes = Outcomes()
     batch = [{"id": d.doc_id, "fields": put_fields(d, encoder)} for d in DOCUMENTS]
     app.feed_iterable(batch, callback=outcomes, **PLACE)
@@ -54,7 +54,7 @@ def fed(app, encoder):
 
 
 def found(app, yql, **parameters):
-    """Ids of the documents that a query finds."""
+    """Return the ids of the documents that a query finds."""
     answer = app.query(body={"yql": yql, "hits": 400, **parameters})
     return {hit["fields"]["doc_id"] for hit in answer.hits}
 
@@ -105,7 +105,7 @@ def test_a_document_in_a_group(app):
     assert app.delete_data(**place).status_code == 200
 
 
-def test_refusals_come_with_the_engines_words(app):
+def test_refusals_come_with_the_message_of_the_engine(app):
     place = {**PLACE, "data_id": "refused"}
     for call, words in (
         (lambda: app.feed_data_point(fields={"nosuch": 1}, **place), "doc has no field 'nosuch'"),
@@ -162,7 +162,7 @@ def test_assigned_and_cleared_fields(app, encoder):
     app.delete_data(**place)
 
 
-def test_an_update_creates_only_where_it_may(app):
+def test_an_update_creates_a_document_only_if_allowed(app):
     place = {**PLACE, "data_id": "created"}
     assert app.update_data(fields={"title": "x"}, **place).status_code == 200
     assert app.get_data(**place).status_code == 404
@@ -196,7 +196,7 @@ def test_modified_tokens(app, encoder, operation, cells, after):
     assert values == after + [0] * (95 - len(after))
 
 
-def test_a_tensor_that_is_not_there_is_not_modified(app):
+def test_a_missing_tensor_is_not_modified(app):
     place = {**PLACE, "data_id": "bare"}
     app.feed_data_point(fields={"title": "x"}, **place)
     change = {"doc_token_ids": {"modify": {"operation": "add", "cells": [cell(1, 9)]}}}
@@ -289,7 +289,7 @@ def test_an_asynchronous_session(app, ledger, url):
 
 
 def visited(app, **options):
-    """Ids of all documents of a visit, slice after slice, and how many pages there were."""
+    """Return the ids of a visit's documents, slice after slice, and the number of pages."""
     options = {"content_cluster_name": "content", **options}
     pages = [page for part in app.visit(**options) for page in part]
     return [one["id"] for page in pages for one in page.documents], len(pages)
@@ -320,7 +320,7 @@ def test_visits(fed):
 
 
 DS = 'doc.doc_id = "d*"'
-"""Selects `DOCUMENTS` among what other tests leave."""
+"""Selects `DOCUMENTS` among the documents of other tests."""
 
 
 def test_visits_that_are_refused(fed):
@@ -349,8 +349,8 @@ def test_all_documents_are_deleted(fed, url):
     assert len(visited(fed, selection="true", **PLACE)[0]) == kept
 
 
-def test_what_many_documents_are_changed_by(url):
-    """Removing and updating by selection, which pyvespa has no call for besides its own one."""
+def test_removing_and_updating_by_selection(url):
+    """pyvespa itself has one call for this only, to delete all documents."""
     path = "/document/v1/sweep/doc/docid/"
     chosen = {"cluster": "content", "selection": 'doc.title == "red"'}
     with httpx.Client(base_url=url, timeout=30) as client:
@@ -442,7 +442,7 @@ def test_many_queries(fed):
 
 @pytest.fixture(scope="module")
 def judged():
-    """Queries of two or three words, with graded judgements that are no function of the ranks."""
+    """Make queries of two or three words, with grades that do not depend on the ranks."""
     pick = random.Random(11)
     queries = {}
     qrels = {}
@@ -456,7 +456,7 @@ def judged():
 
 @pytest.fixture(scope="module")
 def evaluation(fed, judged, package, url, tmp_path_factory):
-    """Our own figures, from our own client."""
+    """Evaluate with our own client and our own measures."""
     with Client(url, App.open(package)) as client:
         return evaluate(
             judged,
@@ -468,7 +468,7 @@ def evaluation(fed, judged, package, url, tmp_path_factory):
 
 
 def run_of(evaluation, profile):
-    """query id -> (document, score) pairs in the order that was measured."""
+    """Return (document, score) pairs by query, in the order that was measured."""
     found = {}
     for line in evaluation.run(profile).read_text().splitlines():
         query_id, _, doc_id, _, score, _ = line.split()
@@ -485,7 +485,7 @@ class Observed(VespaEvaluator):
 
 
 def measured(ledger, app, judged, package, relevant, profile):
-    """What `VespaEvaluator` measures, and the order in which it saw each query's hits."""
+    """Return the measures of `VespaEvaluator`, and the order in which it saw the hits."""
     ours = App.open(package)
 
     def body(text: str, top_k: int) -> dict:

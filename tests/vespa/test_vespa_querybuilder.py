@@ -35,7 +35,7 @@ ledger, count = ledger_of("pyvespa's query builder")
 
 @pytest.fixture(scope="module")
 def rows(encoder):
-    """Documents of few words; some have no id field, some no tokens, ids differ by case only."""
+    """Make documents of few words; some lack id field or tokens, some ids differ only by case."""
     number = encoder.spec.fingerprint_number
     found = []
     for n, document in enumerate(documents(160, seed=21, prefix="")):
@@ -80,7 +80,7 @@ class Builder:
         self.parameters: dict[str, str] = {}
 
     def tree(self, depth: int) -> Built:
-        """A condition of at most this depth."""
+        """Return a condition of at most this depth."""
         if depth and self.pick.random() < 0.7:
             kinds = (self.both, self.either, self.without, self.negation, self.rank, self.weak_and)
             return self.pick.choice(kinds)(depth - 1)
@@ -191,7 +191,7 @@ class Builder:
         return Built(condition, lambda row: row.number is not None and test(row.number))
 
     def near(self):
-        """A number near the one that the documents have."""
+        """Return a number near the one that the documents have."""
         return self.number + self.pick.randint(-1, 1)
 
     def constant(self):
@@ -200,12 +200,12 @@ class Builder:
 
 
 def follows(words, terms):
-    """Whether the terms stand one after the other."""
+    """Return True if the terms follow one another."""
     return any(list(words[at : at + len(terms)]) == list(terms) for at in range(len(words)))
 
 
 def short(answer):
-    """Ids of the hits, without namespace and type."""
+    """Return the users' ids of the hits."""
     return [hit["id"].rpartition(":")[2] for hit in answer.hits]
 
 
@@ -228,7 +228,7 @@ def test_random_conditions_match_what_a_plain_evaluation_does(app, rows):
 
 
 def test_random_orders_and_pages(app, rows):
-    """An attribute that is not set sorts as the least value does."""
+    """An attribute without a value sorts like the smallest value."""
     pick = random.Random(7)
     by_id = {row.id: row for row in rows}
     keys = {
@@ -373,7 +373,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_supported_is_refused(app, name):
+def test_unsupported_forms_are_refused(app, name):
     yql = str(qb.select("*").from_("doc").where(REFUSED[name]))
     with pytest.raises(VespaError) as caught:
         app.query(yql=yql)
