@@ -10,12 +10,16 @@ from ranker.errors import RankerError
 
 
 def main() -> int:
-    """Serve until told to stop; the exit status."""
+    """Serve until stopped; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ranker.engine", description=__doc__)
-    parser.add_argument("app", type=Path, nargs="?", help="application package folder")
-    parser.add_argument("--data", type=Path, required=True, help="folder for the documents")
-    parser.add_argument("--config-port", type=int, help="another port; vespa deploy uses 19071")
-    parser.add_argument("--deploy", action="store_true", help="serve APP, whatever came after it")
+    parser.add_argument("app", type=Path, nargs="?", help="folder of the application package")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the documents; made if it is missing"
+    )
+    parser.add_argument("--config-port", type=int, help="second port; `vespa deploy` uses 19071")
+    parser.add_argument(
+        "--deploy", action="store_true", help="serve APP even if another package was deployed later"
+    )
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()

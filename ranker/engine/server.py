@@ -1,4 +1,4 @@
-"""The engine as a process: opens a package and a data folder, serves until it is told to stop."""
+"""The engine as a process: opens a package and a data folder, and serves until it is stopped."""
 
 import asyncio
 import contextlib
@@ -10,25 +10,28 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.engine.vespa_compat.admission import admit
 from ranker.errors import ArtifactError, EndpointError, UsageError, require
 from ranker.package.application import Package
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["serve"]
 
 logger = logging.getLogger(__name__)
 
 GRACE_S = 10.0
-"""Seconds for the requests that are being answered when the engine is told to stop."""
+"""Seconds to finish the requests in progress when the engine is stopped."""
 
 SWITCH_S = 0.0005
-"""How long a thread may keep Python's lock from another: 5 ms, the default, is as long as a whole
-query, and the event loop would lose as much again and again to the thread of the index."""
+"""Seconds for which a thread may hold Python's lock while another one waits.  The default of 5 ms
+is as long as a whole query, and the event loop would lose it to the index again and again."""
 
 CLOSE_S = 0.2
-"""Seconds for the server to say goodbye to its clients."""
+"""Seconds for the server to close its connections."""
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,27 +52,27 @@ def serve(
     neither interrupts the closing of the data folder nor changes the exit status.
 
     Args:
-        app: the package's folder.  Without one, or with the one of the last start, what was
-            deployed last into the data folder is served, or nothing until something is deployed.
+        app: the package's folder.  Without one, or with the same one as at the last start, the
+            engine serves the last package deployed into the data folder, if there is one.
         data: folder for documents and deployed packages, made if it is missing.
         port: TCP port, for HTTP/1.1 and HTTP/2 with prior knowledge.
         host: address to listen on.
-        config_port: another port that answers the same; Vespa's clients deploy to 19071 where
-            they are not told of a port.
-        deploy: whether to serve `app` even where another package was deployed after it.
-        on_start: called when all is open, just before the ports are.
+        config_port: a second port with the same pages; without a given port, Vespa's clients
+            deploy to 19071.
+        deploy: True to serve `app` even if another package was deployed later.
+        on_start: called when everything but the ports is open.
 
     Raises:
-        UsageError: there is no such port.
-        EndpointError: a port is in use, or the address is not this machine's.
+        UsageError: a port is not a port number, or both are the same.
+        EndpointError: a port is in use, or the address is not one of this machine.
         ArtifactError: the package or the data folder cannot be used, or another engine uses it.
         SpecMismatch: model and package have different token contracts.
     """
     ports = [port] if config_port is None else [port, config_port]
     if len(set(ports)) < len(ports):
         raise UsageError(f"expected two different ports, got {port} twice")
-    for one in ports:
-        check_port(host, one)
+    for number in ports:
+        check_port(host, number)
     sys.setswitchinterval(SWITCH_S)
     package = None if app is None else admit(app)
     running = _running(package, data, port, config_port, deploy)
@@ -78,11 +81,11 @@ def serve(
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody listens on.
+    """Refuse a port on which the engine cannot listen.
 
     Raises:
-        UsageError: there is no such port.
-        EndpointError: it is in use, or cannot be had.
+        UsageError: it is not a port number.
+        EndpointError: it is in use, or may not be used.
     """
     if not 0 < port < 2**16:
         raise UsageError(f"expected a --port from 1 to 65535, got {port}")
@@ -99,8 +102,8 @@ def check_port(host: str, port: int) -> None:
 @contextlib.contextmanager
 def _running(
     package: Package | None, data: Path, port: int, config_port: int | None, deploy: bool
-) -> Iterator[Any]:
-    """The ASGI application over an open data folder; all is closed in order at the end."""
+) -> Iterator["ASGIApp"]:
+    """Yield the ASGI application over an open data folder, which is closed at the end."""
     servers = require("ranker.engine.vespa_compat.application_server", extra="engine")
     deploying = require("ranker.engine.vespa_compat.deployments", extra="engine")
     config = require("ranker.engine.vespa_compat.config_server", extra="engine")
@@ -111,7 +114,7 @@ def _running(
         deployments.start(package, deploy=deploy)
         pages = config.ConfigServer(deployments, port=port).asgi()
 
-        async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        async def asgi(scope: "Scope", receive: "Receive", send: "Send") -> None:
             deploys = scope["type"] == "http" and scope["path"].startswith(config.PREFIX)
             await (pages if deploys else server)(scope, receive, send)
 
@@ -123,20 +126,22 @@ def _running(
 _HEADERS = [(b"content-type", b"application/json")]
 
 
-async def _serve(asgi: Any, host: str, ports: Sequence[int], on_start: Callable[[], None]) -> None:
+async def _serve(
+    asgi: "ASGIApp", host: str, ports: Sequence[int], on_start: Callable[[], None]
+) -> None:
     counted = _Counted(asgi)
     servers = [_server(counted, host, port) for port in ports]
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    stop = asyncio.Event()
     # Not `loop.add_signal_handler`: closing the loop would restore the default handlers, and a
     # second signal would then kill the process before the data folder is closed.
     for number in _STOP:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     on_start()
     serving = [loop.create_task(server.serve()) for server in servers]
     logger.info("serving at %s", ", ".join(f"http://{host}:{port}" for port in ports))
     await asyncio.wait(
-        [*serving, loop.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED
+        [*serving, loop.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
     )
     for number in _STOP:
         signal.signal(number, signal.SIG_IGN)
@@ -148,14 +153,16 @@ async def _serve(asgi: Any, host: str, ports: Sequence[int], on_start: Callable[
         server.stop()
     # A server waits for clients to close their connections, which an idle client never does.
     await asyncio.wait(serving, timeout=CLOSE_S)
-    loop.set_exception_handler(lambda *_: None)  # its own futures complain when it is cut off
+    loop.set_exception_handler(
+        lambda *_: None
+    )  # the server's own futures complain when it is cancelled
     for task in serving:
         task.cancel()
     await asyncio.wait(serving)
     logger.info("stopped")
 
 
-def _server(asgi: Any, host: str, port: int) -> Any:
+def _server(asgi: "ASGIApp", host: str, port: int) -> Any:  # granian has no types
     granian = require("granian.server.embed", extra="engine")
     constants = require("granian.constants", extra="engine")
     return granian.Server(
@@ -166,22 +173,22 @@ def _server(asgi: Any, host: str, port: int) -> Any:
         http=constants.HTTPModes.auto,
         websockets=False,
         log_enabled=False,
-        # Granian keeps as many connections as its backlog; with its 128, one more would wait
-        # half a minute for an idle one to close.
+        # Granian keeps as many connections as its backlog; with the default of 128, one more would
+        # wait half a minute for an idle one to close.
         backlog=2048,
     )
 
 
 class _Counted:
-    """An ASGI application that can be brought to an end: it counts the answers under way."""
+    """Counts the requests in progress of an ASGI application, so that it can be stopped."""
 
-    def __init__(self, asgi: Any) -> None:
+    def __init__(self, asgi: "ASGIApp") -> None:
         self._asgi = asgi
         self._active = 0
         self._stopping = False
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._stopping:  # on a connection from before; a client may try elsewhere, or again
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if self._stopping:  # on a connection that is still open; the client may try again
             await send({"type": "http.response.start", "status": 503, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b'{"message":"stopping"}'})
             return
@@ -192,7 +199,7 @@ class _Counted:
             self._active -= 1
 
     async def stop(self) -> None:
-        """Begin nothing more and wait for the answers under way, but not for ever."""
+        """Refuse new requests and wait for those in progress, but no longer than `GRACE_S`."""
         self._stopping = True
         loop = asyncio.get_running_loop()
         end = loop.time() + GRACE_S
@@ -202,12 +209,20 @@ class _Counted:
 
 @contextlib.contextmanager
 def _locked(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process alone.
+    """Hold an exclusive lock on the data folder; the OS releases it when the process exits.
 
     Raises:
-        ArtifactError: another engine holds it, or the folder holds something else.
+        ArtifactError: another engine uses the folder, or it holds other files.
     """
-    _check_folder(data)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        foreign = any(data.iterdir()) and not (data / "lock").exists()
+    except OSError as error:
+        raise ArtifactError(f"cannot use {data} as data folder: {error}") from error
+    if foreign:
+        raise ArtifactError(
+            f"expected an engine's data folder or a new one, got {data}, which holds other files"
+        )
     with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,15 +236,3 @@ def _locked(data: Path) -> Iterator[None]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
-
-
-def _check_folder(data: Path) -> None:
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        foreign = any(data.iterdir()) and not (data / "lock").exists()
-    except OSError as error:
-        raise ArtifactError(f"cannot use {data} as data folder: {error}") from error
-    if foreign:
-        raise ArtifactError(
-            f"expected an engine's data folder or a new one, got {data}, which holds other files"
-        )

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ranker.contract.storage import TensorType
@@ -168,17 +168,17 @@ def _numbers(value: Any) -> list[float]:
     """Return the numbers of a list, which may be nested."""
     if not isinstance(value, list):
         raise TensorError(f"expected a tensor, got {value!r:.60}")
-    flat = _flat(value)
-    if not flat:
-        raise TensorError("expected values, got an empty array")
-    # Feeding passes here with lists of integers, which need no look at each.
-    return flat if set(map(type, flat)) == {int} else [_number(item) for item in flat]
-
-
-def _flat(value: list[Any]) -> list[Any]:
-    if list not in set(map(type, value)):
+    if set(map(type, value)) == {int}:  # as from a feed: no look at each number is needed
         return value
-    return [cell for item in value for cell in (_flat(item) if isinstance(item, list) else [item])]
+    numbers = [_number(item) for item in _flat(value)]
+    if not numbers:
+        raise TensorError("expected values, got an empty array")
+    return numbers
+
+
+def _flat(value: list[Any]) -> Iterator[Any]:
+    for item in value:
+        yield from _flat(item) if isinstance(item, list) else (item,)
 
 
 def _number(item: Any) -> float:

@@ -5,11 +5,12 @@ is written into the store in the same transaction as the contract of the documen
 """
 
 import asyncio
+import functools
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 from ranker.artifacts.bundle import HASHES
 from ranker.engine.vespa_compat.admission import admit
@@ -23,6 +24,7 @@ __all__ = ["DeployError", "Deployments"]
 
 logger = logging.getLogger(__name__)
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -42,6 +44,21 @@ class DeployError(Exception):
         return self.message
 
 
+def _to_the_end(
+    method: Callable[Concatenate["Deployments", _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate["Deployments", _P], Coroutine[Any, Any, _T]]:
+    """Let a method continue to its end even if its client disconnects."""
+
+    @functools.wraps(method)
+    async def shielded(deployments: "Deployments", /, *args: _P.args, **keywords: _P.kwargs) -> _T:
+        task = asyncio.get_running_loop().create_task(method(deployments, *args, **keywords))
+        deployments.tasks.add(task)
+        task.add_done_callback(deployments.tasks.discard)
+        return await asyncio.shield(task)
+
+    return shielded
+
+
 class Deployments:
     """Deployments into a server, one at a time; each continues if its client disconnects.
 
@@ -52,6 +69,7 @@ class Deployments:
     Attributes:
         server: as given.
         wanted: number of the session that was activated last, or is about to be; 0 for none.
+        tasks: the deployments in progress.
 
     Raises:
         ArtifactError: the folder cannot be used.
@@ -62,7 +80,7 @@ class Deployments:
         self.wanted = server.session or 0
         self._sessions = Sessions(folder, server.session)
         self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, package: Package | None, *, deploy: bool = False) -> None:
         """Serve the session that was activated last, or a package that is new.
@@ -121,6 +139,7 @@ class Deployments:
         """Return a file for an uploaded package, which is deleted when it is closed."""
         return self._sessions.upload()
 
+    @_to_the_end
     async def deploy(self, archive: IO[bytes]) -> tuple[int, ActiveApplication]:
         """Unpack, check, load and activate a package; nothing is left of one that is refused.
 
@@ -133,34 +152,6 @@ class Deployments:
         Raises:
             DeployError: the package cannot be served; the active application stays active.
         """
-        return await self._done(self._deploy(archive))
-
-    async def create(self, archive: IO[bytes]) -> int:
-        """Unpack a package into a new session and return its number.
-
-        Raises:
-            DeployError: the package cannot be unpacked.
-        """
-        return await self._done(self._create(archive))
-
-    async def prepare(self, number: int) -> ActiveApplication:
-        """Check a session and return its application, whose model is closed again.
-
-        Raises:
-            DeployError: the session does not exist, or cannot be served.
-        """
-        return await self._done(self._prepare(number))
-
-    async def activate(self, number: int) -> None:
-        """Activate a prepared session.
-
-        Raises:
-            DeployError: the session does not exist, is older than the active one, or cannot be
-                served.
-        """
-        await self._done(self._activate(number))
-
-    async def _deploy(self, archive: IO[bytes]) -> tuple[int, ActiveApplication]:
         with archive:
             async with self._turn:
                 number = await self._unpack(archive)
@@ -171,31 +162,56 @@ class Deployments:
                         await asyncio.to_thread(self._sessions.drop, number)
                     raise
 
-    async def _create(self, archive: IO[bytes]) -> int:
+    @_to_the_end
+    async def create(self, archive: IO[bytes]) -> int:
+        """Unpack a package into a new session and return its number.
+
+        Raises:
+            DeployError: the package cannot be unpacked.
+        """
         with archive:
             async with self._turn:
                 return await self._unpack(archive)
 
-    async def _prepare(self, number: int) -> ActiveApplication:
+    @_to_the_end
+    async def prepare(self, number: int) -> ActiveApplication:
+        """Check a session and return its application, whose model is closed again.
+
+        Raises:
+            DeployError: the session does not exist, or cannot be served.
+        """
         async with self._turn:
             if number == self._sessions.active:
                 raise DeployError("BAD_REQUEST", f"session {number} is already active")
-            if self._sessions.created(number) is None and self._sessions.folder(number) is None:
-                raise _no_session(number)
             application = await self._load(number)
             await asyncio.to_thread(application.scorer.close)
             return application
 
-    async def _activate(self, number: int) -> None:
+    @_to_the_end
+    async def activate(self, number: int) -> None:
+        """Activate a prepared session.
+
+        Raises:
+            DeployError: the session does not exist, is older than the active one, or cannot be
+                served.
+        """
         async with self._turn:
-            self._check_activation(number)
+            if self._sessions.created(number) is not None:
+                raise DeployError("BAD_REQUEST", f"session {number} is not prepared yet")
+            active = self._sessions.active
+            if number < active:
+                raise DeployError(
+                    "ACTIVATION_CONFLICT",
+                    f"session {number} is older than the active session {active}; deploy the "
+                    "package again",
+                )
             await self._load_and_activate(number)
 
     async def _unpack(self, archive: IO[bytes]) -> int:
         try:
             return await asyncio.to_thread(self._sessions.create, archive)
         except RankerError as error:
-            raise DeployError("BAD_REQUEST", str(error)) from error
+            raise DeployError("BAD_REQUEST", error.reason) from error
 
     async def _load_and_activate(self, number: int) -> ActiveApplication:
         application = await self._load(number)
@@ -236,36 +252,12 @@ class Deployments:
     def _package(self, number: int) -> Package:
         folder = self._sessions.folder(number)
         if folder is None:
-            raise _no_session(number)
+            raise DeployError("NOT_FOUND", f"session {number} does not exist")
         return admit(folder)
-
-    def _check_activation(self, number: int) -> None:
-        if self._sessions.created(number) is not None:
-            raise DeployError("BAD_REQUEST", f"session {number} is not prepared yet")
-        active = self._sessions.active
-        if number < active:
-            raise DeployError(
-                "ACTIVATION_CONFLICT",
-                f"session {number} is older than the active session {active}; deploy the package "
-                "again",
-            )
-        if self._sessions.folder(number) is None:
-            raise _no_session(number)
 
     def _activated(self, number: int) -> None:
         self._sessions.activated(number)
         self.wanted = number
-
-    async def _done(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for work that continues to its end even if the client disconnects."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-
-def _no_session(number: int) -> DeployError:
-    return DeployError("NOT_FOUND", f"session {number} does not exist")
 
 
 def _invalid(reason: str) -> DeployError:

@@ -187,4 +187,5 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArtifactError(f"cannot write to {folder}: {write_failure(error)}") from error
+        reason = str(write_failure(error))
+        raise ArtifactError(reason, about=f"cannot write to {folder}") from error
