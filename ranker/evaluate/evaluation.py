@@ -14,7 +14,7 @@ from ranker.artifacts.manifest import Manifest
 from ranker.client.search import Client
 from ranker.contract import vespa_names
 from ranker.dataset import Dataset
-from ranker.errors import EvaluationError, UsageError
+from ranker.errors import EvaluationError, UsageError, require
 from ranker.evaluate.artifact import FORMAT, Evaluation, write_latencies, write_run
 from ranker.evaluate.figures import GAIN, comparisons, counts, profile_figures, shown_hits
 from ranker.evaluate.searching import OnProgress, RankedQuery, search_all
@@ -62,6 +62,7 @@ def evaluate(
         EvaluationError: a query failed, or the endpoint does not serve this collection.
         EndpointError: the endpoint cannot be reached.
         ArtifactError: `out` holds something else.
+        MissingExtra: ir_measures or scipy is not installed.
     """
     manifest = client.app.manifest
     arguments = _arguments(
@@ -72,7 +73,9 @@ def evaluate(
         concurrency=concurrency,
         baseline=baseline,
     )
-    per_query(dataset.qrels, {}, measures)  # an unknown measure is reported before the search
+    # An unknown measure or a missing library is reported before the search, which may take hours.
+    per_query(dataset.qrels, {}, measures)
+    require("scipy", extra="evaluate")
     check_replaceable(out, Evaluation.MARKER)
     rankings = search_all(
         [dataset.queries[query_id] for query_id in dataset.qrels],
@@ -85,12 +88,14 @@ def evaluate(
     )
     endpoint = _without_password(client.url)
     _require_same_collection(dataset, rankings, endpoint)
-    figures = {
-        "endpoint": endpoint,
-        **_about(manifest, profiles),
-        **_figures(dataset, rankings, arguments),
-    }
-    _write(out, dataset, rankings, figures)
+    figures = _figures(dataset, rankings, arguments, manifest, endpoint)
+    with new_folder(out, replace_marker=Evaluation.MARKER) as folder:
+        for profile in profiles:
+            write_run(folder / f"{profile}.run", rankings, profile=profile)
+        write_latencies(folder / "latency.csv", rankings)
+        write_json(folder / "hits.json", shown_hits(dataset, rankings))
+        write_json(folder / Evaluation.MARKER, figures)
+        write_hashes(folder)
     return Evaluation.open(out)
 
 
@@ -142,54 +147,41 @@ def _require_same_collection(dataset: Dataset, rankings: Sequence[RankedQuery], 
 
 
 def _without_password(url: str) -> str:
-    """The address for files that are shown around."""
+    """Remove the password from an address, since evaluations are shared."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _about(manifest: Manifest, profiles: Sequence[str]) -> dict[str, Any]:
-    """Which application was measured."""
-    return {
-        "application": manifest.name,
-        "fingerprint": manifest.spec.fingerprint,
-        "spec": manifest.spec.to_dict(),
-        "model_sha256": manifest.model_sha256,
-        "package_version": manifest.ranker_version,
-        "recommended_profile": manifest.recommended_profile,
-        "profile_definitions": {name: asdict(manifest.profile(name)) for name in profiles},
-    }
-
-
 def _figures(
-    dataset: Dataset, rankings: Sequence[RankedQuery], arguments: dict[str, Any]
+    dataset: Dataset,
+    rankings: Sequence[RankedQuery],
+    arguments: dict[str, Any],
+    manifest: Manifest,
+    endpoint: str,
 ) -> dict[str, Any]:
-    """What was measured, on what, and how."""
-    measures, baseline = arguments["measures"], arguments["baseline"]
+    """Return the content of `evaluation.json`."""
+    profiles, measures = arguments["profiles"], arguments["measures"]
     by_profile = {
         profile: profile_figures(dataset, rankings, profile=profile, measures=measures)
-        for profile in arguments["profiles"]
+        for profile in profiles
     }
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ranker_version": __version__,
         "arguments": arguments,
+        "endpoint": endpoint,
+        "application": manifest.application,
+        "fingerprint": manifest.spec.fingerprint,
+        "spec": manifest.spec.to_dict(),
+        "model_sha256": manifest.model_sha256,
+        "package_version": manifest.ranker_version,
+        "recommended_profile": manifest.recommended_profile,
+        "profile_definitions": {name: asdict(manifest.profile(name)) for name in profiles},
         "dataset": counts(dataset),
         "gain": GAIN,
         "intervals": {"level": LEVEL, "resamples": RESAMPLES, "seed": 0},
-        "baseline": baseline,
+        "baseline": arguments["baseline"],
         "profiles": by_profile,
-        "comparisons": comparisons(by_profile, baseline=baseline, measure=measures[0]),
+        "comparisons": comparisons(by_profile, baseline=arguments["baseline"], measure=measures[0]),
     }
-
-
-def _write(
-    out: Path, dataset: Dataset, rankings: Sequence[RankedQuery], figures: dict[str, Any]
-) -> None:
-    with new_folder(out, replace_marker=Evaluation.MARKER) as folder:
-        for profile in figures["profiles"]:
-            write_run(folder / f"{profile}.run", rankings, profile=profile)
-        write_latencies(folder / "latency.csv", rankings)
-        write_json(folder / "hits.json", shown_hits(dataset, rankings))
-        write_json(folder / Evaluation.MARKER, figures)
-        write_hashes(folder)

@@ -50,7 +50,7 @@ def profile_figures(
     run = {ranking.query_id: dict(ranking.hits) for ranking in own}
     values = per_query(dataset.qrels, run, measures)
     table = np.array([list(values[name].values()) for name in measures])
-    ends = intervals(table)
+    ends = intervals(table)  # all measures in one call, so with the same resamples
     doc_ids = [doc_id for ranking in own for doc_id, _ in ranking.hits]
     return {
         "mean": {name: float(row.mean()) for name, row in zip(measures, table, strict=True)},

@@ -109,6 +109,7 @@ def _in_order(
         yield from map(search_one, range(count))
         return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate")
+    # Two for each thread keep all of them busy, and few searches are lost when one ends it all.
     running: deque[Future[list[RankedQuery | _Failure]]] = deque()
     try:
         for at in range(count):

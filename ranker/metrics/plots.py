@@ -51,7 +51,7 @@ _INK = "#010203"
 """Stands for the colour of the page's text, which only the page knows."""
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and copied
-    "text.parse_math": False,
+    "text.parse_math": False,  # a name with two dollar signs is not a formula
     "axes.facecolor": "none",
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -115,6 +115,7 @@ class _Picture:
     def __init__(self, height: float) -> None:
         figure = require("matplotlib.figure", extra="evaluate").Figure
         self._height = height
+        # 72 dots per inch make a point of matplotlib a unit of the SVG.
         self._figure = figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         self._tips: dict[str, Sequence[str]] = {}
 
@@ -136,7 +137,7 @@ class _Picture:
         """Draw dots that are not cut off at the ends of the axes."""
         if points:
             xs, ys = zip(*points, strict=True)
-            size = (2 * RADIUS) ** 2
+            size = (2 * RADIUS) ** 2  # matplotlib wants an area
             self.tip(axes.scatter(xs, ys, s=size, c=color, lw=0, clip_on=False, zorder=3), *tips)
 
     def svg(self, *, ident: str, title: str, text: str, background: str = "none") -> str:
@@ -161,6 +162,7 @@ class _Picture:
                 root.remove(child)  # the style would apply to the whole page
         for group in root.iter("g"):
             tips = self._tips.get(group.attrib.pop("id", ""), ())
+            # A collection of few dots is written as paths, not as uses of one shape.
             marks = list(group.iter("use")) or list(group.iter("path"))
             for mark, tip in zip(marks, tips, strict=False):
                 if tip:
@@ -212,9 +214,9 @@ def strips(rows: Sequence[Strip], *, ident: str, title: str, axis: str, log: boo
 
 
 def _strip(picture: _Picture, axes: "Axes", row: Strip, *, top: float) -> None:
-    beside = axes.get_yaxis_transform()
-    axes.text(0, top + 13, row.label, transform=beside, fontsize=11.5, fontweight="bold")
-    axes.text(1, top + 13, row.note, transform=beside, horizontalalignment="right")
+    at_row = axes.get_yaxis_transform()
+    axes.text(0, top + 13, row.label, transform=at_row, fontsize=11.5, fontweight="bold")
+    axes.text(1, top + 13, row.note, transform=at_row, horizontalalignment="right")
     # Dots that would cover each other are piled up around the middle.
     columns: dict[int, list[Dot]] = defaultdict(list)
     for dot in _thinned(row.dots):
@@ -286,8 +288,8 @@ def training_curves(
             loss.plot(*_line(stage.loss), color=color, alpha=0.3, linewidth=0.8)
             for axes in (loss, ndcg):
                 axes.axvline(stage.start, color=_INK, alpha=0.6, linewidth=1)
-            beside = loss.get_xaxis_transform()
-            loss.text(stage.end, 1, f"{stage.name} ", transform=beside, ha="right", va="top")
+            at_step = loss.get_xaxis_transform()
+            loss.text(stage.end, 1, f"{stage.name} ", transform=at_step, ha="right", va="top")
         label = None if alone or stage.start else name
         loss.plot(*_line(stage.smooth), color=color, label=label)
         ndcg.plot(*_line(stage.ndcg), color=color)

@@ -135,6 +135,7 @@ def _latency(evaluation: Evaluation, name: str) -> View:
 
 
 def _latency_plot(evaluation: Evaluation, ident: str) -> str:
+    # A logarithmic axis, since profiles with a model take tens of times as long as bm25.
     latencies = evaluation.latencies_ms()
     return strips(
         [_latency_strip(evaluation, name, row) for name, row in latencies.items()],

@@ -51,6 +51,7 @@ def examples(evaluation: Evaluation, hits: Mapping[str, Any]) -> View | None:
 def query_table(evaluation: Evaluation, hits: Mapping[str, Any]) -> View:
     """Return the measure of every query and profile; the queries that lose most come first."""
     best = words.challenger(evaluation)
+    # Without a comparison all gains are 0, and the order is that of the ids.
     profile = evaluation.baseline if best is None else best["profile"]
     measure = evaluation.measures[0]
     values = {name: evaluation.per_query(name, measure) for name in evaluation.profiles}

@@ -27,6 +27,7 @@ class Sources:
         candidates = [(item.path, item.training) for item in self.checkpoints]
         candidates += [(item.path, item.training) for item in self.bundles if item.training]
         for path, training in candidates:
+            # A bundle repeats the report of its checkpoint.
             if all(training != other for _, other in trainings):
                 trainings.append((path, training))
         return trainings

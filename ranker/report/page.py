@@ -52,6 +52,7 @@ def _view(sources: Sources) -> dict[str, Any]:
         for at, item in enumerate(sources.bundles, start=1)
     ]
     return {
+        # What was measured last in the pipeline is what the page is about.
         "headline": [*evaluations, *trainings, *bundles][0]["headline"],
         "evaluations": evaluations,
         "trainings": trainings,

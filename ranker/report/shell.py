@@ -46,7 +46,7 @@ def rendered(template: str, view: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelled name is an error, not an empty cell
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -67,6 +67,7 @@ def write_page(out: Path, html: str, summary: dict[str, Any]) -> None:
     """
     text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False)
     out.parent.mkdir(parents=True, exist_ok=True)
+    # A document's control characters and lone surrogates are valid in neither file.
     write_text(out.with_suffix(".json"), sanitize_text(text) + "\n")
     write_text(out, sanitize_text(html))
 

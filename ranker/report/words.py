@@ -89,6 +89,7 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     low, high = comparison["interval"]
     if low <= 0 <= high:
         return "noise"
+    # The interval is not corrected for the number of comparisons, so it alone proves nothing.
     if comparison["p_holm"] >= SIGNIFICANT:
         return "uncertain"
     return "better" if low > 0 else "worse"
@@ -101,6 +102,7 @@ def headline(evaluation: Evaluation) -> str:
     if best is None:
         value = number(evaluation.mean(base, measure))
         return f"{base} reaches {measure} {value} on {queries}; no other profile was evaluated"
+    # Without a single difference, "comes closest" would be a strange way to put it.
     if best["wins"] == best["losses"] == 0:
         return f"No profile is better than {base}: {best['profile']} scores the same on {queries}"
     result = verdict(best)

@@ -1,4 +1,4 @@
-"""An evaluation against hand-computed figures, and every way in which it must refuse one."""
+"""Evaluations against hand-computed figures, and everything that must be rejected."""
 
 import csv
 import json
@@ -99,7 +99,7 @@ def test_one_profile_has_nothing_to_compare_with(tmp_path):
     assert evaluation.comparisons == []
 
 
-def test_intervals_hold_the_mean(tmp_path):
+def test_intervals_contain_the_mean(tmp_path):
     evaluation, _ = run(tmp_path)
     figures = evaluation.figures["profiles"]["bm25"]
     for measure in evaluation.measures:
@@ -113,7 +113,7 @@ def test_a_query_without_hits_counts_zero_and_is_reported(tmp_path):
     assert evaluation.figures["profiles"]["bm25"]["queries_without_hits"] == ["q4"]
 
 
-def test_hits_that_the_dataset_does_not_know_are_counted(tmp_path):
+def test_hits_that_are_not_in_the_dataset_are_counted(tmp_path):
     answering = by_table({"copy file": ["d2", "stranger"], "read a file line by line": ["other"]})
     evaluation, _ = run(tmp_path, answering)
     assert evaluation.figures["profiles"]["bm25"]["unknown_hits"] == 2
@@ -121,7 +121,7 @@ def test_hits_that_the_dataset_does_not_know_are_counted(tmp_path):
     assert evaluation.hits()["documents"]["stranger"] is None
 
 
-def test_what_was_measured_is_written_down(tmp_path):
+def test_data_model_and_arguments_are_saved(tmp_path):
     data = dataset()
     evaluation, endpoint = run(tmp_path, measures=["RR", "nDCG@10"], hits=7)
     figures = evaluation.figures
@@ -192,7 +192,7 @@ def test_latencies(tmp_path):
     )
 
 
-def test_a_server_that_gives_no_time(tmp_path):
+def test_a_server_that_reports_no_time(tmp_path):
     endpoint = Endpoint(bm25_answering(), server_s=None)
     evaluation = evaluate(dataset(), endpoint, profiles=["bm25"], out=tmp_path / "e")
     assert evaluation.figures["profiles"]["bm25"]["server_ms"] is None
@@ -216,7 +216,7 @@ def test_hits_to_show(tmp_path):
     assert hits["documents"]["d1"]["excerpt"] == DOCUMENTS["d1"].text
 
 
-def test_at_most_ten_hits_are_kept_to_show(tmp_path):
+def test_at_most_ten_hits_are_shown(tmp_path):
     documents = {f"n{at}": Document(f"n{at}", "", "copy file") for at in range(30)}
     data = dataset(documents={**DOCUMENTS, **documents})
     evaluation, _ = run(tmp_path, bm25_answering(data.documents), data=data)
@@ -256,7 +256,7 @@ def test_concurrent_queries_give_the_same_figures(tmp_path):
     assert other.figures["profiles"]["bm25"]["mean"] == one.figures["profiles"]["bm25"]["mean"]
 
 
-def test_the_timeout_is_that_of_every_search(tmp_path):
+def test_the_timeout_is_sent_with_every_search(tmp_path):
     _, endpoint = run(tmp_path, timeout_s=30.0)
     assert endpoint.timeouts == {30.0}
 
@@ -287,14 +287,14 @@ def test_failed_queries_are_an_error_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_query_that_cannot_be_asked_is_listed(tmp_path):
+def test_a_query_that_the_client_rejects_is_listed(tmp_path):
     error = UsageError("the question holds no word to search for: '???'")
     with pytest.raises(EvaluationError, match=r"1 of 4 queries failed.*q1 \(bm25\): the question"):
         run(tmp_path, failing({("read a file line by line", "bm25")}, error))
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_it_stops_when_everything_fails(tmp_path, concurrency):
+def test_the_evaluation_stops_when_every_search_fails(tmp_path, concurrency):
     queries = {f"q{at}": Query(f"q{at}", f"file {at}") for at in range(200)}
     data = dataset(queries=queries, qrels={query_id: {"d1": 1} for query_id in queries})
     error = ResponseError("500: broken", status=500)
@@ -306,7 +306,7 @@ def test_it_stops_when_everything_fails(tmp_path, concurrency):
     assert len(endpoint.calls) < 60
 
 
-def test_an_endpoint_that_is_not_there_is_told_at_once(tmp_path):
+def test_an_endpoint_that_cannot_be_reached_is_reported_at_once(tmp_path):
     def refuse(text, profile):
         raise EndpointError("nothing answers at http://127.0.0.1:1")
 
@@ -316,7 +316,7 @@ def test_an_endpoint_that_is_not_there_is_told_at_once(tmp_path):
     assert len(endpoint.calls) == 1
 
 
-def test_a_mismatch_of_contracts_is_told_as_such(tmp_path):
+def test_a_mismatch_of_contracts_is_reported_as_such(tmp_path):
     def refuse(text, profile):
         raise SpecMismatch("documents were fed without tokens")
 
@@ -334,7 +334,7 @@ def test_a_mismatch_of_contracts_is_told_as_such(tmp_path):
         ([("d1", -1e300)], r"document d1 has the score -1e\+300"),
     ],
 )
-def test_an_answer_that_is_no_ranking(tmp_path, hits, reason):
+def test_hits_that_are_not_a_ranking_are_rejected(tmp_path, hits, reason):
     with pytest.raises(EvaluationError, match=rf"q1 \(bm25\): {reason}"):
         run(tmp_path, lambda *_: hits)
 
@@ -368,7 +368,7 @@ def test_arguments_that_make_no_sense(tmp_path, options, message):
 
 
 @pytest.mark.parametrize("measure", ["nDGC@10", "P@0", "P", "RR(foo=1)", "nDCG@x", "alpha_nDCG@5"])
-def test_an_unknown_measure_is_told_before_the_search(tmp_path, measure):
+def test_an_unknown_measure_is_reported_before_the_search(tmp_path, measure):
     endpoint = Endpoint(bm25_answering())
     with pytest.raises(DataError, match="unknown measure '"):
         evaluate(
@@ -393,7 +393,7 @@ def test_a_users_folder_is_never_touched(tmp_path):
     assert (out / "thesis.tex").read_text() == "years"
 
 
-def test_an_older_evaluation_is_replaced_whole(tmp_path):
+def test_an_older_evaluation_is_replaced_completely(tmp_path):
     first, _ = run(tmp_path, profiles=["bm25", "cross"])
     assert first.run("cross").exists()
     second, _ = run(tmp_path, profiles=["bm25"])
@@ -416,7 +416,7 @@ def test_an_interruption_leaves_nothing(tmp_path):
 # Reading
 
 
-def test_open_refuses_what_is_no_evaluation(tmp_path):
+def test_open_rejects_what_is_not_an_evaluation(tmp_path):
     with pytest.raises(ArtifactError, match="is not a evaluation|evaluation.json is missing"):
         Evaluation.open(tmp_path)
     (tmp_path / "evaluation.json").write_text(json.dumps({"format": 0}))
@@ -427,7 +427,7 @@ def test_open_refuses_what_is_no_evaluation(tmp_path):
         Evaluation.open(tmp_path)
 
 
-def test_open_refuses_changed_figures(tmp_path):
+def test_open_rejects_changed_figures(tmp_path):
     evaluation, _ = run(tmp_path)
     assert Evaluation.open(evaluation.path) == evaluation
     better = {**evaluation.figures, "dataset": {}}
@@ -436,7 +436,7 @@ def test_open_refuses_changed_figures(tmp_path):
         Evaluation.open(evaluation.path)
 
 
-def test_a_password_in_the_address_is_not_written_down(tmp_path):
+def test_a_password_in_the_address_is_not_saved(tmp_path):
     endpoint = Endpoint(bm25_answering(), url="https://me:secret@search.example:8443/vespa")
     evaluation = evaluate(dataset(), endpoint, profiles=["bm25"], out=tmp_path / "e")
     assert evaluation.figures["endpoint"] == "https://search.example:8443/vespa"

@@ -31,13 +31,13 @@ def test_unknown_measures_and_no_queries_are_errors() -> None:
         ndcg_at_10({}, {})
 
 
-def test_two_names_of_one_measure_are_refused() -> None:
+def test_two_names_of_one_measure_are_rejected() -> None:
     """The values of one of them would be lost."""
     with pytest.raises(DataError, match="'AP' and 'MAP' are the same measure; name it once"):
         per_query(QRELS, RUN, ["nDCG@10", "AP", "MAP"])
 
 
-def test_what_a_measure_cannot_compute_is_told() -> None:
+def test_what_a_measure_cannot_compute_is_reported() -> None:
     qrels = {"q": {"a": 1}}
     assert per_query(qrels, {"q": {"a": 1.0, "b": 0.5}}, ["Accuracy"])["Accuracy"] == {"q": 1.0}
     with pytest.raises(DataError, match="one of the measures Accuracy cannot be computed here"):
@@ -45,13 +45,13 @@ def test_what_a_measure_cannot_compute_is_told() -> None:
 
 
 def test_query_ids_need_not_be_numbers() -> None:
-    """gdeval, which computes ERR, takes no others."""
+    """gdeval, which computes ERR, accepts no others."""
     values = per_query(QRELS, RUN, ["ERR@10"])["ERR@10"]
     assert values.keys() == QRELS.keys() and values["q2"] == 0 < values["q1"] < 1
 
 
-def test_ties_say_nothing_of_the_grades() -> None:
-    """Ids often tell the grade: where answers are listed first, theirs are the lowest."""
+def test_the_order_of_ties_does_not_depend_on_grades() -> None:
+    """Ids often reveal the grade: if answers are listed first, theirs are the lowest."""
     documents = [f"d{n:03}" for n in range(20)]
     qrels = {f"q{n}": {doc: int(doc < "d010") for doc in documents} for n in range(200)}
     tied = {query_id: dict.fromkeys(documents, 1.0) for query_id in qrels}

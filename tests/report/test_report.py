@@ -1,4 +1,4 @@
-"""The page as a reader, a screen reader and an attacker's document meet it."""
+"""The page for readers and screen readers, and with hostile documents."""
 
 import json
 import re
@@ -40,7 +40,7 @@ TRAINING = {
 
 
 class Page(HTMLParser):
-    """Tags in order, and whether they close as they opened."""
+    """The tags in order; asserts that they are closed as they were opened."""
 
     def __init__(self, text):
         super().__init__()
@@ -111,7 +111,7 @@ def bundle(tmp_path):
 
 
 def evaluated_bundle(tmp_path, bundle):
-    """An evaluation of the very model of the bundle."""
+    """Evaluate the model of the bundle."""
     endpoint = Endpoint(bm25_answering())
     known = {**endpoint.app.manifest.to_dict(), "model_sha256": sha256(bundle / "model.onnx")}
     changed = type(endpoint.app)(type(endpoint.app.manifest).from_dict(known))
@@ -119,9 +119,9 @@ def evaluated_bundle(tmp_path, bundle):
     return evaluate(dataset(), endpoint, profiles=["bm25", "blend"], out=tmp_path / "own").path
 
 
-def test_the_page_says_what_was_measured(tmp_path, evaluation):
-    found = read(page([evaluation.path], tmp_path / "report.html"))
-    said = found.words()
+def test_the_page_shows_what_was_measured(tmp_path, evaluation):
+    shown = read(page([evaluation.path], tmp_path / "report.html"))
+    said = shown.words()
     assert "No profile is better than bm25 on these queries: cross" not in said
     for profile in evaluation.profiles:
         for measure in evaluation.measures:
@@ -147,13 +147,13 @@ def test_the_headline_is_the_title_and_the_heading(tmp_path, evaluation):
 
 def test_queries_that_moved_most_are_shown_with_their_documents(tmp_path, evaluation):
     text = page([evaluation.path], tmp_path / "report.html").read_text()
-    # cross equals bm25 here, so it comes nearest and nothing moved.
+    # cross equals bm25 here, so it comes closest and nothing changed.
     assert "cross is not better on any query." in text
     only = evaluate(
         dataset(), Endpoint(bm25_answering()), profiles=["bm25", "blend"], out=tmp_path / "two"
     )
-    found = read(page([only.path], tmp_path / "two.html"))
-    said = found.words().partition("What changed")[2].partition("All queries")[0]
+    shown = read(page([only.path], tmp_path / "two.html"))
+    said = shown.words().partition("What changed")[2].partition("All queries")[0]
     won, _, lost = said.partition("Where blend loses most")
     assert QUERIES["q2"].text in won
     assert QUERIES["q1"].text not in won
@@ -179,8 +179,8 @@ def test_hostile_text_is_harmless(tmp_path, where):
         documents=documents, queries=queries, qrels=qrels, name=evil if where == "name" else "x"
     )
     endpoint = Endpoint(bm25_answering(documents))
-    found = evaluate(data, endpoint, profiles=["bm25", "blend"], out=tmp_path / "e")
-    out = page([found.path], tmp_path / "report.html")
+    shown = evaluate(data, endpoint, profiles=["bm25", "blend"], out=tmp_path / "e")
+    out = page([shown.path], tmp_path / "report.html")
     parsed = read(out)
     assert parsed.all("script") == []
     assert parsed.all("img") == []
@@ -193,44 +193,44 @@ def test_hostile_text_is_harmless(tmp_path, where):
 
 def test_the_page_loads_nothing_from_the_network(tmp_path, evaluation, checkpoint, bundle):
     out = page([evaluation.path, checkpoint, bundle], tmp_path / "report.html")
-    text, found = out.read_text(), read(out)
-    for _, attributes in found.tags:
+    text, shown = out.read_text(), read(out)
+    for _, attributes in shown.tags:
         for key in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
             assert attributes.get(key, "#").startswith(("#", "data:,"))
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
     assert not re.search(r"url\(|@import|@font-face|expression", style)
-    policy = [a for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    policy = [a for a in shown.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy[0]["content"].startswith("default-src 'none'")
 
 
-def test_the_page_can_be_read_without_eyes(tmp_path, evaluation, checkpoint, bundle):
-    found = read(page([evaluation.path, checkpoint, bundle], tmp_path / "report.html"))
-    assert found.all("html")[0]["lang"] == "en"
-    assert found.all("meta")[1] == {
+def test_the_page_is_accessible_to_screen_readers(tmp_path, evaluation, checkpoint, bundle):
+    shown = read(page([evaluation.path, checkpoint, bundle], tmp_path / "report.html"))
+    assert shown.all("html")[0]["lang"] == "en"
+    assert shown.all("meta")[1] == {
         "name": "viewport", "content": "width=device-width, initial-scale=1",
     }  # fmt: skip
-    assert len(found.all("table")) == len(found.all("caption")) == 6
-    assert len(found.all("main")) == len(found.all("h1")) == 1
-    for picture in found.all("svg"):
+    assert len(shown.all("table")) == len(shown.all("caption")) == 6
+    assert len(shown.all("main")) == len(shown.all("h1")) == 1
+    for picture in shown.all("svg"):
         assert picture["role"] == "img"
         assert picture["aria-labelledby"]
-    assert len(found.all("svg")) == 3
-    assert all(cell.get("scope") in ("row", "col") for cell in found.all("th"))
-    ids = Counter(attributes["id"] for _, attributes in found.tags if "id" in attributes)
+    assert len(shown.all("svg")) == 3
+    assert all(cell.get("scope") in ("row", "col") for cell in shown.all("th"))
+    ids = Counter(attributes["id"] for _, attributes in shown.tags if "id" in attributes)
     assert max(ids.values()) == 1
     wanted = [
         ident
-        for _, attributes in found.tags
+        for _, attributes in shown.tags
         for ident in attributes.get("aria-labelledby", "").split()
     ]
     assert set(wanted) <= set(ids)
-    anchors = {attributes["href"] for attributes in found.all("a")}
+    anchors = {attributes["href"] for attributes in shown.all("a")}
     assert anchors == {"#evaluation-1", "#training-1", "#bundle-1"}
     assert {anchor[1:] for anchor in anchors} <= set(ids)
-    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    levels = [int(tag[1]) for tag, _ in shown.tags if re.fullmatch("h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
     # What scrolls sideways can be reached with the keyboard.
-    regions = [a for a in found.all("div") if a.get("role") == "region"]
+    regions = [a for a in shown.all("div") if a.get("role") == "region"]
     assert len(regions) == 6
     assert all(region["tabindex"] == "0" for region in regions)
 
@@ -251,7 +251,7 @@ def test_training_and_bundle_alone(tmp_path, checkpoint, bundle):
     assert sha256(bundle / "model.onnx") in both
 
 
-def test_an_evaluation_is_tied_to_the_bundle_of_its_model(tmp_path, evaluation, bundle):
+def test_an_evaluation_is_matched_with_the_bundle_of_its_model(tmp_path, evaluation, bundle):
     own = evaluated_bundle(tmp_path, bundle)
     said = read(page([own, bundle], tmp_path / "own.html")).words()
     assert "chosen on 16 queries held out of training" in said
@@ -261,9 +261,7 @@ def test_an_evaluation_is_tied_to_the_bundle_of_its_model(tmp_path, evaluation, 
     assert "The model measured in evaluation (sha256 fffffffffffff) is not in any of the" in said
 
 
-def test_a_lone_checkpoint_of_the_same_contract_is_taken_at_its_word(
-    tmp_path, evaluation, checkpoint
-):
+def test_a_single_checkpoint_of_the_same_contract_is_accepted(tmp_path, evaluation, checkpoint):
     said = read(page([evaluation.path, checkpoint], tmp_path / "own.html")).words()
     assert "chosen on 16 queries held out of training" in said
 
@@ -272,26 +270,26 @@ def test_several_evaluations_and_one_profile(tmp_path, evaluation):
     alone = evaluate(
         dataset(split=None), Endpoint(bm25_answering()), profiles=["bm25"], out=tmp_path / "alone"
     )
-    found = read(page([evaluation.path, alone.path], tmp_path / "report.html"))
-    said = found.words()
+    shown = read(page([evaluation.path, alone.path], tmp_path / "report.html"))
+    said = shown.words()
     assert "bm25 reaches nDCG@10" in said
     assert "none: there is only one profile" in said
-    ids = Counter(attributes["id"] for _, attributes in found.tags if "id" in attributes)
+    ids = Counter(attributes["id"] for _, attributes in shown.tags if "id" in attributes)
     assert max(ids.values()) == 1
     assert {"evaluation-1", "evaluation-2"} <= set(ids)
 
 
 def test_the_json_says_the_same(tmp_path, evaluation, checkpoint, bundle):
     page([evaluation.path, checkpoint, bundle], tmp_path / "report.html")
-    found = json.loads((tmp_path / "report.json").read_text())
-    first = found["evaluations"][0]
+    shown = json.loads((tmp_path / "report.json").read_text())
+    first = shown["evaluations"][0]
     assert first["headline"].startswith("No profile is better than bm25")
     assert first["profiles"]["blend"]["mean"] == evaluation.figures["profiles"]["blend"]["mean"]
     assert first["comparisons"] == evaluation.comparisons
     assert first["cautions"][0] == "bm25 found nothing for 1 query; each counts 0."
-    assert found["trainings"][0]["held_out"] == TRAINING["held_out"]
-    assert found["bundles"][0]["model_sha256"] == sha256(bundle / "model.onnx")
-    assert found["bundles"][0]["parity"]["pairs"] == 64
+    assert shown["trainings"][0]["held_out"] == TRAINING["held_out"]
+    assert shown["bundles"][0]["model_sha256"] == sha256(bundle / "model.onnx")
+    assert shown["bundles"][0]["parity"]["pairs"] == 64
 
 
 def test_a_page_is_replaced(tmp_path, evaluation, checkpoint):
@@ -330,7 +328,7 @@ def test_what_cannot_be_reported(tmp_path, make, error, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_the_way(tmp_path, evaluation):
+def test_a_folder_of_the_same_name_is_reported(tmp_path, evaluation):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(ArtifactError, match="a folder of that name exists"):
         page([evaluation.path], tmp_path / "report.html")
@@ -343,7 +341,7 @@ def test_a_page_whose_json_would_replace_another_file(tmp_path, evaluation):
     assert (evaluation.path / "evaluation.json").read_bytes() == before
 
 
-def test_a_changed_bundle_is_refused(tmp_path, bundle):
+def test_a_changed_bundle_is_rejected(tmp_path, bundle):
     (bundle / "parity.json").write_text("{}")
     with pytest.raises(ArtifactError, match="parity.json was changed after it was made"):
         page([bundle], tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""The sentences of the page: what they claim must be what the figures allow."""
+"""The sentences of the page: they claim only what the figures support."""
 
 import pytest
 from evaluate_support import dataset, manifest
@@ -103,9 +103,11 @@ def test_verdict_needs_interval_and_test(low, high, p, said):
     assert words.verdict({"interval": [low, high], "p_holm": p}) == said
 
 
-def test_a_profile_that_is_better_is_told_before_one_that_may_be():
-    found = evaluation(("cross", 0.0447, -0.03, 0.13, 0.3), ("blend", 0.0347, 0.02, 0.045, 0.001))
-    assert words.headline(found).startswith("blend beats bm25 by +0.035")
+def test_a_profile_that_is_better_comes_before_one_that_may_be():
+    measured = evaluation(
+        ("cross", 0.0447, -0.03, 0.13, 0.3), ("blend", 0.0347, 0.02, 0.045, 0.001)
+    )
+    assert words.headline(measured).startswith("blend beats bm25 by +0.035")
 
 
 TRAINING = {
@@ -116,7 +118,7 @@ TRAINING = {
 }
 
 
-def test_recommendation_says_where_it_was_chosen_and_whether_it_holds():
+def test_recommendation_says_how_it_was_chosen_and_if_it_is_the_best():
     good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(good, TRAINING) == (
         "The application recommends blend, chosen on 16 queries held out of training, not on "
@@ -128,8 +130,8 @@ def test_recommendation_says_where_it_was_chosen_and_whether_it_holds():
         "The application recommends blend, chosen on unknown queries (add the folder of the "
         "checkpoint to the report). Here bm25 has a higher nDCG@10."
     )
-    here = {**TRAINING, "held_out_query_ids": ["q1"]}
-    assert "not on those of this page" not in words.recommendation(good, here)
+    same_queries = {**TRAINING, "held_out_query_ids": ["q1"]}
+    assert "not on those of this page" not in words.recommendation(good, same_queries)
     absent = evaluation(("cross", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(absent, None).endswith("It was not evaluated here.")
 
@@ -144,7 +146,7 @@ def test_training_headline():
     )
 
 
-def test_a_cross_validated_training_is_told_as_one():
+def test_a_cross_validated_training_is_described_as_one():
     training = {
         **TRAINING,
         "held_out_query_ids": [],
@@ -165,8 +167,8 @@ def test_a_cross_validated_training_is_told_as_one():
     assert words.recommendation(good, training).startswith(
         "The application recommends blend, chosen by cross-validation on 16 queries (nDCG@10 there"
     )
-    (told,) = words.cautions(good, training)
-    assert told.startswith("Training used the judgements of some of these queries")
+    (sentence,) = words.cautions(good, training)
+    assert sentence.startswith("Training used the judgements of some of these queries")
 
 
 def test_no_cautions_without_a_reason():
@@ -181,14 +183,14 @@ def test_no_cautions_without_a_reason():
         (["q1", "q2", "q3"], ["q9"], "These queries were held out of training, but"),
     ],
 )
-def test_queries_that_training_knew_are_told(held_out, learned, start):
+def test_queries_that_training_used_are_reported(held_out, learned, start):
     training = {**TRAINING, "held_out_query_ids": held_out, "learned_query_ids": learned}
-    told = words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), training)
-    assert len(told) == 1
-    assert told[0].startswith(start)
+    sentences = words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), training)
+    assert len(sentences) == 1
+    assert sentences[0].startswith(start)
     renamed = {**training, "data": {**training["data"], "name": "the same elsewhere"}}
     renamed["data"]["sha256"] = dataset().sha256
-    assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), renamed) == told
+    assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), renamed) == sentences
     other = {**training, "data": {"name": "another collection"}}
     assert words.cautions(evaluation(("blend", 0.05, 0.01, 0.09, 0.01)), other) == []
 
@@ -201,11 +203,11 @@ def test_cautions_about_holes_and_hits():
         },
         "bm25": {"queries_without_hits": ["q1"]},
     }  # fmt: skip
-    found = evaluation(("blend", 0.1, 0.01, 0.2, 0.01), figures=figures)
-    found.figures["dataset"]["queries_without_relevant"] = 1
-    found.figures["arguments"]["hits"] = 5
-    told = words.cautions(found, None)
-    assert told == [
+    measured = evaluation(("blend", 0.1, 0.01, 0.2, 0.01), figures=figures)
+    measured.figures["dataset"]["queries_without_relevant"] = 1
+    measured.figures["arguments"]["hits"] = 5
+    sentences = words.cautions(measured, None)
+    assert sentences == [
         "Many retrieved documents are unjudged: Judged@10 is blend 0.600, but bm25 0.800. "
         "Unjudged documents count as not relevant, so the true figures of the former may be "
         "higher.",

@@ -1,4 +1,4 @@
-"""A tiny judged collection, and an endpoint in memory that answers as a Client does."""
+"""A tiny judged collection, and an endpoint in memory with a Client's methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,12 +77,12 @@ class App:
 
 
 Answering = Callable[[str, str], list[tuple[str, float]]]
-"""Query text and profile to document ids and scores."""
+"""From query text and profile to document ids and scores."""
 
 
 @dataclass
 class Endpoint:
-    """Stands where a Client stands.  `answering` may raise what a Client raises."""
+    """A substitute for a Client; `answering` may raise what a Client raises."""
 
     answering: Answering
     url: str = "http://127.0.0.1:8080"
@@ -102,18 +102,20 @@ class Endpoint:
     ) -> Result:
         self.timeouts.add(timeout_s)
         self.calls.append((text, profile, hits, summary))
-        found = [Hit(doc_id, score) for doc_id, score in self.answering(text, profile)]
-        return Result(tuple(found[:hits]), 0.001 * len(self.calls), self.server_s)
+        ranked = [Hit(doc_id, score) for doc_id, score in self.answering(text, profile)]
+        return Result(tuple(ranked[:hits]), 0.001 * len(self.calls), self.server_s)
 
 
 def bm25_answering(documents: dict[str, Document] = DOCUMENTS) -> Answering:
-    """BM25 for every profile but `blend`, which adds 100 to the score of d5."""
+    """Rank by BM25 for every profile except `blend`, which adds 100 to the score of d5."""
     index = BM25Index(documents.values())
 
     def answer(text: str, profile: str) -> list[tuple[str, float]]:
-        found = index.search(text, 1000)
+        ranked = index.search(text, 1000)
         if profile == "blend":
-            found = sorted(((d, s + 100 * (d == "d5")) for d, s in found), key=lambda hit: -hit[1])
-        return found
+            ranked = sorted(
+                ((d, s + 100 * (d == "d5")) for d, s in ranked), key=lambda hit: -hit[1]
+            )
+        return ranked
 
     return answer

@@ -66,7 +66,7 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], None]:
-    """Puts a shell script of this name on PATH; PATH and the cache are the test's own."""
+    """Install shell scripts on PATH; PATH and the cache are the test's own."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -89,7 +89,7 @@ def of_name(results: list[CheckResult], name: str) -> CheckResult:
 # --- the whole command without a JDK -------------------------------------------------------------
 
 
-def test_without_a_jdk_python_checks_what_it_can(app: Path, no_java: None) -> None:
+def test_without_a_jdk_the_rest_is_checked(app: Path, no_java: None) -> None:
     results = verify(app, pairs=30)
     assert [result.name for result in results] == ["package", "parity", "feed", "queries"]
     assert {result.status for result in results} == {"incomplete"}
@@ -122,14 +122,16 @@ def test_strict_makes_what_was_skipped_a_problem(app: Path, no_java: None) -> No
     assert result.problems[0].startswith("not checked: Vespa's own validators: no JDK")
 
 
-def test_results_are_told_as_they_come_and_are_plain_values(app: Path, no_java: None) -> None:
-    told: list[CheckResult] = []
-    results = verify(app, pairs=2, on_check=told.append)
-    assert told == results
+def test_results_are_reported_as_they_are_made_and_are_plain_values(
+    app: Path, no_java: None
+) -> None:
+    reported: list[CheckResult] = []
+    results = verify(app, pairs=2, on_check=reported.append)
+    assert reported == results
     assert json.loads(json.dumps([result.to_dict() for result in results]))[1]["name"] == "parity"
 
 
-def test_a_folder_that_is_no_package_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_package_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="manifest.json is missing"):
         verify(tmp_path)
 
@@ -144,7 +146,7 @@ def test_a_changed_file_fails_the_first_check_and_ends_it(app: Path, no_java: No
 # --- the package ---------------------------------------------------------------------------------
 
 
-def test_a_model_of_another_contract_is_refused(app: Path, no_java: None) -> None:
+def test_a_model_of_another_contract_is_a_problem(app: Path, no_java: None) -> None:
     model = app / "files" / "cross_encoder.onnx"
     loaded = onnx.load(model)
     helper.set_model_props(loaded, {vespa_names.ONNX_FINGERPRINT: "0123456789abc"})
@@ -156,14 +158,14 @@ def test_a_model_of_another_contract_is_refused(app: Path, no_java: None) -> Non
     assert any("the manifest names the model" in line for line in problems)
 
 
-def test_a_tokenizer_of_another_contract_is_refused(app: Path, no_java: None) -> None:
+def test_a_tokenizer_of_another_contract_is_a_problem(app: Path, no_java: None) -> None:
     path = app / "files" / "tokenizer.json"
     path.write_text(path.read_text().replace('"fox"', '"box"'))
     write_hashes(app)
     assert "tokenizer.json has the hash" in " ".join(verify(app)[0].problems)
 
 
-def test_a_models_folder_is_refused(app: Path, no_java: None) -> None:
+def test_a_models_folder_is_a_problem(app: Path, no_java: None) -> None:
     (app / "models").mkdir()
     assert "belong in files/" in verify(app)[0].problems[0]
 
@@ -192,12 +194,12 @@ def test_the_timeout_of_the_query_profile(text: str | None, expected: float, app
     else:
         path.write_text(path.read_text().replace(">10<", f">{text}<"))
     write_hashes(app)
-    found = timeouts(Package.open(app))[1]
-    assert found.seconds == expected
-    assert ("Vespa's own" in found.source) == (text in ("soon", None))
+    timeout = timeouts(Package.open(app))[1]
+    assert timeout.seconds == expected
+    assert ("Vespa's own" in timeout.source) == (text in ("soon", None))
 
 
-def test_a_timeout_that_no_query_can_keep_is_a_problem(app: Path, no_java: None) -> None:
+def test_a_timeout_that_every_query_exceeds_is_a_problem(app: Path, no_java: None) -> None:
     manifest = json.loads((app / "manifest.json").read_text())
     (app / "manifest.json").write_text(json.dumps({**manifest, "timeout_s": 1e-7}))
     write_hashes(app)
@@ -240,7 +242,7 @@ def test_opset_and_ir_against_the_target(
     assert all(part in line for part, line in zip(expected, problems, strict=True))
 
 
-def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
+def test_weights_outside_the_file_are_a_problem(tmp_path: Path) -> None:
     onnx.save(
         small_model(17, 8),
         tmp_path / "m.onnx",
@@ -254,7 +256,7 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_is_too_large_or_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_not_a_model_is_a_problem(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(b"no model")
     assert "is not an ONNX model" in model_problems(model, VESPA_VERSION)[0]
@@ -278,7 +280,7 @@ def small_model(opset: int, ir: int) -> onnx.ModelProto:
 # --- pairs and their ids -------------------------------------------------------------------------
 
 
-def test_nasty_pairs_are_equal_for_an_equal_seed_and_hold_every_text() -> None:
+def test_nasty_pairs_are_equal_for_an_equal_seed_and_contain_every_text() -> None:
     pairs = nasty_pairs(300, specials=["[X]", "[Y]"])
     assert pairs == nasty_pairs(300, specials=["[X]", "[Y]"])
     assert pairs != nasty_pairs(300, specials=["[X]", "[Y]"], seed=1)
@@ -288,7 +290,7 @@ def test_nasty_pairs_are_equal_for_an_equal_seed_and_hold_every_text() -> None:
     assert len({pair.document.doc_id for pair in pairs}) == 300
 
 
-def test_the_special_tokens_are_read_off_the_tokenizer() -> None:
+def test_the_special_tokens_are_those_of_the_tokenizer() -> None:
     assert special_tokens(tokenizer_json()) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -305,7 +307,7 @@ def test_judged_pairs_come_first_and_random_ones_fill_up() -> None:
     assert judged_pairs(dataset, 40) == pairs
 
 
-def test_good_ids_are_no_problem_whatever_the_text(app: Path) -> None:
+def test_ids_of_any_text_are_valid(app: Path) -> None:
     encoder = encoder_of(app)
     batch = encode_pairs(encoder, nasty_pairs(60))
     assert id_problems(batch, encoder.spec) == []
@@ -378,7 +380,7 @@ def test_any_two_backends_are_compared_and_the_two_furthest_apart_are_named(app:
     assert "document  'red fox'" in str(tally.difference)
 
 
-def test_a_score_that_is_no_number_is_a_difference(app: Path) -> None:
+def test_a_score_that_is_not_a_number_is_a_difference(app: Path) -> None:
     batch, tally = encoded(app, ("red", "red fox"), ("dog", "a dog")), Tally()
     compare(batch, [scored("ONNX", 1, 2), scored("torch", 1, np.nan)], encoder_of(app), tally)
     assert tally.problems[0].startswith("pair 41: profile cross: score nan in torch")
@@ -390,8 +392,8 @@ def test_a_score_that_is_no_number_is_a_difference(app: Path) -> None:
 def test_pairs_that_a_backend_did_not_score_are_left_out(app: Path) -> None:
     batch, tally = encoded(app, ("red", "red fox"), ("", "a dog")), Tally()
     wrong = {name: array + [[0], [1]] for name, array in batch.inputs.items()}
-    looked = np.array([True, False])
-    results = [scored("ONNX", 1, 2), scored("engine (cross)", 1, 9, inputs=wrong, rows=looked)]
+    scored_rows = np.array([True, False])
+    results = [scored("ONNX", 1, 2), scored("engine (cross)", 1, 9, inputs=wrong, rows=scored_rows)]
     compare(batch, results, encoder_of(app), tally)
     assert (tally.problems, tally.cells) == ([], 3 * 128)
     assert tally.scores == {"ONNX": 2, "engine (cross)": 1}
@@ -466,7 +468,7 @@ def test_other_weights_and_another_tokenizer_in_torch_are_found(
     assert "tokenizer_sha256" in result.problems[0]
 
 
-def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
+def test_the_checkpoint_is_found_only_if_it_is_the_right_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = find_checkpoint(Package.open(trained / "app"))
@@ -493,7 +495,7 @@ def test_the_checkpoint_is_found_only_where_it_is_the_right_one(
     assert find_checkpoint(Package.open(again / "app")) == NotFound()
 
 
-def test_the_engine_tells_what_the_model_got(app: Path) -> None:
+def test_the_engine_reports_what_the_model_received(app: Path) -> None:
     batch = encoded(app, ("red fox", "red fox"), ("red fox", ""), ("", "a dog"), ("dog", "a dog"))
     with running_engine(app) as url:
         backend = EngineBackend(App.open(app), url)
@@ -583,11 +585,11 @@ def test_the_command_fails_with_the_first_reason_and_one_object(
     app: Path, no_java: None, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["verify", str(app), "--pairs", "3", "--strict", "--json"]) == 1
-    told = capsys.readouterr()
-    answer = json.loads(told.out)
+    reported = capsys.readouterr()
+    answer = json.loads(reported.out)
     assert answer["error"].startswith("package: not checked: Vespa's own validators: no JDK")
     assert [check["status"] for check in answer["checks"]] == ["failed"]
-    assert told.err.splitlines()[-1] == f"ranker: error: {answer['error']}"
+    assert reported.err.splitlines()[-1] == f"ranker: error: {answer['error']}"
     assert main(["verify", str(app), "--pairs", "3", "--strict"]) == 1
     assert capsys.readouterr().out.count("not started") == 3
 
@@ -606,7 +608,7 @@ def test_texts_of_judged_data_and_another_vespa(
     assert "8.100.20 is the oldest known release" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_none_is_an_error(
+def test_a_folder_that_is_not_a_checkpoint_is_an_error(
     app: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["verify", str(app), "--checkpoint", str(tmp_path)]) == 1
@@ -616,13 +618,13 @@ def test_a_checkpoint_that_is_none_is_an_error(
 # --- operations and requests ---------------------------------------------------------------------
 
 
-def test_operations_as_the_feeder_makes_them_pass(app: Path) -> None:
+def test_the_operations_of_feed_pass(app: Path) -> None:
     client = App.open(app)
     ids = client.encoder.document_ids(FOX)
     assert operation_problems(next(operations([FOX], client)), ids, client.manifest) == []
 
 
-def test_what_vespa_takes_in_silence_from_a_feeder_is_caught(app: Path) -> None:
+def test_operations_that_vespa_accepts_silently_are_problems(app: Path) -> None:
     client = App.open(app)
     spec = client.manifest.spec
     ids = client.encoder.document_ids(FOX)
@@ -640,7 +642,7 @@ def test_what_vespa_takes_in_silence_from_a_feeder_is_caught(app: Path) -> None:
     assert problems(token_fingerprint=1).startswith("id:ranker:doc::1: token_fingerprint is 1")
 
 
-def test_what_vespa_takes_in_silence_from_a_client_is_caught(app: Path) -> None:
+def test_requests_that_vespa_accepts_silently_are_problems(app: Path) -> None:
     client = App.open(app)
     good = query_body("red fox", client, profile="cross")
     assert body_problems("red fox", good, client) == []
@@ -668,21 +670,21 @@ echo jar > target/ranker-verify.jar
 """
 
 
-def test_many_first_builds_at_once_are_one(programs: Callable, tmp_path: Path) -> None:
+def test_simultaneous_first_builds_are_one(programs: Callable, tmp_path: Path) -> None:
     programs("mvn", MAVEN)
-    found: list[str] = []
+    paths: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.append(class_path("8.123.4"))) for _ in range(5)
+        threading.Thread(target=lambda: paths.append(class_path("8.123.4"))) for _ in range(5)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 5
-    assert len(set(found)) == 1
+    assert len(paths) == 5
+    assert len(set(paths)) == 1
     calls = (tmp_path / "cache" / "calls").read_text().splitlines()
     assert calls == ["-q -B -Dvespa.version=8.123.4 package"]
-    jar, jars = found[0].split(os.pathsep)
+    jar, jars = paths[0].split(os.pathsep)
     assert Path(jar).read_text() == "jar\n"
     assert Path(jars).parent.is_dir()
     assert Path(jar).is_relative_to(tmp_path / "cache" / "ranker")
@@ -693,14 +695,16 @@ def test_first_builds_of_two_processes_are_one(programs: Callable, tmp_path: Pat
     script = "from ranker.verify import class_path; print(class_path('8.123.4'))"
     command = [sys.executable, "-c", script]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = [process.communicate()[0] for process in started]
-    assert found[0] == found[1] != ""
+    paths = [process.communicate()[0] for process in started]
+    assert paths[0] == paths[1] != ""
     assert len((tmp_path / "cache" / "calls").read_text().splitlines()) == 1
     kept = sorted(path.name for path in (tmp_path / "cache" / "ranker").iterdir())
     assert len(kept) == 2 and kept[1] == f"{kept[0]}.lock"  # the build and its lock, no more
 
 
-def test_once_built_neither_maven_nor_network_is_needed(programs: Callable, tmp_path: Path) -> None:
+def test_after_the_build_neither_maven_nor_network_is_needed(
+    programs: Callable, tmp_path: Path
+) -> None:
     programs("mvn", MAVEN)
     first = class_path()
     (tmp_path / "bin" / "mvn").unlink()

@@ -52,7 +52,7 @@ def copy(app: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def changed(app: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the package with an edited file, its hashes made to fit."""
+    """Copy the package and edit a file and its hash."""
 
     def change(name: str, old: str, new: str) -> Path:
         folder = tmp_path / "changed"
@@ -69,7 +69,7 @@ def changed(app: Path, tmp_path: Path) -> Callable[..., Path]:
 # --- Vespa's process -----------------------------------------------------------------------------
 
 
-def test_a_package_of_ours_is_valid(vespa_process: VespaProcess, app: Path, copy: Path) -> None:
+def test_our_package_is_valid(vespa_process: VespaProcess, app: Path, copy: Path) -> None:
     validation = vespa_process.validate(copy)
     assert validation.errors == ()
     assert all("vespa-verify-ranksetup-bin" in warning for warning in validation.warnings)
@@ -90,7 +90,7 @@ def test_a_package_of_ours_is_valid(vespa_process: VespaProcess, app: Path, copy
         ("schemas/doc/bm25.profile", "rank-profile", "# first\nrank-profile", "rank-profile"),
     ],
 )
-def test_errors_come_in_vespas_words(
+def test_errors_are_in_vespas_words(
     name: str,
     old: str,
     new: str,
@@ -137,7 +137,7 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(
         ("cross", "logit", 29, "expected 30 values for tensor<float>(d0[30]), got 29"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_an_error_and_the_process_lives_on(
+def test_an_invalid_request_is_an_error_and_the_process_continues(
     profile: str, function: str, cells: int, words: str, vespa_process: VespaProcess, copy: Path
 ) -> None:
     binding = {
@@ -223,7 +223,7 @@ def test_another_weight_in_a_profile_is_a_difference(
 
 @pytest.fixture(scope="module")
 def families() -> Iterator[list[CheckResult]]:
-    """Results of the families, for one line of figures."""
+    """Collect the results of the families for one line of figures."""
     results: list[CheckResult] = []
     yield results
     if results:
@@ -278,13 +278,13 @@ def test_the_real_minilm_is_equal_in_torch_onnx_engine_and_vespa(
 
 
 def packaged(model: Path, folder: Path) -> tuple[Package, Checkpoint]:
-    """The package of an untrained model, and its checkpoint."""
+    """Package an untrained model; return its checkpoint also."""
     checkpoint = checkpoint_of(model, folder / "checkpoint")
     return write(export(checkpoint, folder / "bundle"), folder / "app"), checkpoint
 
 
 def parity(model: Path, folder: Path, vespa_process: VespaProcess, *, pairs: int) -> CheckResult:
-    """The check of an untrained model's package on so many pairs."""
+    """Check the package of an untrained model on this number of pairs."""
     package, checkpoint = packaged(model, folder)
     texts = nasty_pairs(pairs, specials=special_tokens(package.tokenizer_json))
     with working_copy(package.path) as copy:
@@ -294,7 +294,7 @@ def parity(model: Path, folder: Path, vespa_process: VespaProcess, *, pairs: int
 
 
 def parity_text(results: Sequence[CheckResult]) -> str:
-    """The figures of parity checks in words."""
+    """Describe the figures of parity checks."""
     total = {name: sum(r.figures[name] for r in results) for name in results[0].figures}
     largest = max(result.figures["largest_score_difference"] for result in results)
     return (
@@ -308,7 +308,7 @@ def parity_text(results: Sequence[CheckResult]) -> str:
 # --- feed and queries ----------------------------------------------------------------------------
 
 
-def test_the_feeders_operations_are_read_as_meant(
+def test_the_operations_of_feed_are_read_as_intended(
     vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     documents = [pair.document for pair in nasty_pairs(60)]
@@ -317,7 +317,7 @@ def test_the_feeders_operations_are_read_as_meant(
     assert result.figures == {"operations": 60, "read_by_vespa": 60}
 
 
-def test_what_vespas_reader_refuses_and_what_it_takes(
+def test_what_vespas_reader_rejects_and_what_it_accepts(
     vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     client = App.open(app)
@@ -351,7 +351,7 @@ def test_what_vespas_reader_refuses_and_what_it_takes(
         ({"token_fingerprint": 7}, "token_fingerprint is 7, expected"),
     ],
 )
-def test_traps_that_vespas_reader_takes_are_caught_by_us(
+def test_errors_that_vespas_reader_accepts_are_found_by_us(
     fields: dict[str, object], words: str, vespa_process: VespaProcess, app: Path, copy: Path
 ) -> None:
     client = App.open(app)
@@ -381,7 +381,7 @@ def url(
         yield url
 
 
-def test_what_the_real_front_door_refuses_is_a_problem(app: Path, url: str) -> None:
+def test_what_the_real_container_rejects_is_a_problem(app: Path, url: str) -> None:
     client = App.open(app)
     problems = check_queries(client, ["red fox"], url=url).problems
     assert [problem.split(",")[0] for problem in problems] == [
@@ -395,7 +395,7 @@ def test_what_the_real_front_door_refuses_is_a_problem(app: Path, url: str) -> N
     )
 
 
-def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
+def test_an_unknown_profile_in_the_real_container(app: Path, url: str) -> None:
     client = App.open(app)
     profile = dataclasses.replace(client.manifest.profile("bm25"), name="bm25x")
     manifest = dataclasses.replace(
@@ -406,7 +406,7 @@ def test_an_unknown_profile_at_the_real_front_door(app: Path, url: str) -> None:
     assert "does not contain requested rank profile 'bm25x'" in problem
 
 
-def test_built_once_it_works_without_maven_and_network(
+def test_after_the_build_it_works_without_maven_and_network(
     vespa_process: VespaProcess, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = java().parent.parent  # of the process above
@@ -433,7 +433,7 @@ def test_errors_name_the_package_and_not_the_working_copy(
     assert f"Could not import ONNX model from '{folder}/models/bad.onnx'" in result.problems[1]
 
 
-def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
+def test_a_long_message_of_a_parser_is_shortened_and_keeps_file_and_line(
     vespa_process: VespaProcess, changed: Callable[..., Path]
 ) -> None:
     folder = changed("schemas/doc/bm25.profile", "first-phase", "first_phase")
@@ -449,8 +449,8 @@ def test_a_long_message_of_a_parser_is_cut_and_keeps_file_and_line(
 
 
 def test_the_whole_command(app: Path, vespa_process: VespaProcess) -> None:
-    told: list[tuple[str, int, int]] = []
-    results = verify(app, pairs=40, strict=True, on_progress=lambda *args: told.append(args))
+    reported: list[tuple[str, int, int]] = []
+    results = verify(app, pairs=40, strict=True, on_progress=lambda *args: reported.append(args))
     assert [(result.name, result.problems) for result in results] == [
         (name, ()) for name in ("package", "parity", "feed", "queries")
     ]
@@ -459,15 +459,19 @@ def test_the_whole_command(app: Path, vespa_process: VespaProcess) -> None:
     assert figures["queries"]["requests"] > 80
     assert figures["queries"]["answered_by_vespa"] == figures["queries"]["requests"]
     for name in ("parity", "feed", "queries"):
-        done = [(done, total) for what, done, total in told if what == name]
+        done = [(done, total) for what, done, total in reported if what == name]
         assert done[-1][0] == done[-1][1] > 0
     warned = [line for line in results[0].warnings if "C++" not in line]
     record("package", f"valid for Vespa {VERSION}: 0 errors, {len(warned)} warnings")
-    record("feed", f"{figures['feed']['read_by_vespa']} operations read by Vespa as meant")
-    record("queries", f"{figures['queries']['requests']} requests taken by Vespa's real container")
+    record("feed", f"{figures['feed']['read_by_vespa']} operations read by Vespa as intended")
+    record(
+        "queries", f"{figures['queries']['requests']} requests accepted by Vespa's real container"
+    )
 
 
-def test_the_models_in_somebodys_application(vespa_process: VespaProcess, tmp_path: Path) -> None:
+def test_several_models_in_an_existing_application(
+    vespa_process: VespaProcess, tmp_path: Path
+) -> None:
     app = application("library", tmp_path)
     schema, fields = "book", ["title", "abstract"]
     first = make_bundle(tmp_path / "first")

@@ -35,7 +35,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(exported: Path, tmp_path: Path) -> Path:
-    """As `exported`, made again in a folder that a test may spoil."""
+    """As `exported`, but in a folder that the test may change."""
     shutil.copytree(exported / "models", tmp_path / "models")
     package_of(tmp_path / "models" / "tiny", tmp_path / "made")
     return tmp_path
@@ -59,7 +59,7 @@ def other_weights(folder: Path) -> None:
 
 
 def hub_of(folder: Path, models: list[Path]) -> Path:
-    """The hub's cache with revisions of one model, the last of them as `main`."""
+    """Make the hub's cache with revisions of one model, the last of them as `main`."""
     repository = folder / "hub" / "models--someone--tiny"
     (repository / "refs").mkdir(parents=True, exist_ok=True)
     for commit, model in zip(COMMITS, models, strict=False):
@@ -81,7 +81,7 @@ def test_every_family_is_compared_with_torch(family: str, tmp_path: Path) -> Non
 def test_the_command_compares_with_the_folder_that_export_was_given(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Named by a relative path, and verified from somewhere else."""
+    """It is exported by a relative path, and verified from another working directory."""
     monkeypatch.setenv("PATH", str(own / "nothing"))  # no JDK
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.chdir(own / "models")
@@ -142,7 +142,7 @@ def test_files_that_are_not_read_do_not_matter(own: Path) -> None:
     assert parity_of(own / "made" / "app").figures["scores_torch"] == 120
 
 
-def test_a_model_that_moved_beside_its_bundle_is_found(own: Path) -> None:
+def test_a_model_that_moved_next_to_its_bundle_is_found(own: Path) -> None:
     (own / "models" / "tiny").rename(own / "made" / "renamed")
     result = parity_of(own / "made" / "app")
     assert (result.warnings, result.figures["scores_torch"]) == ((), 120)
@@ -151,7 +151,7 @@ def test_a_model_that_moved_beside_its_bundle_is_found(own: Path) -> None:
 def test_a_hub_id_is_compared_in_the_revision_that_was_exported(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub's own layout on disk, as downloads leave it; no network is asked."""
+    """The hub's own layout on disk, as after downloads; no network is used."""
     first, second = own / "models" / "tiny", own / "second"
     shutil.copytree(first, second)
     other_weights(second)
@@ -203,8 +203,8 @@ def test_without_transformers_the_comparison_is_skipped(
     assert (result.problems, result.warnings) == ((), ())
 
 
-def test_a_bundle_without_a_source_is_as_one_whose_model_is_lost(own: Path) -> None:
-    """As versions before wrote it: only the saved options know the place."""
+def test_a_bundle_without_a_source_is_searched_for_by_the_saved_options(own: Path) -> None:
+    """Older versions saved the path in the options only."""
     bundle = own / "made" / "bundle"
     about = json.loads((bundle / "bundle.json").read_text())
     del about["origin"]["source"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ranker.errors import UsageError
-from ranker.evaluate import compare, holm, intervals
+from ranker.metrics.significance import compare, holm, intervals
 
 
 def keyed(values):
@@ -16,24 +16,24 @@ def keyed(values):
 
 def test_three_queries_by_hand():
     # Differences 0.1, 0.2, 0.3: of 8 sign patterns only +++ and --- are as far out as 0.6.
-    found = compare(keyed([0.5, 0.5, 0.5]), keyed([0.6, 0.7, 0.8]))
-    assert found.p == 2 / 8
-    assert found.mean_difference == pytest.approx(0.2)
-    assert (found.queries, found.wins, found.ties, found.losses) == (3, 3, 0, 0)
+    comparison = compare(keyed([0.5, 0.5, 0.5]), keyed([0.6, 0.7, 0.8]))
+    assert comparison.p == 2 / 8
+    assert comparison.mean_difference == pytest.approx(0.2)
+    assert (comparison.queries, comparison.wins, comparison.ties, comparison.losses) == (3, 3, 0, 0)
     # Of 27 resamples one has the mean 0.1 and one 0.3: 3.7 % each, more than the tail of 2.5 %.
-    assert found.interval == pytest.approx((0.1, 0.3))
+    assert comparison.interval == pytest.approx((0.1, 0.3))
 
 
 def test_a_loss_is_negative_and_a_tie_is_a_tie():
-    found = compare(keyed([0.9, 0.3, 0.1 + 0.2]), keyed([0.4, 0.3, 0.3]))
-    assert (found.wins, found.ties, found.losses) == (0, 2, 1)
-    assert found.mean_difference == pytest.approx(-0.5 / 3)
-    assert found.p == 1.0  # one difference: both signs are as far out
+    comparison = compare(keyed([0.9, 0.3, 0.1 + 0.2]), keyed([0.4, 0.3, 0.3]))
+    assert (comparison.wins, comparison.ties, comparison.losses) == (0, 2, 1)
+    assert comparison.mean_difference == pytest.approx(-0.5 / 3)
+    assert comparison.p == 1.0  # one difference: both signs are as far out
 
 
 def test_equal_profiles_do_not_differ():
-    found = compare(keyed([0.2, 0.4]), keyed([0.2, 0.4]))
-    assert (found.mean_difference, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
+    comparison = compare(keyed([0.2, 0.4]), keyed([0.2, 0.4]))
+    assert (comparison.mean_difference, comparison.interval, comparison.p) == (0.0, (0.0, 0.0), 1.0)
 
 
 def test_exact_p_equals_scipy():
@@ -46,23 +46,23 @@ def test_exact_p_equals_scipy():
     assert compare(keyed(a), keyed(b)).p == pytest.approx(truth.pvalue, abs=1e-12)
 
 
-def test_drawn_p_and_interval_are_near_scipy():
+def test_sampled_p_and_interval_are_close_to_more_resamples():
     draw = np.random.default_rng(5)
     a = draw.random(60)
     b = a + draw.normal(0.05, 0.2, 60)
-    found = compare(keyed(a), keyed(b))
+    comparison = compare(keyed(a), keyed(b))
     mean = lambda x, axis: np.mean(x, axis=axis)  # noqa: E731
     truth = stats.permutation_test(
         (b - a,), mean, permutation_type="samples", n_resamples=30_000, rng=1, vectorized=True
     )
-    assert found.p == pytest.approx(truth.pvalue, abs=0.015)
+    assert comparison.p == pytest.approx(truth.pvalue, abs=0.015)
     interval = stats.bootstrap(
         (b - a,), np.mean, method="percentile", n_resamples=20_000, rng=1
     ).confidence_interval
-    assert found.interval == pytest.approx(tuple(interval), abs=0.004)
+    assert comparison.interval == pytest.approx(tuple(interval), abs=0.004)
 
 
-def test_the_limit_between_tried_and_drawn_signs_makes_no_jump():
+def test_exact_and_sampled_signs_agree_at_the_limit():
     draw = np.random.default_rng(8)
     differences = draw.normal(0.3, 0.6, 14)
     drawn = compare(keyed(np.zeros(14)), keyed(differences)).p
@@ -71,10 +71,10 @@ def test_the_limit_between_tried_and_drawn_signs_makes_no_jump():
     assert drawn == pytest.approx(exact, abs=0.012)
 
 
-def test_a_certain_difference_has_the_smallest_p_and_never_zero():
-    found = compare(keyed(np.zeros(40)), keyed(np.full(40, 0.5)))
-    assert found.p == pytest.approx(1 / 10_001)
-    assert found.interval == (0.5, 0.5)
+def test_a_certain_difference_has_the_smallest_p_but_not_zero():
+    comparison = compare(keyed(np.zeros(40)), keyed(np.full(40, 0.5)))
+    assert comparison.p == pytest.approx(1 / 10_001)
+    assert comparison.interval == (0.5, 0.5)
 
 
 def test_the_same_seed_gives_the_same_figures():
@@ -99,7 +99,7 @@ def test_intervals_of_several_series_are_those_of_each():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
-def test_swapping_the_sides_turns_the_signs(pairs):
+def test_swapping_the_sides_flips_the_signs(pairs):
     a, b = keyed(x for x, _ in pairs), keyed(y for _, y in pairs)
     there, back = compare(a, b, resamples=200), compare(b, a, resamples=200)
     assert there.mean_difference == pytest.approx(-back.mean_difference, abs=1e-12)
@@ -126,7 +126,7 @@ def test_holm_by_hand(p_values, corrected):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_never_makes_a_p_smaller_and_keeps_their_order(p_values):
+def test_holm_never_lowers_a_p_and_keeps_their_order(p_values):
     corrected = holm(p_values)
     assert all(p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))
     order = np.argsort(p_values, kind="stable")
@@ -135,6 +135,6 @@ def test_holm_never_makes_a_p_smaller_and_keeps_their_order(p_values):
 
 
 @pytest.mark.parametrize("other", [{}, {"q0": 1.0}, {"q0": 1.0, "x": 0.5}])
-def test_different_queries_are_refused(other):
+def test_different_queries_are_rejected(other):
     with pytest.raises(UsageError, match=r"expected values of the same queries, got 2 and \d"):
         compare(keyed([0.1, 0.2]), other)
