@@ -17,11 +17,12 @@ from ranker.metrics.measures import Run
 from ranker.model.base import Base, load_weights
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES
+from ranker.model.task import RELEVANCE
 from ranker.train import TrainArguments
 from ranker.train.batches import Batches
 from ranker.train.loop import precision_of, run_stage
 from ranker.train.stages import CPU_CHUNK
-from ranker.train.token_store import TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenStore
 
 __all__ = ["our_steps", "their_logits", "their_steps", "train_theirs"]
 
@@ -39,13 +40,11 @@ def our_steps(
     loss = LOSSES[arguments.loss]
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(
-            TokenStore(Path(folder), encoder, lambda group: loss.targets(group, 1))
-        ) as rows,
+        contextlib.closing(TokenizedTexts(Path(folder), encoder)) as texts,
     ):
         batches = Batches(
             lambda _: [groups],
-            rows,
+            TokenStore(texts, lambda group: loss.targets(group, 1)),
             encoder.spec,
             size=arguments.batch_size,
             seed=0,
@@ -58,9 +57,9 @@ def our_steps(
             None,
             stage="judged",
             learning_rate=arguments.learning_rate,
-            loss=loss.function,
+            loss=lambda outputs, *others: loss.function(RELEVANCE.logits(outputs), *others),
             arguments=arguments,
-            work=Path(folder),
+            folder=Path(folder),
             on_progress=lambda *_: ticks.append(time.perf_counter()),
         )
     return _intervals(ticks)

@@ -58,7 +58,7 @@ from ranker.train.batches import Batches
 from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import precision_of
 from ranker.train.stages import CPU_CHUNK, TOGETHER, Stages
-from ranker.train.token_store import TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenStore
 
 DEPTH = 100
 RESULTS = Path(__file__).with_name("training.jsonl")
@@ -139,7 +139,14 @@ class Work:
         slots = given.document_slots
         spec = base.spec(query_slots=32, document_slots=slots)
         self.encoder = Encoder(spec, base.tokenizer_json)
-        self.stages = Stages(base, self.dataset, self.encoder, self.arguments, _tell)
+        self.stages = Stages(
+            base,
+            self.dataset,
+            self.encoder,
+            self.arguments,
+            _tell,
+            directory=Path(tempfile.gettempdir()),
+        )
         self.judged = (
             self.dataset if given.folds else load(given.collection, split="test", skip_bad=True)
         )
@@ -190,12 +197,12 @@ def _ours_by_split(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
     _, forward = work.stages.start()
     queries = work.stages.queries(work.judged, DEPTH)
     runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = _kept(work.folder / "base.json", lambda: queries.logits(forward))
+    runs["base"] = _kept(work.folder / "base.json", lambda: queries.scores(forward))
     before = list(work.stages.without_judgements(forward, work.folder))
-    result = work.stages.learn(forward, learned, work.folder / "judged", held_out=held_out)
-    watched = work.stages.queries(held_out)
-    weight = learn_weight(watched.qrels, watched.bm25, watched.logits(forward))
-    runs["cross"] = _kept(work.folder / "cross.json", lambda: queries.logits(forward))
+    result = work.stages.learn(forward, learned, work.folder / "judged", validation=held_out)
+    validation = work.stages.queries(held_out)
+    weight = learn_weight(validation.qrels, validation.bm25, validation.scores(forward))
+    runs["cross"] = _kept(work.folder / "cross.json", lambda: queries.scores(forward))
     runs["blend"] = blend_run(runs["bm25"], runs["cross"], weight)
     steps = len(result.history)
     return runs, _facts(work, steps, sum(stage.steps for stage in before), weight)
@@ -237,9 +244,9 @@ def _part(work: Work, others: Dataset, own: Dataset) -> dict[str, Any]:
     """Train sentence-transformers on one part of the queries and rank those of another."""
     learned, held_out = _held_out(work, others)
     depth = max(10, min(DEPTH, 1000 // len(held_out.qrels)))
-    watched = work.stages.queries(held_out, depth)
+    validation = work.stages.queries(held_out, depth)
     model, pairs = trainers.train_theirs(
-        work.stages.base, work.encoder, learned, watched.bm25, held_out, work.arguments
+        work.stages.base, work.encoder, learned, validation.bm25, held_out, work.arguments
     )
     inner = work.stages.queries(held_out)
     logits = trainers.their_logits(model, work.encoder, held_out, inner.bm25)
@@ -279,11 +286,11 @@ def memory(given: argparse.Namespace) -> None:
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        store = TokenStore(Path(folder), encoder, lambda group: group.grades)
-        with contextlib.closing(store) as rows:
+        with contextlib.closing(TokenizedTexts(Path(folder), encoder)) as texts:
+            store = TokenStore(texts, lambda group: group.grades)
             batches = Batches(
                 lambda _: _synthetic(given.pairs // 6),
-                rows,
+                store,
                 encoder.spec,
                 size=8,
                 seed=0,
@@ -294,7 +301,7 @@ def memory(given: argparse.Namespace) -> None:
             for at in range(0, len(batches), max(1, len(batches) // 1000)):
                 batches[at]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(f"{len(rows):,} groups, {batches.steps:,} steps, made in {made:.0f} s")
+            print(f"{len(store):,} groups, {batches.steps:,} steps, made in {made:.0f} s")
             print(f"peak {peak:.2f} GiB")
 
 

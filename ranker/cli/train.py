@@ -54,7 +54,6 @@ _GIVEN = ("COMMANDLINE", "DEFAULT_MAP")
 """Where click has an option from that was named: the command, or the file of --config."""
 _WITH_REPRODUCE = {"data", "out", "reproduce", "lint", "as_json"}
 _LINTED = ("min_grade", "base", "query_slots", "document_slots")
-_ORDER = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
 _KEYS = ("held_out", "blend_weight", "recommended_profile", "gate", "seconds")
 
 
@@ -186,36 +185,17 @@ def _is_first() -> bool:
 
 def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     """Save the options next to the checkpoint and print its figures."""
+    from ranker.train.tasks import TRAININGS
+
     options = {**report["arguments"], **report["source"], "fold_workers": report["fold_workers"]}
     options.pop("files")
     save_options("train", {**options, "out": out}, out)
+    headers, rows, line = TRAININGS[report["arguments"]["task"]].summary(report)
     emit(
-        {"checkpoint": str(out), **{key: report[key] for key in _KEYS}},
+        {"checkpoint": str(out), **{key: report[key] for key in _KEYS if key in report}},
         as_json=as_json,
-        text=f"{_figures(report)}\n"
-        f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
-        f"{report['recommended_profile']}\ncheckpoint: {out}",
+        text=f"{table(headers, rows)}\n{line}\ncheckpoint: {out}",
     )
-
-
-def _figures(report: dict[str, Any]) -> str:
-    """Return a table of nDCG@10: on the held-out queries, or out of fold with the verdict."""
-    held, gate = report["held_out"], report["gate"]
-    if not report["cv"]:
-        rows = [[name, f"{held[name]:.4f}"] for name in ("bm25", "cross", "blend")]
-        return table([f"held out ({held['queries']} queries)", "nDCG@10"], rows)
-    against = {row["profile"]: row for row in gate["comparisons"] if row["baseline"] == "bm25"}
-    rows = []
-    for name in (name for name in _ORDER if name in gate["runs"]):
-        row, cells = against.get(name), ["", "", ""]
-        if row:
-            low, high = row["interval"]
-            gain = f"{row['mean_difference']:+.4f}"
-            cells = [gain, f"[{low:+.4f}, {high:+.4f}]", f"{row['p_holm']:.4f}"]
-        rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
-    headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
-    better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
-    return f"{table(headers, rows)}\nship gate: {gate['verdict']} ({better})"
 
 
 @contextlib.contextmanager

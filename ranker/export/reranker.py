@@ -117,8 +117,9 @@ def _onnx(bundle: Bundle, threads: int | None) -> _Pairs:
 def _torch(checkpoint: Checkpoint) -> _Pairs:
     from ranker.model.base import load_weights, predict
     from ranker.model.forward import forward_of
+    from ranker.model.task import RELEVANCE
 
     model = load_weights(checkpoint.path, own_head=True).eval()
     spec: TokenSpec = checkpoint.spec
     forward, _ = forward_of(model, segments=spec.segments, fused=True)
-    return lambda queries, documents: predict(forward, spec, queries, documents)
+    return lambda queries, documents: RELEVANCE.score(predict(forward, spec, queries, documents))

@@ -257,48 +257,53 @@ class _Stage:
     end: float
     loss: list[Point]
     smooth: list[Point]
-    ndcg: list[Point]
+    values: list[Point]
 
 
 @_styled()
 def training_curves(
-    runs: Mapping[str, Mapping[str, Any]], *, ident: str = "training", background: str = "none"
+    runs: Mapping[str, Mapping[str, Any]],
+    *,
+    measure: str = "nDCG@10",
+    ident: str = "training",
+    background: str = "none",
 ) -> str:
-    """Draw loss above and nDCG@10 on held-out queries below, stages one after the other.
+    """Draw loss above and a measure on held-out queries below, stages one after the other.
 
     Args:
         runs: by name, each with `history` and `evaluations` as in `training.json`.  Of several
             runs only the smoothed losses are shown.
+        measure: its name; evaluations have it in small letters.
         ident: prefix of the ids in the picture, unique in the page.
         background: colour of the picture; transparent by default.
     """
-    stages = [(name, stage) for name, run in runs.items() for stage in _stages(run)]
+    stages = [(name, stage) for name, run in runs.items() for stage in _stages(run, measure)]
     picture = _Picture(302)
     end = max((stage.end for _, stage in stages), default=0) or 1
-    has_loss, has_ndcg = any(s.loss for _, s in stages), any(s.ndcg for _, s in stages)
+    has_loss, has_value = any(s.loss for _, s in stages), any(s.values for _, s in stages)
     loss = _panel(picture, "loss", has_loss, top=24, bottom=150, end=end)
-    ndcg = _panel(picture, "nDCG@10, held-out queries", has_ndcg, top=186, bottom=266, end=end)
+    held = _panel(picture, f"{measure}, held-out queries", has_value, top=186, bottom=266, end=end)
     loss.set(xticks=[])
-    ndcg.set(xlabel="step")
+    held.set(xlabel="step")
     alone = len(runs) == 1
     colors = {name: BETTER if alone else f"C{at % 10}" for at, name in enumerate(runs)}
     for name, stage in stages:
         color = colors[name]
         if alone:
             loss.plot(*_line(stage.loss), color=color, alpha=0.3, linewidth=0.8)
-            for axes in (loss, ndcg):
+            for axes in (loss, held):
                 axes.axvline(stage.start, color=_INK, alpha=0.6, linewidth=1)
             at_step = loss.get_xaxis_transform()
             loss.text(stage.end, 1, f"{stage.name} ", transform=at_step, ha="right", va="top")
         label = None if alone or stage.start else name
         loss.plot(*_line(stage.smooth), color=color, label=label)
-        ndcg.plot(*_line(stage.ndcg), color=color)
-        tips = [f"{name} step {step:g}: {value:.3f}".strip() for step, value in stage.ndcg]
-        picture.dots(ndcg, stage.ndcg, color, tips)
+        held.plot(*_line(stage.values), color=color)
+        tips = [f"{name} step {step:g}: {value:.3f}".strip() for step, value in stage.values]
+        picture.dots(held, stage.values, color, tips)
     if stages and not alone:
         loss.legend(frameon=False, ncols=2, loc="upper right")
-    title = "Loss and held-out nDCG@10 over the steps of training"
-    text = "; ".join(itertools.chain.from_iterable(_described(*pair) for pair in stages))
+    title = f"Loss and held-out {measure} over the steps of training"
+    text = "; ".join(itertools.chain.from_iterable(_described(*pair, measure) for pair in stages))
     return picture.svg(ident=ident, title=title, text=text, background=background)
 
 
@@ -316,25 +321,25 @@ def _panel(
     return axes
 
 
-def _described(name: str, stage: _Stage) -> Iterator[str]:
+def _described(name: str, stage: _Stage, measure: str) -> Iterator[str]:
     named = f"{name} {stage.name}".strip()
     if stage.loss:
         first, last = stage.loss[0][1], stage.smooth[-1][1]
         yield f"{named}: loss from {first:.3f} to {last:.3f} (smoothed)"
-    if stage.ndcg:
-        best = max(value for _, value in stage.ndcg)
-        yield f"{named}: nDCG@10 from {stage.ndcg[0][1]:.3f}, best {best:.3f}"
+    if stage.values:
+        best = max(value for _, value in stage.values)
+        yield f"{named}: {measure} from {stage.values[0][1]:.3f}, best {best:.3f}"
 
 
-def _stages(run: Mapping[str, Any]) -> list[_Stage]:
+def _stages(run: Mapping[str, Any], measure: str) -> list[_Stage]:
     stages, start = [], 0.0
     for name in dict.fromkeys(row["stage"] for row in (*run["history"], *run["evaluations"])):
-        loss, ndcg = (
+        loss, values = (
             [(start + row["step"], row[key]) for row in run[part] if row["stage"] == name]
-            for part, key in (("history", "loss"), ("evaluations", "ndcg@10"))
+            for part, key in (("history", "loss"), ("evaluations", measure.lower()))
         )
-        end = max(step for step, _ in [*loss, *ndcg])
-        stages.append(_Stage(name, start, end, loss, _smooth(loss), ndcg))
+        end = max(step for step, _ in [*loss, *values])
+        stages.append(_Stage(name, start, end, loss, _smooth(loss), values))
         start = end
     return stages
 

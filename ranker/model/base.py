@@ -1,4 +1,4 @@
-"""The cross-encoder: a pretrained encoder with one logit, its tokenizer and its contract."""
+"""The cross-encoder: a pretrained encoder with a head, its tokenizer and its contract."""
 
 import contextlib
 import logging
@@ -6,15 +6,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ranker.contract.encode import pair_inputs, spec_of_tokenizer
+from ranker.contract.encode import ModelInputs, pair_inputs, spec_of_tokenizer
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
 from ranker.model.hub import DEFAULT_BASE, fetch, packaged
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+    from torch.nn import Module
 
 __all__ = [
     "Base",
@@ -26,6 +30,8 @@ __all__ = [
     "predict",
     "tensors",
 ]
+
+TokenIds: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
 # Families whose position ids begin after the padding id.
 _OFFSET_POSITIONS = {
@@ -75,7 +81,7 @@ class Base:
         document_slots: int,
         text_fields: Sequence[str] = ("title", "text"),
     ) -> TokenSpec:
-        """The token contract of this model with these sizes.
+        """Return the token contract of this model with these sizes.
 
         Raises:
             SpecError: the sizes do not fit the model.
@@ -106,7 +112,7 @@ def open_base(base: str, *, weights: bool = True) -> Base:
 
     Args:
         base: which.
-        weights: whether the weights of an id are wanted, too.
+        weights: whether to fetch the weights of an id as well.
 
     Raises:
         UnreadableModel: it cannot be reached, or has no tokenizer.
@@ -129,15 +135,18 @@ def open_base(base: str, *, weights: bool = True) -> Base:
 
 
 def load_weights(
-    source: str | Path, *, dropout: float | None = None, own_head: bool = False
+    source: str | Path, *, outputs: int = 1, dropout: float | None = None, own_head: bool = False
 ) -> Any:
-    """The encoder with a head of one logit; the head is new where the source has no such head.
+    """Load an encoder with its head; the head is new where the source has none of that size.
+
+    The model is `Any` since the library's classes have no types.
 
     Args:
         source: folder or hub id.
+        outputs: number of values in the head.
         dropout: of the hidden states and the head, with none in attention, where it halves the
             speed of a CPU; None leaves what the source says.
-        own_head: refuse a source without a head of one logit.
+        own_head: refuse a source without such a head.
 
     Raises:
         ArtifactError: the weights cannot be read, are not those of the configuration, or lack the
@@ -146,7 +155,7 @@ def load_weights(
     transformers = require("transformers", extra="train")
     try:
         with _quiet(transformers):
-            config = transformers.AutoConfig.from_pretrained(str(source), num_labels=1)
+            config = transformers.AutoConfig.from_pretrained(str(source), num_labels=outputs)
             if dropout is not None:
                 _set_dropout(config, dropout)
             model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -154,7 +163,7 @@ def load_weights(
                 config=config,
                 dtype="float32",
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told in our own words below
+                ignore_mismatched_sizes=True,  # reported in our own words below
             )
     except Exception as error:  # safetensors and torch raise errors of their own
         raise ArtifactError(
@@ -162,12 +171,12 @@ def load_weights(
         ) from error
     _require_encoder(model, loaded, source)
     if own_head:
-        _require_head(loaded, source)
+        _require_head(loaded, source, outputs)
     return model
 
 
 def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> None:
-    """Refuse weights that leave a part of the encoder as it was drawn; a head may be new."""
+    """Raise ArtifactError for weights that leave a part of the encoder random."""
     other = {
         key: f"{tuple(found)}, expected {tuple(wanted)}"
         for key, found, wanted in loaded["mismatched_keys"]
@@ -183,15 +192,15 @@ def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> 
         )
 
 
-def _require_head(loaded: dict[str, Any], source: str | Path) -> None:
-    """Refuse weights without what turns the encoder's output into one logit."""
+def _require_head(loaded: dict[str, Any], source: str | Path, outputs: int) -> None:
+    """Raise ArtifactError for weights without a head of this size."""
     shapes = {key: f"{tuple(found)}" for key, found, _ in loaded["mismatched_keys"]}
     lacking = sorted({*loaded["missing_keys"], *shapes})
     if lacking:
+        logits = "single-logit cross-encoder" if outputs == 1 else f"model of {outputs} logits"
         raise ArtifactError(
-            f"{source} is no cross-encoder with one logit: {lacking[0]} is "
-            f"{shapes.get(lacking[0], 'missing')} in its weights; a plain encoder or a classifier "
-            "of several classes cannot score pairs"
+            f"{source} is not a {logits}: {lacking[0]} is {shapes.get(lacking[0], 'missing')} in "
+            "its weights; a plain encoder or a head of another size cannot be used"
         )
 
 
@@ -215,28 +224,28 @@ def freeze(model: Any, what: str) -> None:
         parameter.requires_grad = False
 
 
-def device_of(model: Any) -> Any:
-    """Where the model's weights lie."""
+def device_of(model: "Module") -> "device":
+    """Return the device of the model's weights."""
     return next(model.parameters()).device
 
 
 def predict(
-    forward: Any,
+    forward: "Module",
     spec: TokenSpec,
-    queries_ids: Sequence[Sequence[int]],
-    documents_ids: Sequence[Sequence[int]],
+    queries_ids: Sequence[TokenIds],
+    documents_ids: Sequence[TokenIds],
     *,
     batch: int = 32,
     precision: str = "fp32",
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> npt.NDArray[np.float32]:
-    """Logits [pairs] of a module of `forward_of`, in batches of like length.
+    """Return the outputs [pairs, outputs] of a module of `forward_of`, in batches of like length.
 
-    `tell` is told how many pairs are done, and of how many.
+    `tell` receives the number of pairs that are done, and of all pairs.
     """
     torch = require("torch", extra="train")
     order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
-    logits = np.zeros(len(order), dtype=np.float32)
+    outputs: npt.NDArray[np.float32] | None = None
     was_training = forward.training
     forward.eval()
     device = device_of(forward)
@@ -246,16 +255,21 @@ def predict(
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             inputs = pair_inputs(
-                spec, [queries_ids[row] for row in rows], [documents_ids[row] for row in rows]
+                spec,
+                [list(queries_ids[row]) for row in rows],
+                [list(documents_ids[row]) for row in rows],
             )
-            logits[rows] = forward(**tensors(inputs, spec, device))[:, 0].float().cpu().numpy()
+            batch_outputs = forward(**tensors(inputs, spec, device)).float().cpu().numpy()
+            if outputs is None:
+                outputs = np.zeros((len(order), batch_outputs.shape[1]), dtype=np.float32)
+            outputs[rows] = batch_outputs
             tell(min(start + batch, len(order)), len(order))
     forward.train(was_training)
-    return logits
+    return np.zeros((0, 1), dtype=np.float32) if outputs is None else outputs
 
 
-def tensors(inputs: dict[str, Any], spec: TokenSpec, device: Any) -> dict[str, Any]:
-    """Model inputs as torch tensors on a device, without segments where the model has none."""
+def tensors(inputs: ModelInputs, spec: TokenSpec, device: "device | str") -> "dict[str, Tensor]":
+    """Return model inputs as tensors on a device, without segments for a model that has none."""
     torch = require("torch", extra="train")
     return {
         name: torch.from_numpy(array).to(device)
@@ -286,7 +300,7 @@ def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> s
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bars or load reports from transformers: they would tear the program's own."""
+    """Silence the progress bars and load reports of transformers, which would break our own."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 from ranker.errors import UsageError
 from ranker.model.hub import DEFAULT_BASE
 from ranker.model.losses import LOSSES
+from ranker.model.task import RELEVANCE, TASKS
 
 __all__ = ["Option", "TrainArguments", "options"]
 
@@ -52,7 +53,6 @@ _ZERO_OR_MORE = Rule("0 or more", lambda value: value >= 0)
 _FINITE = Rule("finite", math.isfinite)
 _POSITIVE = Rule("above 0 and finite", lambda value: 0 < value < math.inf)
 _SHARE = Rule("from 0 to below 1", lambda value: 0 <= value < 1)
-_LOSS = Rule(f"one of {', '.join(LOSSES)}", LOSSES.__contains__)
 _TAUGHT = " and ".join(name for name, loss in LOSSES.items() if loss.needs_teacher)
 
 
@@ -64,6 +64,9 @@ class TrainArguments:
         UsageError: values that are out of range or contradict each other; lists all of them.
     """
 
+    task: str = _argument(
+        RELEVANCE.name, "What the model learns to say of a document.", panel="Model"
+    )
     min_grade: int = _argument(1, "Minimum grade of a positive.", panel="Data", rule=_ONE_OR_MORE)
     synthetic: str | None = _argument(
         None,
@@ -108,7 +111,6 @@ class TrainArguments:
         "listwise",
         f"Loss to minimise: {', '.join(LOSSES)}; {_TAUGHT} learn from a teacher's scores.",
         panel="Training",
-        rule=_LOSS,
     )
     epochs: int = _argument(
         3, "Passes over the judged positives.", panel="Training", rule=_ZERO_OR_MORE
@@ -254,8 +256,12 @@ class TrainArguments:
         return problems
 
     def _contradictions(self) -> list[str]:
-        loss = LOSSES.get(self.loss)
-        needs_teacher = loss is not None and loss.needs_teacher
+        task = TASKS.get(self.task)
+        if task is None:
+            return [f"task must be one of {', '.join(TASKS)}, got {self.task}"]
+        if self.loss not in task.losses:
+            return [f"loss must be one of {', '.join(task.losses)}, got {self.loss}"]
+        needs_teacher = task.losses[self.loss].needs_teacher
         conditions = {
             f"random_negatives {self.random_negatives} exceeds negatives {self.negatives}": (
                 self.random_negatives > self.negatives
@@ -281,7 +287,7 @@ class TrainArguments:
                 bool(self.lora_rank) and self.freeze != "none"
             ),
             f"the loss {self.loss} does not use a teacher; choose {_TAUGHT.replace('and', 'or')}": (
-                self.teacher is not None and loss is not None and not needs_teacher
+                self.teacher is not None and not needs_teacher
             ),
         }
         return [words for words, holds in conditions.items() if holds]

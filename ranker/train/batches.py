@@ -1,4 +1,4 @@
-"""Batches by length, in an order that the seed decides, made epoch by epoch."""
+"""Batches by length, in an order that the seed decides, created epoch by epoch."""
 
 import math
 import random
@@ -22,20 +22,20 @@ POOL = 16
 """Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
 
 GroupsOf = Callable[[int], Iterable[Sequence[TrainingGroup]]]
-"""The groups of an epoch, from 0, in chunks; called once an epoch: for the first
-at once, for the others when their first step is due."""
+"""The groups of an epoch, from 0, in chunks; called once an epoch: for the first one at once, for
+the others when their first step is due."""
 
 
 def plan(lengths: npt.NDArray[np.int32], *, size: int, seed: int) -> list[npt.NDArray[np.int32]]:
-    """Numbers of groups of like length, `size` to a batch, shuffled."""
-    draw = random.Random(seed)
+    """Return the numbers of groups of similar length, `size` to a batch, shuffled."""
+    sampler = random.Random(seed)
     order = list(range(len(lengths)))
-    draw.shuffle(order)
+    sampler.shuffle(order)
     batches = []
     for start in range(0, len(order), size * POOL):
         pool = sorted(order[start : start + size * POOL], key=lengths.__getitem__)
         batches += [np.array(pool[at : at + size], np.int32) for at in range(0, len(pool), size)]
-    draw.shuffle(batches)
+    sampler.shuffle(batches)
     return batches
 
 
@@ -43,23 +43,23 @@ class Batches:
     """A dataset whose items are ready for the model and the loss: a step, or a part of one.
 
     Args:
-        groups_of: the groups of an epoch, as many in each.
-        rows: holds those of one epoch at a time.
+        groups_of: the groups of an epoch, the same number in each.
+        store: holds those of one epoch at a time.
         spec: the contract.
         size: groups in a step.
-        seed: of the order.
-        epochs: how many; None for as many as `steps` take.
-        steps: most steps.
+        seed: seed of the order.
+        epochs: number of epochs; None for as many as `steps` take.
+        steps: maximum number of steps.
         chunk: pairs computed together.  The documents of a group differ in length, so a CPU,
             which gains nothing from size, saves the padding: 45 % of the positions of a step.
-        parts: items that make up a step, computed one after the other.
-        share: which of how many shares of every part are this process's.
+        parts: items that make up a step, computed one after another.
+        share: number of this process's share of every part, from 0, and the number of shares.
     """
 
     def __init__(
         self,
         groups_of: GroupsOf,
-        rows: TokenStore,
+        store: TokenStore,
         spec: TokenSpec,
         *,
         size: int,
@@ -70,7 +70,7 @@ class Batches:
         parts: int = 1,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._groups_of, self._rows, self._spec = groups_of, rows, spec
+        self._groups_of, self._store, self._spec = groups_of, store, spec
         self._size, self._seed, self._chunk = size, seed, chunk
         self._parts, self._share = parts, share
         self._counts: list[dict[str, int]] = []
@@ -80,16 +80,16 @@ class Batches:
         self.steps = min(limit for limit in limits if limit is not None)
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return self.steps * self._parts
 
     def __getitem__(self, at: int) -> dict[str, Any]:
-        """An item, on the CPU.
+        """Return an item, on the CPU.
 
-        It holds `chunks`, the model's inputs [pairs, positions] of pairs of like length; `order`,
-        where each pair of the chunks belongs; `target` and `mask` [groups, documents], whose
-        True cells are the pairs in row order; and `weight`, by which the mean loss of the item is
-        multiplied so that the mean over a step's items is the step's mean over its groups.
+        It holds `chunks`, the model's inputs [pairs, positions] of pairs of similar length;
+        `order`, where each pair of the chunks belongs; `target` and `mask` [groups, documents],
+        whose True cells are the pairs in row order; and `weight`, by which the mean loss of the
+        item is multiplied so that the mean over a step's items is the step's mean over its groups.
         """
         step, part = divmod(at, self._parts)
         epoch, within = divmod(step, self.per_epoch)
@@ -100,14 +100,14 @@ class Batches:
         weight = len(own) * places / len(batch)
         # Fewer groups than places: a group that does not count, so that all processes keep step.
         numbers = own if len(own) else batch[:1]
-        item = inputs_of([self._rows[n] for n in numbers], self._spec, chunk=self._chunk)
+        item = inputs_of([self._store[n] for n in numbers], self._spec, chunk=self._chunk)
         return {**item, "weight": weight}
 
     def documents_by_source(self, steps: int) -> dict[str, int]:
-        """How many documents of each source so many steps were drawn from, by whole epochs."""
+        """Return the number of documents of each source in the epochs that these steps touch."""
         epochs = math.ceil(steps / self.per_epoch)
         if epochs:
-            self._turn_to(epochs - 1)  # a stage that went on at its end has not come by them
+            self._turn_to(epochs - 1)  # a stage that was resumed at its end has not made them
         total: Counter[str] = Counter()
         for counts in self._counts[:epochs]:
             total.update(counts)
@@ -117,13 +117,13 @@ class Batches:
         while len(self._counts) <= epoch:
             turn = len(self._counts)
             counts: Counter[str] = Counter()
-            self._rows.fill(_counted(self._groups_of(turn), counts))
+            self._store.fill(_counted(self._groups_of(turn), counts))
             self._counts.append(counts)
-            self._plan = plan(self._rows.lengths(), size=self._size, seed=self._seed + turn)
+            self._plan = plan(self._store.lengths(), size=self._size, seed=self._seed + turn)
 
 
 def inputs_of(batch: Sequence[EncodedGroup], spec: TokenSpec, *, chunk: int) -> dict[str, Any]:
-    """`chunks`, `order`, `target` and `mask` of an item of `Batches`."""
+    """Return `chunks`, `order`, `target` and `mask` of an item of `Batches`."""
     torch = require("torch", extra="train")
     documents = [ids for group in batch for ids in group.documents_ids]
     queries = [group.query_ids for group in batch for _ in group.documents_ids]

@@ -1,4 +1,4 @@
-"""One stage of training: transformers' Trainer over ready batches, stopped by nDCG@10."""
+"""One stage of training: transformers' Trainer over ready batches, with early stopping."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.errors import TrainError, UsageError, require
 from ranker.files import write_failure
@@ -20,26 +20,36 @@ from ranker.model.losses import LossFunction
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
-from ranker.train.reranking import RerankedQueries
 
-__all__ = ["BEST", "OnProgress", "StageResult", "precision_of", "restore", "run_stage"]
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from transformers import TrainerState
+
+__all__ = [
+    "BEST",
+    "OnProgress",
+    "StageResult",
+    "Validation",
+    "precision_of",
+    "restore",
+    "run_stage",
+]
 
 logger = logging.getLogger(__name__)
 
-NDCG = "eval_ndcg@10"
 SAVE_SECONDS = 60.0
-"""Between two saves: what a kill can cost."""
+"""Time between two saves: what a kill can cost."""
 HISTORY = 2_000
 """Most rows of losses that a stage keeps; a row of a longer one is the mean of several steps."""
 BEST = "best.pt"
 """The weights that a stage leaves."""
 
 OnProgress = Callable[[str, int, int, float | None, float | None], None]
-"""Called with stage, steps done, steps in all, last loss, last nDCG@10."""
+"""Called with stage, steps done, steps in all, and a loss or the value of the measure."""
 
 
 class _Finished(Exception):  # noqa: N818 - not an error
-    """The save that a stage goes on from was made at its end: nothing is left to train."""
+    """The save that a stage resumes from was made at its end: nothing is left to train."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +59,11 @@ class StageResult:
     Attributes:
         stage: its name.
         history: losses, each with its step.
-        evaluations: nDCG@10, each with its step.
-        steps: how many were planned.
+        evaluations: values of the measure, each with its step.
+        steps: number of planned steps.
         best_step: step of the weights that it ended with.
         stopped_early: whether it ended before the last step.
-        documents_by_source: how many documents of each source the groups of its epochs hold; the
+        documents_by_source: number of documents of each source in the groups of its epochs; the
             last epoch may not have been seen to its end.
     """
 
@@ -66,10 +76,28 @@ class StageResult:
     documents_by_source: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What a stage stops by.
+
+    Attributes:
+        measure: its name in the records.
+        value: the measure of a model; higher is better.
+    """
+
+    measure: str
+    value: Callable[["Module"], float]
+
+    @property
+    def key(self) -> str:
+        """The measure's name in the Trainer's log."""
+        return f"eval_{self.measure}"
+
+
 def run_stage(
-    forward: Any,
+    forward: "Module",
     batches: Batches,
-    held_out: RerankedQueries | None,
+    validation: Validation | None,
     *,
     stage: str,
     learning_rate: float,
@@ -77,57 +105,57 @@ def run_stage(
     schedule: int | None = None,
     loss: LossFunction,
     arguments: TrainArguments,
-    work: Path,
+    folder: Path,
     on_progress: OnProgress,
 ) -> StageResult:
     """Train a module of `forward_of` in place over all batches.
 
-    With held-out queries nDCG@10 on them is measured, the stage stops when it gets no better and
-    ends with the weights of the best evaluation; without, it ends with the last weights.
-    An interrupted stage goes on from its last save, and ends as it would have.
+    With a validation the stage stops when its measure no longer improves, and ends with the
+    weights of the best evaluation; without one it ends with the last weights.  An interrupted
+    stage resumes from its last save, and ends as it would have.
 
     Args:
         forward: the module.
         batches: what to learn from, a step each.
-        held_out: queries to stop by; None for all the steps.
+        validation: what to stop by; None for all the steps.
         stage: its name, for the records and for progress.
         learning_rate: its peak.
         evaluate_every: steps between two evaluations.
-        schedule: steps in which the learning rate falls to 0, if not those of `batches`.
-        loss: what is minimised.
-        arguments: the run's.
-        work: folder of the saves.
-        on_progress: told of each.
+        schedule: steps in which the learning rate falls to 0, if other than those of `batches`.
+        loss: what is minimised, of outputs [groups, documents, outputs], targets and mask.
+        arguments: the run's arguments.
+        folder: folder of the saves.
+        on_progress: called at each step and evaluation.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; everything so far is saved.
+        KeyboardInterrupt: after Ctrl-C; all progress is saved.
         TrainError: the loss is no longer a number, or the disk or the GPU is full.
     """
-    saves = processes.by_first(lambda: _saves(work))
+    saves = processes.by_first(lambda: _saves(folder))
     trainer = _trainer(
         forward,
         batches,
-        held_out,
+        validation,
         settings={
-            **_settings(arguments, work),
+            **_settings(arguments, folder),
             "max_steps": schedule or batches.steps,
             "logging_steps": max(1, batches.steps // HISTORY),
             "learning_rate": learning_rate,
-            "eval_strategy": "no" if held_out is None else "steps",
+            "eval_strategy": "no" if validation is None else "steps",
             "eval_steps": evaluate_every,
-            "eval_on_start": held_out is not None and not saves,  # one that goes on has it
+            "eval_on_start": validation is not None and not saves,  # a resumed one has it
         },
         loss=loss,
         patience=arguments.patience,
-        tell=lambda step, loss, ndcg: on_progress(stage, step, batches.steps, loss, ndcg),
+        tell=lambda step, loss, value: on_progress(stage, step, batches.steps, loss, value),
     )
-    with _in_words(work):
+    with _explained(folder):
         _run(trainer, saves)
-        if held_out is None:
-            processes.by_first(lambda: _keep(forward.state_dict(), work))
+        if validation is None:
+            processes.by_first(lambda: _keep(forward.state_dict(), folder))
         else:
-            restore(forward, work / BEST)
-    return _result(trainer.state, stage, batches)
+            restore(forward, folder / BEST)
+    return _result(trainer.state, stage, batches, validation)
 
 
 def _run(trainer: Any, saves: list[Path]) -> None:
@@ -136,7 +164,8 @@ def _run(trainer: Any, saves: list[Path]) -> None:
         # accelerate's new name for it would still share the buffers at the start, to no use.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
         try:
-            trainer.train(resume_from_checkpoint=str(_latest(saves)) if saves else None)
+            latest = max(saves, key=lambda save: int(save.name.rpartition("-")[2]), default=None)
+            trainer.train(resume_from_checkpoint=latest and str(latest))
         except _Finished:
             pass
     if processes.largest(int(trainer.stop.is_set())):
@@ -144,8 +173,8 @@ def _run(trainer: Any, saves: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _in_words(work: Path) -> Iterator[None]:
-    """Say what a full disk or a full GPU means for a training."""
+def _explained(folder: Path) -> Iterator[None]:
+    """Raise TrainError with advice when the disk or the GPU is full."""
     torch = require("torch", extra="train")
     try:
         yield
@@ -158,27 +187,29 @@ def _in_words(work: Path) -> Iterator[None]:
         reason = write_failure(error)
         if reason is None:
             raise
-        raise TrainError(f"cannot save to {work}: {reason}, and repeat") from error
+        raise TrainError(f"cannot save to {folder}: {reason}, and repeat") from error
 
 
-def _keep(weights: dict[str, Any], work: Path) -> None:
-    """Write a stage's weights, whole or not at all: the former ones may be the best still."""
+def _keep(weights: dict[str, Any], folder: Path) -> None:
+    """Write a stage's weights, whole or not at all: the previous ones may still be the best."""
     torch = require("torch", extra="train")
-    partial = work / f"{BEST}.partial"
+    partial = folder / f"{BEST}.partial"
     torch.save(weights, partial)
-    partial.replace(work / BEST)
+    partial.replace(folder / BEST)
 
 
-def restore(forward: Any, weights: Path) -> None:
-    """Give a module the weights that a stage left, wherever they were computed."""
+def restore(forward: "Module", weights: Path) -> None:
+    """Load the weights that a stage left into a module, regardless of their device."""
     torch = require("torch", extra="train")
     forward.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
 
 
-def _result(state: Any, stage: str, batches: Batches) -> StageResult:
-    """What the Trainer's records say about a stage."""
-    rows = state.log_history
-    evaluations = [row for row in rows if NDCG in row]
+def _result(
+    state: "TrainerState", stage: str, batches: Batches, validation: Validation | None
+) -> StageResult:
+    """Return what the Trainer's records say about a stage."""
+    rows: list[dict[str, Any]] = state.log_history
+    evaluations = [row for row in rows if validation and validation.key in row]
     return StageResult(
         stage=stage,
         history=[
@@ -187,17 +218,19 @@ def _result(state: Any, stage: str, batches: Batches) -> StageResult:
             if "loss" in row
         ],
         evaluations=[
-            {"stage": stage, "step": row["step"], "ndcg@10": row[NDCG]} for row in evaluations
+            {"stage": stage, "step": row["step"], validation.measure: row[validation.key]}
+            for row in evaluations
+            if validation
         ],
         steps=batches.steps,
-        best_step=_best(rows)["step"] if evaluations else state.global_step,
+        best_step=_best(evaluations, validation.key)["step"] if validation else state.global_step,
         stopped_early=state.global_step < batches.steps,
         documents_by_source=batches.documents_by_source(state.global_step),
     )
 
 
 def precision_of(arguments: TrainArguments) -> str:
-    """In which a run computes, fp32, bf16 or fp16: as asked, or as the machine does in hardware.
+    """Return the precision of a run, fp32, bf16 or fp16: as asked, or the machine's fastest.
 
     Raises:
         UsageError: fp16 without a GPU, whose gradients would vanish unscaled.
@@ -210,7 +243,7 @@ def precision_of(arguments: TrainArguments) -> str:
 
 
 def _has_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware (CUDA, AVX512-BF16 or AMX)."""
+    """Return whether this machine multiplies bfloat16 in hardware (CUDA, AVX512-BF16 or AMX)."""
     torch = require("torch", extra="train")
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -218,11 +251,11 @@ def _has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
+def _settings(arguments: TrainArguments, folder: Path) -> dict[str, Any]:
     torch = require("torch", extra="train")
     precision = precision_of(arguments)
     return {
-        "output_dir": str(work),
+        "output_dir": str(folder),
         "per_device_train_batch_size": 1,
         "lr_scheduler_type": arguments.schedule,
         "warmup_steps": arguments.warmup_ratio,
@@ -236,7 +269,7 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "steps",
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",  # `_watcher` says when
+        "save_strategy": "no",  # `_watcher` decides when
         "save_total_limit": 1,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
@@ -248,16 +281,16 @@ def _settings(arguments: TrainArguments, work: Path) -> dict[str, Any]:
 
 
 def _trainer(
-    model: Any,
+    model: "Module",
     batches: Batches,
-    held_out: RerankedQueries | None,
+    validation: Validation | None,
     *,
     settings: dict[str, Any],
     loss: LossFunction,
     patience: int,
     tell: Callable[[int, float | None, float | None], None],
 ) -> Any:
-    """A Trainer that takes whole batches, and measures nDCG@10 where others measure loss."""
+    """Return a Trainer that takes whole batches, and evaluates by the measure of the task."""
     transformers = require("transformers", extra="train")
     torch = require("torch", extra="train")
 
@@ -266,7 +299,7 @@ def _trainer(
         control: Any
 
         def get_train_dataloader(self) -> Any:
-            # Not accelerate's, which would deal whole steps to the processes.
+            # Not accelerate's, which would distribute whole steps among the processes.
             return torch.utils.data.DataLoader(
                 batches, batch_size=1, collate_fn=lambda items: items[0]
             )
@@ -278,16 +311,17 @@ def _trainer(
             return_outputs: bool = False,
             num_items_in_batch: Any = None,
         ) -> Any:
-            found = torch.cat([model(**chunk)[:, 0].float() for chunk in inputs["chunks"]])
-            flat = torch.zeros_like(found).index_copy(0, inputs["order"], found)
+            sorted_pairs = torch.cat([model(**chunk).float() for chunk in inputs["chunks"]])
+            pairs = torch.zeros_like(sorted_pairs).index_copy(0, inputs["order"], sorted_pairs)
             target, mask = inputs["target"], inputs["mask"]
-            logits = torch.zeros_like(target).masked_scatter(mask, flat)
-            return loss(logits, target, mask) * inputs["weight"]
+            outputs = torch.zeros((*target.shape, pairs.shape[1]), device=target.device)
+            outputs = outputs.masked_scatter(mask.unsqueeze(-1), pairs)
+            return loss(outputs, target, mask) * inputs["weight"]
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            assert held_out is not None
-            queries = held_out
-            metrics = {NDCG: processes.by_first(lambda: queries.ndcg(self.model))}
+            assert validation is not None
+            value = processes.by_first(lambda: validation.value(self.model))
+            metrics = {validation.key: value}
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(
                 self.args, self.state, self.control, metrics
@@ -303,18 +337,23 @@ def _trainer(
     # Two visible GPUs must not get two items as one; `processes` is for them.
     trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    trainer.add_callback(_watcher(transformers, trainer, patience, tell))
+    key = validation.key if validation else ""
+    trainer.add_callback(_watcher(transformers, trainer, key, patience, tell))
     return trainer
 
 
 def _watcher(
     transformers: Any,
     trainer: Any,
+    key: str,
     patience: int,
     tell: Callable[[int, float | None, float | None], None],
 ) -> Any:
-    """Keeps the best weights, stops when nothing gets better, at Ctrl-C, or at a NaN."""
-    work = Path(trainer.args.output_dir)
+    """Return a callback that keeps the best weights, and stops early, at Ctrl-C or at a NaN.
+
+    `key` is the measure's name in the log.
+    """
+    folder = Path(trainer.args.output_dir)
     began = time.monotonic()
 
     steps = trainer.train_dataset.steps
@@ -325,17 +364,17 @@ def _watcher(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.spent = max((row.get("seconds", 0.0) for row in state.log_history), default=0.0)
-            rows = [row for row in state.log_history if NDCG in row]
-            if state.global_step >= steps or (rows and _without_gain(rows) >= patience):
+            rows = [row for row in state.log_history if key in row]
+            if state.global_step >= steps or (rows and _without_gain(rows, key) >= patience):
                 raise _Finished
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            rows = [row for row in state.log_history if NDCG in row]
-            tell(state.global_step, None, rows[-1][NDCG])
-            if _best(rows)["step"] == rows[-1]["step"]:
+            rows = [row for row in state.log_history if key in row]
+            tell(state.global_step, None, rows[-1][key])
+            if _best(rows, key)["step"] == rows[-1]["step"]:
                 weights = trainer.model.state_dict()
-                processes.by_first(lambda: _keep(weights, work))
-            elif state.global_step and _without_gain(rows) >= patience:
+                processes.by_first(lambda: _keep(weights, folder))
+            elif state.global_step and _without_gain(rows, key) >= patience:
                 control.should_training_stop = True
 
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -363,41 +402,32 @@ def _watcher(
     return Watcher()
 
 
-def _best(log_history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest nDCG@10; the first of equals."""
-    return max((row for row in log_history if NDCG in row), key=lambda row: row[NDCG])
+def _best(evaluations: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Return the evaluation with the highest value, the first of equals."""
+    return max(evaluations, key=lambda row: row[key])
 
 
-def _without_gain(rows: list[dict[str, Any]]) -> int:
-    """Evaluations since the best one."""
-    return len(rows) - 1 - max(range(len(rows)), key=lambda at: rows[at][NDCG])
+def _without_gain(evaluations: list[dict[str, Any]], key: str) -> int:
+    """Return the number of evaluations since the best one."""
+    return len(evaluations) - 1 - evaluations.index(_best(evaluations, key))
 
 
-def _saves(work: Path) -> list[Path]:
-    """The whole saves of a stage; what a killed run left unfinished is removed."""
-    found = sorted(work.glob("checkpoint-*"))
-    whole = [save for save in found if _is_whole(save)]
-    for save in set(found) - set(whole):
-        shutil.rmtree(save)
-    return whole
-
-
-def _is_whole(save: Path) -> bool:
-    """Whether the file that the Trainer writes last is there."""
-    try:
-        json.loads((save / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _latest(saves: list[Path]) -> Path:
-    return max(saves, key=lambda path: int(path.name.rpartition("-")[2]))
+def _saves(folder: Path) -> list[Path]:
+    """Return the complete saves of a stage; remove what a killed run left unfinished."""
+    complete = []
+    for save in sorted(folder.glob("checkpoint-*")):
+        try:  # the file that the Trainer writes last
+            json.loads((save / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(save)
+        else:
+            complete.append(save)
+    return complete
 
 
 @contextlib.contextmanager
 def _stop_at_a_step(stop: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C finish its step and save; a second one ends at once."""
+    """Finish the step and save at the first Ctrl-C; end at once at a second one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

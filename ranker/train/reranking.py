@@ -1,24 +1,31 @@
-"""Judged queries with what BM25 finds for them, and what a model makes of that."""
+"""Judged queries with what BM25 retrieves for them, and how a model reranks it."""
 
-from array import array
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ranker.contract.encode import Encoder
+import numpy as np
+import numpy.typing as npt
+
 from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
 from ranker.lexical.bm25 import FirstPhase
 from ranker.metrics.measures import ndcg_at_10
 from ranker.model.base import predict
+from ranker.model.task import Task
+from ranker.train.token_store import TokenizedTexts
 
-__all__ = ["RerankedQueries", "depth_for"]
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["NDCG", "Measure", "RerankedQueries", "depth_for"]
 
 TOGETHER = 1000
 """Documents that are tokenized together."""
 
 
 def depth_for(queries: int, *, pairs: int, least: int = 20) -> int:
-    """Documents to rerank for each query: as at serving, or fewer to score so many pairs in all."""
+    """Return the documents to rerank for each query: as at serving, or fewer to limit the pairs."""
     return max(least, min(RERANK_COUNT, pairs // queries))
 
 
@@ -28,18 +35,23 @@ class RerankedQueries:
     Args:
         dataset: the queries with their judgements.
         first_phase: BM25 over the corpus.
-        encoder: the contract.
+        texts: the tokenized texts of the run.
+        task: how the model's outputs become a score.
         depth: documents to rerank for a query.
         precision: in which the model computes: fp32, bf16 or fp16.
-        with_judged: rerank the judged documents too, wherever BM25 has them.
+        with_judged: rerank the judged documents too, wherever BM25 ranks them.
+
+    Attributes:
+        pairs: query id and document id of everything that is reranked.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         first_phase: FirstPhase,
-        encoder: Encoder,
+        texts: TokenizedTexts,
         *,
+        task: Task,
         depth: int,
         precision: str,
         with_judged: bool = False,
@@ -49,46 +61,71 @@ class RerankedQueries:
             query_id: dict(first_phase.search(dataset.queries[query_id].text, depth))
             for query_id in dataset.qrels
         }
-        self._reranked = {
-            query_id: list(dict.fromkeys([*row, *(dataset.qrels[query_id] if with_judged else ())]))
+        self.pairs = [
+            (query_id, doc_id)
             for query_id, row in self.bm25.items()
-        }
-        self._encoder = encoder
-        self._precision = precision
-        queries = list(dataset.qrels)
-        texts = [dataset.queries[query_id].text for query_id in queries]
-        self._query_ids = dict(zip(queries, encoder.queries_ids(texts), strict=True))
-        needed = sorted({doc_id for row in self._reranked.values() for doc_id in row})
-        # As arrays: a list of 95 ids takes eight times the memory.
-        self._document_ids: dict[str, array[int]] = {}
+            for doc_id in dict.fromkeys([*row, *(dataset.qrels[query_id] if with_judged else ())])
+        ]
+        self._texts, self._task, self._precision = texts, task, precision
+        questions = [dataset.queries[query_id].text for query_id in dataset.qrels]
+        self._query_rows = dict(zip(dataset.qrels, texts.queries.add(questions), strict=True))
+        needed = sorted({doc_id for _, doc_id in self.pairs})
+        self._document_rows: dict[str, int] = {}
         for start in range(0, len(needed), TOGETHER):
             part = needed[start : start + TOGETHER]
-            rows = encoder.documents_ids([dataset.documents[doc_id] for doc_id in part])
-            self._document_ids |= {
-                id_: array("i", row) for id_, row in zip(part, rows, strict=True)
-            }
+            rows = texts.add_documents(dataset.documents[doc_id] for doc_id in part)
+            self._document_rows |= zip(part, rows, strict=True)
 
-    def logits(
-        self, forward: Any, *, tell: Callable[[int, int], None] = lambda *_: None
-    ) -> dict[str, dict[str, float]]:
-        """The model's logit for every document that is reranked, by query.
+    def outputs(
+        self, forward: "Module", *, tell: Callable[[int, int], None] = lambda *_: None
+    ) -> npt.NDArray[np.float32]:
+        """Return the model's outputs [pairs, outputs] for `pairs`.
 
-        `tell` is told how many pairs are scored, and of how many.
+        `tell` receives the number of pairs that are done, and of all pairs.
         """
-        pairs = [(query_id, doc_id) for query_id, row in self._reranked.items() for doc_id in row]
-        scores = predict(
+        queries = {id_: self._texts.queries[row] for id_, row in self._query_rows.items()}
+        documents = {id_: self._texts.documents[row] for id_, row in self._document_rows.items()}
+        return predict(
             forward,
-            self._encoder.spec,
-            [self._query_ids[query_id] for query_id, _ in pairs],
-            [self._document_ids[doc_id] for _, doc_id in pairs],
+            self._texts.spec,
+            [queries[query_id] for query_id, _ in self.pairs],
+            [documents[doc_id] for _, doc_id in self.pairs],
             precision=self._precision,
             tell=tell,
         )
+
+    def scores(
+        self, forward: "Module", *, tell: Callable[[int, int], None] = lambda *_: None
+    ) -> dict[str, dict[str, float]]:
+        """Return the model's score of every document that is reranked, by query."""
         run: dict[str, dict[str, float]] = {query_id: {} for query_id in self.bm25}
-        for (query_id, doc_id), score in zip(pairs, scores, strict=True):
+        scores = self._task.score(self.outputs(forward, tell=tell))
+        for (query_id, doc_id), score in zip(self.pairs, scores, strict=True):
             run[query_id][doc_id] = float(score)
         return run
 
-    def ndcg(self, forward: Any) -> float:
-        """Mean nDCG@10 of the first phase reranked by the model."""
-        return ndcg_at_10(self.qrels, self.logits(forward))
+    def ndcg(self, forward: "Module") -> float:
+        """Return the mean nDCG@10 of the first phase reranked by the model."""
+        return ndcg_at_10(self.qrels, self.scores(forward))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What training stops by.
+
+    Attributes:
+        name: its name as people read it.
+        of: its value for a model on held-out queries; higher is better.
+    """
+
+    name: str
+    of: Callable[[RerankedQueries, "Module"], float]
+
+    @property
+    def key(self) -> str:
+        """The name in training.json."""
+        return self.name.lower()
+
+
+NDCG = Measure("nDCG@10", RerankedQueries.ndcg)
+"""nDCG@10 of the first phase reranked by the model."""

@@ -4,10 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,8 @@ from ranker.contract.encode import Encoder
 from ranker.dataset import Dataset, require_trainable, split_queries
 from ranker.dataset.collection import same_collection
 from ranker.dataset.synthetic import synthetic_sha256
-from ranker.errors import ArtifactError, UsageError
+from ranker.errors import UsageError
 from ranker.files import check_replaceable, new_folder, read_json, write_json, write_text
-from ranker.metrics.blend import held_out_figures
-from ranker.metrics.gate import unknown
 from ranker.metrics.plots import training_curves
 from ranker.model.base import Base, open_base
 from ranker.model.card import card
@@ -29,17 +24,10 @@ from ranker.model.lora import merge_lora
 from ranker.model.provenance import DataProvenance, environment, model_provenance
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
-from ranker.train.folds.cross_validation import cross_validate
 from ranker.train.loop import OnProgress, StageResult
-from ranker.train.run_directory import (
-    is_resumable,
-    note_spent,
-    open_work,
-    reserve,
-    spent_on,
-    work_of,
-)
+from ranker.train.run_directory import RunDirectory
 from ranker.train.stages import Stages
+from ranker.train.tasks import TRAININGS, TaskTraining
 from ranker.train.teacher import Teacher, require_scores
 
 __all__ = ["train"]
@@ -49,9 +37,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A trained model, what each stage did, and what is known of the model's worth.
+    """A trained model and what is known of it.
 
-    `report` is what training.json says of it, `files` are texts that lie beside it.
+    Attributes:
+        model: the weights, with their adapters.
+        stages: what each stage did.
+        report: what training.json says of the model.
+        files: texts of the checkpoint, by their path in it.
     """
 
     model: Any
@@ -71,24 +63,24 @@ def train(
 ) -> Checkpoint:
     """Train a cross-encoder on judged queries and write its checkpoint.
 
-    The run keeps its state in `.NAME.work` beside `out`, so that the same call after an
-    interruption goes on where it stopped.
+    The run keeps its state in `.NAME.work` next to `out`, so that the same call resumes an
+    interrupted training.
 
     Args:
         dataset: judged queries.
         out: folder of the checkpoint.
-        arguments: everything that decides the result, but data and machine.
-        source: where the data came from, for the provenance; `reproduce` needs it.
-        fold_workers: folds of a cross-validation at once, as far as memory allows.  The threads
-            are shared among them, so that figures may differ in the last digits.
-        on_progress: told of each step and evaluation.
+        arguments: everything that decides the result, except data and machine.
+        source: where the data came from; `reproduce` needs it.
+        fold_workers: folds of a cross-validation at once, as far as memory allows.  They share the
+            threads, so figures may differ in the last digits.
+        on_progress: called at each step and evaluation.
 
     Raises:
         UsageError: the loss needs a teacher's scores and there are none.
         DataError: the judgements cannot be learned from.
-        ArtifactError: `out` holds something else, or the teacher is no cross-encoder.
-        TrainError: training cannot go on.
-        KeyboardInterrupt: after Ctrl-C; call again to go on.
+        ArtifactError: `out` holds something else, or the teacher is not a cross-encoder.
+        TrainError: training cannot continue.
+        KeyboardInterrupt: after Ctrl-C; call again to resume.
     """
     check_replaceable(out, Checkpoint.MARKER)
     require_trainable(dataset)
@@ -106,56 +98,45 @@ def train(
         "teacher": teacher.provenance if teacher else None,
         "versions": environment(processes=processes.count()),
     }
-    work = work_of(out)
-    with _at_work(work) as spent:
+    directory = RunDirectory(out)
+    with directory.reserved():
         decisive = _decisive(dataset, arguments, provenance)
-        processes.by_first(lambda: open_work(work, decisive))
-        stages = Stages(base, dataset, encoder, arguments, on_progress, teacher=teacher)
-        if arguments.cv:
-            outcome = _with_folds(stages, dataset, work, fold_workers)
-        else:
-            outcome = _with_held_out(stages, dataset, work)
-        report = _report(dataset, stages, outcome) | provenance
-        report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
-        report["source"] = source.to_dict() if source else None
-        report["fold_workers"] = fold_workers
-        report["seconds"] = round(spent(), 1)
-        processes.by_first(lambda: _write(out, stages, outcome, report))
+        processes.by_first(lambda: directory.resume(decisive))
+        part = TRAININGS[arguments.task]
+        stages = Stages(
+            base,
+            dataset,
+            encoder,
+            arguments,
+            on_progress,
+            directory=directory.path,
+            measure=part.MEASURE,
+            teacher=teacher,
+        )
+        with contextlib.closing(stages):
+            if arguments.cv:
+                outcome = _with_folds(part, stages, dataset, directory.path, fold_workers)
+            else:
+                outcome = _with_held_out(part, stages, dataset, directory.path)
+            report = _report(dataset, stages, outcome) | provenance
+            report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
+            report["source"] = source.to_dict() if source else None
+            report["fold_workers"] = fold_workers
+            report["seconds"] = round(directory.seconds(), 1)
+            processes.by_first(lambda: _write(out, stages, outcome, report))
     return Checkpoint.open(out)
 
 
-@contextlib.contextmanager
-def _at_work(work: Path) -> Iterator[Callable[[], float]]:
-    """The folder for this training alone; it stays where an interrupted one can go on from it.
-
-    Gives a function that tells how many seconds went into it, those before an interruption, too.
-    """
-    began = time.monotonic()
-
-    def spent() -> float:
-        return spent_on(work) + time.monotonic() - began
-
-    with contextlib.ExitStack() as held:
-        processes.by_first(lambda: reserve(work, held=held))
-        try:
-            yield spent
-        except BaseException:
-            if processes.is_first() and is_resumable(work):
-                with contextlib.suppress(ArtifactError):  # the disk is full, say
-                    note_spent(work, spent())
-            elif processes.is_first():
-                shutil.rmtree(work, ignore_errors=True)
-            raise
-        processes.by_first(lambda: shutil.rmtree(work))
-
-
 def _decisive(dataset: Dataset, arguments: TrainArguments, provenance: dict[str, Any]) -> list[Any]:
-    """Everything that decides the result, as plain values."""
+    """Return everything that decides the result, as plain values."""
     synthetic = arguments.synthetic
+    order = hashlib.sha256()  # of documents and queries, which decides what is sampled
+    for id_ in itertools.chain(dataset.documents, dataset.qrels):
+        order.update(f"{id_}\0".encode(errors="surrogatepass"))
     return [
         __version__,
         dataset.sha256,
-        _order(dataset),
+        order.hexdigest(),
         dataset.split,
         dataset.teacher_scores,
         arguments.to_dict(),
@@ -165,16 +146,8 @@ def _decisive(dataset: Dataset, arguments: TrainArguments, provenance: dict[str,
     ]
 
 
-def _order(dataset: Dataset) -> str:
-    """Hash of the order of documents and queries, which decides what is drawn."""
-    digest = hashlib.sha256()
-    for id_ in itertools.chain(dataset.documents, dataset.qrels):
-        digest.update(f"{id_}\0".encode(errors="surrogatepass"))
-    return digest.hexdigest()
-
-
 def _require_room(arguments: TrainArguments, fold_workers: int) -> None:
-    """Refuse several processes that would have folds of their own, or nothing to do in a step."""
+    """Raise UsageError for processes that would have folds of their own, or no part of a step."""
     count, parts = processes.count(), arguments.gradient_accumulation_steps
     if fold_workers > 1 and count > 1:
         raise UsageError(
@@ -205,90 +178,82 @@ def _learned_before(base: Base, dataset: Dataset) -> set[str]:
 
 
 def _require_unseen(before: set[str], dataset: Dataset, arguments: TrainArguments) -> None:
-    """Refuse folds that the base has seen; without folds nothing rests on the held-out figures."""
+    """Raise UsageError for folds that the base has seen; warn of such held-out queries."""
     if not before:
         return
-    found = (
+    seen = (
         f"the base {arguments.base} has learned from {len(before)} of the {len(dataset.qrels)} "
         f"judged queries of {dataset.name}"
     )
     if arguments.cv:
         raise UsageError(
-            f"{found}: out of fold or not, it has seen them, and the gate would mean nothing; "
+            f"{seen}; it has seen every fold, so the verdict of the gate would be meaningless: "
             "start --cv from the base of that training"
         )
-    logger.warning("%s: held-out figures will be too good", found)
+    logger.warning("%s: held-out figures will be too good", seen)
 
 
 def _teacher(arguments: TrainArguments) -> Teacher | None:
-    """The teacher, if the run names one; it is opened to see that it is one."""
+    """Return the teacher that the run names, after checking that it can be loaded."""
     teacher = Teacher.of(arguments)
     if teacher is not None:
         teacher.load()
     return teacher
 
 
-def _with_held_out(stages: Stages, dataset: Dataset, work: Path) -> _Outcome:
-    """Train on a part of the queries, stop by the others, and say what they say."""
+def _with_held_out(
+    part: TaskTraining, stages: Stages, dataset: Dataset, directory: Path
+) -> _Outcome:
+    """Train on a part of the queries, and stop and measure by the others."""
     arguments = stages.arguments
     learned, held_out = split_queries(dataset, held_out=arguments.held_out, seed=arguments.seed)
     model, forward = stages.start()
-    results = list(stages.without_judgements(forward, work))
+    results = list(stages.without_judgements(forward, directory))
     if arguments.epochs:
-        results.append(stages.learn(forward, learned, work / "judged", held_out=held_out))
-    queries = stages.queries(held_out)
-    logits = stages.logits(queries, forward, "held-out queries: scores")
-    figures = asdict(held_out_figures(queries.qrels, queries.bm25, logits))
+        results.append(stages.learn(forward, learned, directory / "judged", validation=held_out))
     report = {
-        "blend_weight": figures.pop("blend_weight"),
-        "recommended_profile": figures.pop("recommended_profile"),
-        "held_out": figures,
+        **part.conclude(stages, forward, held_out),
         "held_out_query_ids": sorted(held_out.qrels),
         "learned_query_ids": sorted(learned.qrels) if arguments.epochs else [],
-        "gate": unknown(len(held_out.qrels)),
         "cv": None,
     }
     return _Outcome(model, results, report)
 
 
-def _with_folds(stages: Stages, dataset: Dataset, work: Path, workers: int) -> _Outcome:
+def _with_folds(
+    part: TaskTraining, stages: Stages, dataset: Dataset, directory: Path, workers: int
+) -> _Outcome:
     """Cross-validate, then train on all queries as many steps as the folds chose."""
-    found = cross_validate(stages, dataset, work, workers=workers)
-    model, forward = stages.start(found.weights)
-    results = list(found.before)
-    if found.steps:
+    folds = part.cross_validate(stages, dataset, directory, workers=workers)
+    model, forward = stages.start(folds.weights)
+    results = list(folds.before)
+    if folds.steps:
         results.append(
             stages.learn(
                 forward,
                 dataset,
-                work / "judged",
-                held_out=None,
-                steps=found.steps,
-                schedule=found.schedule,
+                directory / "judged",
+                validation=None,
+                steps=folds.steps,
+                schedule=folds.schedule,
             )
         )
-    means = {name: found.gate["runs"][name]["mean"] for name in ("bm25", "cross", "blend")}
     report = {
-        "blend_weight": found.blend_weight,
-        "recommended_profile": found.gate["recommended_profile"],
-        "held_out": {"queries": len(dataset.qrels), **means},
+        **folds.report(),
         "held_out_query_ids": [],
         "learned_query_ids": sorted(dataset.qrels),
-        "gate": found.gate,
-        "cv": found.to_dict(),
     }
-    curves = {f"fold {record['fold']}": record for record in found.records}
-    plot = training_curves(curves, ident="folds", background="white")
-    files = {**found.files(), "folds.svg": plot}
-    return _Outcome(model, results, report, {f"cv/{name}": text for name, text in files.items()})
+    files = {f"cv/{name}": text for name, text in folds.files().items()}
+    return _Outcome(model, results, report, files)
 
 
 def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, Any]:
-    """The content of training.json, but for what the run rests on."""
+    """Return the content of training.json except for what the run rests on."""
     return {
         **outcome.report,
         "arguments": stages.arguments.to_dict(),
         "precision": stages.precision,
+        "measure": stages.measure.name,
         "history": [row for stage in outcome.stages for row in stage.history],
         "evaluations": [row for stage in outcome.stages for row in stage.evaluations],
         "stages": [
@@ -315,6 +280,7 @@ def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, An
 
 
 def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any]) -> None:
+    """Write the checkpoint."""
     base, spec = stages.base, stages.encoder.spec
     if stages.arguments.lora_rank:
         merge_lora(outcome.model)
@@ -324,7 +290,8 @@ def _write(out: Path, stages: Stages, outcome: _Outcome, report: dict[str, Any])
         for name, text in outcome.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_text(folder / name, text)
-        write_text(folder / "loss.svg", training_curves({"": report}, background="white"))
+        curves = training_curves({"": report}, measure=report["measure"], background="white")
+        write_text(folder / "loss.svg", curves)
         write_text(folder / Checkpoint.CARD, card(report, name=out.name))
         write_json(folder / Checkpoint.MARKER, report)
         write_hashes(folder)

@@ -1,6 +1,5 @@
-"""The stages of a run: the base model, pretraining on the corpus, learning from judged queries."""
+"""The stages of a run: the base model, the corpus, synthetic queries, judged queries."""
 
-import contextlib
 import functools
 import itertools
 import json
@@ -10,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.contract.encode import Encoder
 from ranker.contract.vespa_names import RERANK_COUNT
@@ -30,25 +29,35 @@ from ranker.metrics.measures import Run
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
 from ranker.model.lora import add_lora
-from ranker.model.losses import LOSSES, Loss
+from ranker.model.losses import Loss
+from ranker.model.task import TASKS
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches, GroupsOf
-from ranker.train.loop import BEST, OnProgress, StageResult, precision_of, restore, run_stage
-from ranker.train.reranking import RerankedQueries, depth_for
+from ranker.train.loop import (
+    BEST,
+    OnProgress,
+    StageResult,
+    Validation,
+    precision_of,
+    restore,
+    run_stage,
+)
+from ranker.train.reranking import NDCG, Measure, RerankedQueries, depth_for
 from ranker.train.teacher import Teacher, with_scores
-from ranker.train.token_store import TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenStore
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 __all__ = ["DONE", "Stages"]
 
 EVALUATION_PAIRS = 1_000
-"""Most pairs scored for one nDCG@10 while training: some ten seconds on two cores."""
+"""Most pairs scored in one evaluation while training: some ten seconds on two cores."""
 FINAL_PAIRS = 10_000
 CPU_CHUNK, GPU_CHUNK = 12, 4096
 TOGETHER = 1024
 """Groups that are made, scored by a teacher and tokenized together."""
-WITHOUT_TEACHER = "listwise"
-"""The loss of a stage that has no teacher's scores, if the loss of the run needs them."""
 DONE = "done.json"
 """What a stage did, written when it is done."""
 
@@ -60,10 +69,12 @@ class Stages:
         base: the model that everything starts from.
         dataset: its documents are the corpus.
         encoder: the contract.
-        arguments: the run's.
-        on_progress: told of each step and evaluation.
-        teacher: the one that the arguments name.
-        first_phase: BM25 over the documents, if it is there already.
+        arguments: the run's arguments.
+        on_progress: called at each step and evaluation.
+        directory: the run directory, where the tokenized texts are kept.
+        measure: what training stops by.
+        teacher: the teacher that the arguments name.
+        first_phase: BM25 over the documents, if it exists already.
     """
 
     def __init__(
@@ -74,6 +85,8 @@ class Stages:
         arguments: TrainArguments,
         on_progress: OnProgress,
         *,
+        directory: Path,
+        measure: Measure = NDCG,
         teacher: Teacher | None = None,
         first_phase: FirstPhase | None = None,
     ) -> None:
@@ -81,9 +94,10 @@ class Stages:
         # faults: every chunk has a new gradient of all embeddings.
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         self.base, self.encoder, self.arguments = base, encoder, arguments
-        self.on_progress, self.teacher = on_progress, teacher
+        self.on_progress, self.teacher, self.measure = on_progress, teacher, measure
         self.precision = precision_of(arguments)
-        self.loss = LOSSES[arguments.loss]
+        self.task = TASKS[arguments.task]
+        self.loss = self.task.losses[arguments.loss]
         self.documents = dataset.documents
         self._asked = [query.text for query in dataset.queries.values()]
         self.first_phase = first_phase or FirstPhase(
@@ -97,12 +111,19 @@ class Stages:
             max_score_ratio=arguments.max_score_ratio,
             logit_margin=arguments.logit_margin,
         )
+        self.texts = TokenizedTexts(directory, encoder)
 
-    def start(self, weights: Path | None = None) -> tuple[Any, Any]:
-        """A model and its forward: the base with a head that the seed draws, or saved weights."""
+    def close(self) -> None:
+        """Release the files of the tokenized texts."""
+        self.texts.close()
+
+    def start(self, weights: Path | None = None) -> tuple[Any, "Module"]:
+        """Return a model and its forward: the base with a random head, or with saved weights."""
         torch = require("torch", extra="train")
         require("transformers", extra="train").set_seed(self.arguments.seed)
-        model = load_weights(self.base.source, dropout=self.arguments.dropout)
+        model = load_weights(
+            self.base.source, outputs=self.task.outputs, dropout=self.arguments.dropout
+        )
         if self.arguments.lora_rank:
             add_lora(model, self.arguments.lora_rank)
         forward, _ = forward_of(
@@ -119,15 +140,15 @@ class Stages:
             forward.cuda()
         return model, forward
 
-    def without_judgements(self, forward: Any, work: Path) -> Iterator[StageResult]:
-        """The stages before the judged one, each in the folder of its name below `work`."""
+    def without_judgements(self, forward: "Module", directory: Path) -> Iterator[StageResult]:
+        """Run the stages before the judged one, each in a folder of its name."""
         synthetic = self.synthetic  # first, so that a bad file does not cost pretraining
         if self.arguments.pretrain:
-            yield self.learn_corpus(forward, work / "pretrain")
+            yield self.pretrain(forward, directory / "pretrain")
         if synthetic is not None:
-            yield self.learn_synthetic(forward, synthetic, work / "synthetic")
+            yield self.learn_synthetic(forward, synthetic, directory / "synthetic")
 
-    def learn_corpus(self, forward: Any, work: Path) -> StageResult:
+    def pretrain(self, forward: "Module", folder: Path) -> StageResult:
         """Learn from the corpus alone; no judgement is used."""
         arguments = self.arguments
 
@@ -148,7 +169,7 @@ class Stages:
             "pretrain",
             forward,
             groups_of,
-            work,
+            folder,
             learning_rate=arguments.pretrain_learning_rate,
             loss=self._loss(scored=False),
             seed=arguments.seed,
@@ -156,7 +177,7 @@ class Stages:
 
     @functools.cached_property
     def synthetic(self) -> SyntheticQueries | None:
-        """The synthetic queries that the run names, filtered by the rank of their own document.
+        """The synthetic queries of the run for which BM25 retrieves the source document.
 
         Raises:
             DataError: the file cannot be used, or no query of it is left.
@@ -169,10 +190,12 @@ class Stages:
             self.first_phase,
             rank=self.arguments.synthetic_rank,
             judged=self._asked,
-            report=self._telling("synthetic: BM25"),
+            report=self._report("synthetic: BM25"),
         )
 
-    def learn_synthetic(self, forward: Any, queries: SyntheticQueries, work: Path) -> StageResult:
+    def learn_synthetic(
+        self, forward: "Module", queries: SyntheticQueries, folder: Path
+    ) -> StageResult:
         """Learn from synthetic queries, each at most once; no judgement is used."""
         arguments = self.arguments
         drawn = random.Random(arguments.seed).sample(
@@ -191,7 +214,7 @@ class Stages:
             "synthetic",
             forward,
             groups_of,
-            work,
+            folder,
             steps=arguments.synthetic_steps,
             learning_rate=arguments.pretrain_learning_rate,
             loss=self._loss(scored=self.teacher is not None),
@@ -200,11 +223,11 @@ class Stages:
 
     def learn(
         self,
-        forward: Any,
+        forward: "Module",
         judged: Dataset,
-        work: Path,
+        folder: Path,
         *,
-        held_out: Dataset | None,
+        validation: Dataset | None,
         stage: str = "judged",
         steps: int | None = None,
         schedule: int | None = None,
@@ -212,13 +235,13 @@ class Stages:
         """Learn from judged queries.
 
         Args:
-            forward: the module, which is changed.
+            forward: the module to train, in place.
             judged: the queries.
-            work: folder of the stage's state.
-            held_out: queries to stop by; None to take all the steps.
+            folder: folder of the stage's state.
+            validation: queries for early stopping; None to take all the steps.
             stage: its name.
-            steps: how many; None for all epochs.
-            schedule: steps in which the learning rate falls to 0, if not those.
+            steps: number of steps; None for all epochs.
+            schedule: steps in which the learning rate falls to 0, if other than `steps`.
         """
         arguments = self.arguments
         window = functools.cache(
@@ -242,7 +265,7 @@ class Stages:
                 negatives=self.negatives,
                 seed=seed,
                 min_grade=arguments.min_grade,
-                logits=self._window(window, forward, epoch, stage, work),
+                logits=self._window(window, forward, epoch, stage, folder),
             )
             return self._with_teacher(groups, stage, positives)
 
@@ -250,8 +273,8 @@ class Stages:
             stage,
             forward,
             groups_of,
-            work,
-            held_out=held_out,
+            folder,
+            validation=validation,
             epochs=None if steps else arguments.epochs,
             steps=steps,
             schedule=schedule,
@@ -264,52 +287,53 @@ class Stages:
     def queries(
         self, judged: Dataset, depth: int | None = None, *, with_judged: bool = False
     ) -> RerankedQueries:
-        """Queries to rerank; without a depth, at that of serving as far as time allows."""
+        """Return queries to rerank; without a depth, at that of serving as far as time allows."""
         return RerankedQueries(
             judged,
             self.first_phase,
-            self.encoder,
+            self.texts,
+            task=self.task,
             depth=depth or depth_for(len(judged.qrels), pairs=FINAL_PAIRS),
             precision=self.precision,
             with_judged=with_judged,
         )
 
-    def logits(self, queries: RerankedQueries, forward: Any, stage: str) -> Run:
-        """The model's logits, computed by the first process; progress is that of `stage`."""
-        return processes.by_first(lambda: queries.logits(forward, tell=self._telling(stage)))
+    def scores(self, queries: RerankedQueries, forward: "Module", stage: str) -> Run:
+        """Return the model's scores, computed by the first process, with progress as `stage`."""
+        return processes.by_first(lambda: queries.scores(forward, tell=self._report(stage)))
 
-    def saved_logits(
-        self, path: Path, queries: Callable[[], RerankedQueries], forward: Any, stage: str
+    def saved_scores(
+        self, path: Path, queries: Callable[[], RerankedQueries], forward: "Module", stage: str
     ) -> Run:
-        """The logits that are in a file, or those of `logits` after they are saved there."""
+        """Return the scores from a file, to which they are written if it does not exist."""
 
         def save() -> None:
             if not path.is_file():
-                write_json(path, queries().logits(forward, tell=self._telling(stage)))
+                write_json(path, queries().scores(forward, tell=self._report(stage)))
 
         processes.by_first(save)
-        found: Run = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        run: Run = json.loads(path.read_text(encoding="utf-8"))
+        return run
 
-    def _telling(self, stage: str) -> Callable[[int, int], None]:
-        """Tells progress how much is done, of how much, where there is no loss."""
+    def _report(self, stage: str) -> Callable[[int, int], None]:
+        """Return a function that reports progress without a loss: how much is done, of how much."""
         return lambda done, total: self.on_progress(stage, done, total, None, None)
 
     def _window(
         self,
         queries: Callable[[], RerankedQueries],
-        forward: Any,
+        forward: "Module",
         epoch: int,
         stage: str,
-        work: Path,
+        folder: Path,
     ) -> Run | None:
-        """The model's logits to choose an epoch's negatives by, where it has learned anything."""
+        """Return the scores to choose an epoch's negatives by, once the model has learned."""
         arguments = self.arguments
         pretrained = arguments.pretrain or arguments.synthetic is not None
         if not arguments.remine_negatives or (epoch == 0 and not pretrained):
             return None
-        return self.saved_logits(
-            work / f"window-{epoch}.json",
+        return self.saved_scores(
+            folder / f"window-{epoch}.json",
             queries,
             forward,
             f"{stage}: negatives",
@@ -317,16 +341,17 @@ class Stages:
 
     def _loss(self, *, scored: bool) -> Loss:
         """Return the loss of a stage whose groups are scored by a teacher, or are not."""
-        return LOSSES[WITHOUT_TEACHER] if self.loss.needs_teacher and not scored else self.loss
+        without_teacher = self.loss.needs_teacher and not scored
+        return self.task.losses[self.task.default_loss] if without_teacher else self.loss
 
     def _with_teacher(
         self, groups: Iterable[TrainingGroup], stage: str, count: int
     ) -> Iterator[Sequence[TrainingGroup]]:
-        """The groups in chunks, with the scores of the run's teacher, if it has one."""
+        """Yield the groups in chunks, with the scores of the run's teacher, if it has one."""
         if self.teacher is None:
             yield from _chunks(groups)
             return
-        show = self._telling(f"{stage}: teacher")
+        show = self._report(f"{stage}: teacher")
         for number, chunk in enumerate(_chunks(groups)):
 
             def tell(
@@ -339,9 +364,9 @@ class Stages:
     def _run(
         self,
         stage: str,
-        forward: Any,
+        forward: "Module",
         groups_of: GroupsOf,
-        work: Path,
+        folder: Path,
         *,
         learning_rate: float,
         loss: Loss,
@@ -350,54 +375,52 @@ class Stages:
         epochs: int | None = 1,
         steps: int | None = None,
         schedule: int | None = None,
-        held_out: Dataset | None = None,
+        validation: Dataset | None = None,
     ) -> StageResult:
-        """Train on groups, or take what the stage left when it was done before an interruption."""
+        """Train on groups, or take what a stage left that was done before an interruption."""
         torch = require("torch", extra="train")
-        if processes.by_first((work / DONE).is_file):
-            restore(forward, work / BEST)
-            return StageResult(**json.loads((work / DONE).read_text(encoding="utf-8")))
-        work.mkdir(parents=True, exist_ok=True)
-        watched = None
-        if held_out is not None:
-            depth = depth_for(len(held_out.qrels), pairs=EVALUATION_PAIRS, least=10)
-            watched = self.queries(held_out, depth)
-        with contextlib.closing(
-            TokenStore(work, self.encoder, lambda group: loss.targets(group, min_grade))
-        ) as rows:
-            batches = Batches(
-                groups_of,
-                rows,
-                self.encoder.spec,
-                size=self.arguments.batch_size,
-                seed=seed,
-                epochs=epochs,
-                steps=steps,
-                chunk=GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK,
-                parts=self.arguments.gradient_accumulation_steps,
-                share=(processes.rank(), processes.count()),
-            )
-            result = run_stage(
-                forward,
-                batches,
-                watched,
-                stage=stage,
-                learning_rate=learning_rate,
-                evaluate_every=max(1, batches.per_epoch // self.arguments.evaluations),
-                schedule=schedule,
-                loss=loss.function,
-                arguments=self.arguments,
-                work=work,
-                on_progress=self.on_progress,
-            )
-        processes.by_first(lambda: _finish(work, result))
+        if processes.by_first((folder / DONE).is_file):
+            restore(forward, folder / BEST)
+            return StageResult(**json.loads((folder / DONE).read_text(encoding="utf-8")))
+        folder.mkdir(parents=True, exist_ok=True)
+        batches = Batches(
+            groups_of,
+            TokenStore(self.texts, lambda group: loss.targets(group, min_grade)),
+            self.encoder.spec,
+            size=self.arguments.batch_size,
+            seed=seed,
+            epochs=epochs,
+            steps=steps,
+            chunk=GPU_CHUNK if torch.cuda.is_available() else CPU_CHUNK,
+            parts=self.arguments.gradient_accumulation_steps,
+            share=(processes.rank(), processes.count()),
+        )
+        result = run_stage(
+            forward,
+            batches,
+            self._validation(validation) if validation is not None else None,
+            stage=stage,
+            learning_rate=learning_rate,
+            evaluate_every=max(1, batches.per_epoch // self.arguments.evaluations),
+            schedule=schedule,
+            loss=lambda outputs, *others: loss.function(self.task.logits(outputs), *others),
+            arguments=self.arguments,
+            folder=folder,
+            on_progress=self.on_progress,
+        )
+
+        def finish() -> None:
+            write_json(folder / DONE, asdict(result))
+            for save in folder.glob("checkpoint-*"):
+                shutil.rmtree(save)
+
+        processes.by_first(finish)
         return result
 
-
-def _finish(work: Path, result: StageResult) -> None:
-    write_json(work / DONE, asdict(result))
-    for save in work.glob("checkpoint-*"):
-        shutil.rmtree(save)
+    def _validation(self, judged: Dataset) -> Validation:
+        depth = depth_for(len(judged.qrels), pairs=EVALUATION_PAIRS, least=10)
+        queries = self.queries(judged, depth)
+        return Validation(self.measure.key, lambda forward: self.measure.of(queries, forward))
 
 
 def _chunks(groups: Iterable[TrainingGroup]) -> Iterator[list[TrainingGroup]]:

@@ -25,8 +25,8 @@ from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
 from ranker.model.base import UnreadableModel, load_weights, open_base, predict
 from ranker.model.forward import forward_of
-from ranker.model.losses import LOSSES
 from ranker.model.provenance import model_provenance
+from ranker.model.task import RELEVANCE, TASKS
 from ranker.records import Document
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
@@ -118,12 +118,13 @@ class Teacher:
         rows = list(missing.items())
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            logits = predict(
+            outputs = predict(
                 forward,
                 self.spec,
                 self._encoder.queries_ids([query for _, (query, _) in chunk]),
                 self._encoder.texts_ids([text for _, (_, text) in chunk]),
             )
+            logits = RELEVANCE.score(outputs)
             if not np.isfinite(logits).all():
                 query = chunk[int(np.flatnonzero(~np.isfinite(logits))[0])][1][0]
                 raise TrainError(
@@ -160,7 +161,8 @@ def require_scores(dataset: Dataset, arguments: TrainArguments) -> None:
     Raises:
         UsageError: it has neither.
     """
-    if not LOSSES[arguments.loss].needs_teacher or arguments.teacher is not None:
+    loss = TASKS[arguments.task].losses[arguments.loss]
+    if not loss.needs_teacher or arguments.teacher is not None:
         return
     judged = [(query_id, doc_id) for query_id, row in dataset.qrels.items() for doc_id in row]
     scored = sum(doc_id in dataset.teacher_scores.get(id_, {}) for id_, doc_id in judged)

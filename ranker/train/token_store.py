@@ -1,7 +1,8 @@
-"""Groups as token rows in files that are mapped into memory: training data may be larger than it.
+"""Token ids in files that are mapped into memory, so that training data may be larger than it.
 
-A different text is tokenized and written once, two bytes a token, and costs some 170 bytes of
-memory; a pair costs eight, whatever its length.
+Each different text is tokenized and written once in a run, two bytes a token, whatever asks for
+it: groups to learn from or documents to rerank.  It costs some 170 bytes of memory; a pair of a
+group costs eight, regardless of its length.
 """
 
 import contextlib
@@ -19,8 +20,9 @@ from ranker.contract.encode import Encoder, document_text
 from ranker.dataset.groups import TrainingGroup
 from ranker.errors import TrainError
 from ranker.files import write_failure
+from ranker.records import Document
 
-__all__ = ["EncodedGroup", "TokenStore", "TokenRows"]
+__all__ = ["EncodedGroup", "TokenRows", "TokenStore", "TokenizedTexts"]
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 TokenIds = npt.NDArray[np.unsignedinteger]
@@ -28,7 +30,7 @@ TokenIds = npt.NDArray[np.unsignedinteger]
 
 @dataclass(frozen=True, slots=True)
 class EncodedGroup:
-    """A group as token ids; `target` is what the loss takes: grades, or a teacher's scores."""
+    """A group as token ids; `target` is what the loss learns from, one value a document."""
 
     query_ids: Sequence[int]
     documents_ids: Sequence[Sequence[int]]
@@ -41,7 +43,7 @@ class TokenRows:
     The system removes the file when the process ends, however it ends.
 
     Args:
-        folder: where the file lies.
+        folder: folder of the file.
         encode: texts to ids, in batches.
         vocabulary_size: above 65,536 an id takes four bytes.
     """
@@ -55,7 +57,7 @@ class TokenRows:
         self._ids: TokenIds = np.zeros(0, self._type)
 
     def add(self, texts: Sequence[str]) -> list[int]:
-        """The rows of texts; those that are new are tokenized together and written.
+        """Return the rows of texts; new ones are tokenized together and written.
 
         Raises:
             TrainError: the disk is full.
@@ -73,7 +75,7 @@ class TokenRows:
                 self._known[key] = len(self._ends) - 1
                 self._ends.append(self._ends[-1] + len(ids))
             if self._ends[-1]:  # an empty file cannot be mapped
-                self._ids = np.memmap(self._file, self._type, mode="r")
+                self._ids = np.asarray(np.memmap(self._file, self._type, mode="r"))
         return [self._known[key] for key in keys]
 
     def _append(self, content: bytes) -> None:
@@ -86,36 +88,61 @@ class TokenRows:
             ) from error
 
     def __getitem__(self, row: int) -> TokenIds:
-        """The ids of a row."""
+        """Return the ids of a row."""
         return self._ids[self._ends[row] : self._ends[row + 1]]
 
     def close(self) -> None:
-        """Give the file back, and its map, which on NFS would keep the folder from removal."""
+        """Release the file and its map, which on NFS would keep the folder from being removed."""
         self._ids = np.zeros(0, self._type)
-        with contextlib.suppress(OSError):  # of what a full disk did not take, told by then
+        with contextlib.suppress(OSError):  # of what a full disk did not take, reported by then
             self._file.close()
 
     def length(self, row: int) -> int:
-        """How many ids it has."""
+        """Return the number of ids in a row."""
         return self._ends[row + 1] - self._ends[row]
 
 
-class TokenStore:
-    """Groups by number; filled anew for each epoch, while the token rows stay.
+class TokenizedTexts:
+    """The queries and the documents of a run as token rows.
 
     Args:
-        folder: where the files lie.
+        folder: folder of the files.
         encoder: the contract.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        size, self.spec = encoder.spec.vocabulary_size, encoder.spec
+        self.queries = TokenRows(folder, encoder.queries_ids, vocabulary_size=size)
+        self.documents = TokenRows(folder, encoder.texts_ids, vocabulary_size=size)
+
+    def add_documents(self, documents: Iterable[Document]) -> list[int]:
+        """Return the rows of documents.
+
+        Raises:
+            TrainError: the disk is full.
+        """
+        return self.documents.add([document_text(document, self.spec) for document in documents])
+
+    def close(self) -> None:
+        """Release the files."""
+        self.queries.close()
+        self.documents.close()
+
+
+class TokenStore:
+    """Groups by number; filled again for each epoch.
+
+    Args:
+        texts: the tokenized texts of the run.
         targets: what the loss learns from, for the documents of a group.
     """
 
     def __init__(
-        self, folder: Path, encoder: Encoder, targets: Callable[[TrainingGroup], Sequence[float]]
+        self,
+        texts: TokenizedTexts,
+        targets: Callable[[TrainingGroup], Sequence[float]],
     ) -> None:
-        self._targets_of = targets
-        size, self._spec = encoder.spec.vocabulary_size, encoder.spec
-        self._queries = TokenRows(folder, encoder.queries_ids, vocabulary_size=size)
-        self._documents = TokenRows(folder, encoder.texts_ids, vocabulary_size=size)
+        self._texts, self._targets_of = texts, targets
         self._clear()
 
     def _clear(self) -> None:
@@ -125,45 +152,36 @@ class TokenStore:
         self._targets = array("f")
 
     def fill(self, chunks: Iterable[Sequence[TrainingGroup]]) -> None:
-        """Forget the groups and take these; the texts of a chunk are tokenized together."""
+        """Replace the groups by these; the texts of a chunk are tokenized together."""
         self._clear()
         for groups in chunks:
-            documents = [
-                document_text(document, self._spec)
-                for group in groups
-                for document in group.documents
-            ]
-            self._query_of.extend(self._queries.add([group.query for group in groups]))
-            self._documents_of.extend(self._documents.add(documents))
+            documents = (document for group in groups for document in group.documents)
+            self._query_of.extend(self._texts.queries.add([group.query for group in groups]))
+            self._documents_of.extend(self._texts.add_documents(documents))
             for group in groups:
                 self._targets.extend(self._targets_of(group))
                 self._ends.append(self._ends[-1] + len(group.documents))
 
-    def close(self) -> None:
-        """Give the files back."""
-        self._queries.close()
-        self._documents.close()
-
     def __len__(self) -> int:
-        """Number of groups."""
+        """Return the number of groups."""
         return len(self._query_of)
 
     def __getitem__(self, number: int) -> EncodedGroup:
-        """A group; its ids are read from the files."""
+        """Return a group; its ids are read from the files."""
         start, end = self._ends[number], self._ends[number + 1]
         return EncodedGroup(
-            self._queries[self._query_of[number]].tolist(),
-            [self._documents[row].tolist() for row in self._documents_of[start:end]],
+            self._texts.queries[self._query_of[number]].tolist(),
+            [self._texts.documents[row].tolist() for row in self._documents_of[start:end]],
             self._targets[start:end],
         )
 
     def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of the longest pair of each group [groups]."""
+        """Return the number of tokens in the longest pair of each group [groups]."""
         return np.fromiter(
             (
-                self._queries.length(query)
+                self._texts.queries.length(query)
                 + max(
-                    self._documents.length(row)
+                    self._texts.documents.length(row)
                     for row in self._documents_of[self._ends[number] : self._ends[number + 1]]
                 )
                 for number, query in enumerate(self._query_of)

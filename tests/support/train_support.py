@@ -9,7 +9,7 @@ from ranker.contract.encode import Encoder
 from ranker.dataset.groups import TrainingGroup
 from ranker.model.losses import grades
 from ranker.train.batches import Batches
-from ranker.train.token_store import TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenStore
 
 
 @contextlib.contextmanager
@@ -18,5 +18,6 @@ def batches_of(
 ) -> Iterator[Batches]:
     """An epoch of two groups a step, 12 pairs together, where the test says nothing else."""
     settings = {"size": 2, "seed": 0, "epochs": 1, "chunk": 12} | others
-    with contextlib.closing(TokenStore(folder, encoder, lambda group: grades(group, 1))) as rows:
-        yield Batches(lambda epoch: [groups], rows, encoder.spec, **settings)
+    with contextlib.closing(TokenizedTexts(folder, encoder)) as texts:
+        store = TokenStore(texts, lambda group: grades(group, 1))
+        yield Batches(lambda epoch: [groups], store, encoder.spec, **settings)

@@ -1,5 +1,6 @@
 """Cross-validation: honest, resumable, repeatable, and what it leaves as evidence."""
 
+import contextlib
 import json
 import logging
 import os
@@ -310,13 +311,21 @@ def test_the_processes_of_the_folds_end_with_a_killed_parent(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("groups", "fitting"), [(2, 2), (10**9, 1)])
 def test_no_more_processes_than_memory_holds(
-    groups: int, fitting: int, csv: Path, tiny_bert: Path, caplog: pytest.LogCaptureFixture
+    groups: int,
+    fitting: int,
+    csv: Path,
+    tiny_bert: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     base = open_base(str(tiny_bert))
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     chosen = TrainArguments(base=str(tiny_bert), batch_size=groups)
-    stages = Stages(base, load(csv), encoder, chosen, lambda *_: None)
-    with caplog.at_level(logging.WARNING, logger="ranker.train.folds.workers"):
+    stages = Stages(base, load(csv), encoder, chosen, lambda *_: None, directory=tmp_path)
+    with (
+        contextlib.closing(stages),
+        caplog.at_level(logging.WARNING, logger="ranker.train.folds.workers"),
+    ):
         assert affordable(stages, 2) == fitting
     assert bool(re.search(r"2 folds at once would need .* GB .* 1 at a time", caplog.text)) == (
         fitting == 1
@@ -348,7 +357,7 @@ def test_the_model_card_renders_and_tells_the_truth(validated: Checkpoint, csv: 
         assert ElementTree.parse(validated.path / link).getroot().tag.endswith("}svg")
     assert len(re.findall(r"!\[", text)) == 2
     assert f"| `judged.csv` | `{DataProvenance.of(str(csv)).files['judged.csv']}` |" in text
-    assert "- Data: cc-by-4.0\n" in text + "\n" and "- Base model: unknown (nobody said" in text
+    assert "- Data: cc-by-4.0\n" in text + "\n" and "- Base model: unknown (not stated" in text
     assert f"| torch | {torch.__version__.split('+')[0]}" in text
     assert "| fold - " not in text and text.count("\n| 1 | 4 | ") == 1
     assert str(csv.parent) not in text  # no path of this machine

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -23,11 +24,12 @@ from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights, open_base
 from ranker.model.forward import forward_of
 from ranker.model.losses import LOSSES, binary_cross_entropy
+from ranker.model.task import RELEVANCE
 from ranker.train import TrainArguments, loop, train
 from ranker.train.batches import inputs_of
-from ranker.train.loop import run_stage
+from ranker.train.loop import Validation, run_stage
 from ranker.train.reranking import RerankedQueries
-from ranker.train.token_store import EncodedGroup
+from ranker.train.token_store import EncodedGroup, TokenizedTexts
 
 SMALL = {"batch_size": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
@@ -165,9 +167,10 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     learned, held_out = split_queries(data, held_out=0.3)
     index = FirstPhase(BM25Index(data.documents.values()))
     groups = list(judged_groups(learned, index, negatives=Negatives(), seed=0))
-    queries = None
-    if watched:
-        queries = RerankedQueries(held_out, index, encoder, depth=10, precision="fp32")
+    texts = TokenizedTexts(tmp_path, encoder)
+    queries = RerankedQueries(held_out, index, texts, task=RELEVANCE, depth=10, precision="fp32")
+    validation = Validation("ndcg@10", queries.ndcg) if watched else None
+    listwise = LOSSES["listwise"].function
 
     def once() -> tuple[dict[str, torch.Tensor], list[int]]:
         seen.clear()
@@ -177,22 +180,23 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
             result = run_stage(
                 forward,
                 batches,
-                queries,
+                validation,
                 stage="judged",
                 learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
                 evaluate_every=2,
                 schedule=None if watched else 20,
-                loss=LOSSES["listwise"].function,
+                loss=lambda outputs, *others: listwise(RELEVANCE.logits(outputs), *others),
                 arguments=arguments,
-                work=tmp_path,
+                folder=tmp_path,
                 on_progress=lambda stage, step, *_: seen.append(step),
             )
         assert result.stopped_early is watched
         return dict(forward.state_dict()), list(seen)
 
-    first, steps = once()
-    assert (tmp_path / f"checkpoint-{max(steps)}").is_dir() and max(steps) <= 8
-    again, more = once()
+    with contextlib.closing(texts):
+        first, steps = once()
+        assert (tmp_path / f"checkpoint-{max(steps)}").is_dir() and max(steps) <= 8
+        again, more = once()
     assert more == [] and all(torch.equal(first[name], again[name]) for name in first)
 
 

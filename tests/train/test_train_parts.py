@@ -29,7 +29,7 @@ from ranker.model.lora import add_lora, merge_lora
 from ranker.model.losses import LOSSES, Loss
 from ranker.train import TrainArguments, loop, train
 from ranker.train.batches import plan
-from ranker.train.token_store import TokenRows, TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenRows, TokenStore
 
 SMALL = {"batch_size": 4, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32"}
 
@@ -71,7 +71,8 @@ def test_rows_give_back_what_the_encoder_says(
     data: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     groups = groups_of(data)
-    with contextlib.closing(TokenStore(tmp_path, encoder, grades_of)) as rows:
+    with contextlib.closing(TokenizedTexts(tmp_path, encoder)) as texts_of_run:
+        rows = TokenStore(texts_of_run, grades_of)
         rows.fill([groups[:3], groups[3:4], groups[4:]])
         assert len(rows) == len(groups) > 5
         for n, group in enumerate(groups):
@@ -113,7 +114,7 @@ from ranker.contract.encode import Encoder
 from ranker.model.base import open_base
 from ranker.records import Document
 from ranker.train.batches import Batches
-from ranker.train.token_store import TokenStore
+from ranker.train.token_store import TokenizedTexts, TokenStore
 
 base = open_base(sys.argv[1])
 encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
@@ -132,8 +133,8 @@ def peak():
 
 with tempfile.TemporaryDirectory() as folder:
     for count in (1000, 21000):
-        store = TokenStore(Path(folder), encoder, lambda group: group.grades)
-        with contextlib.closing(store) as rows:
+        with contextlib.closing(TokenizedTexts(Path(folder), encoder)) as texts:
+            rows = TokenStore(texts, lambda group: group.grades)
             batches = Batches(lambda _: chunks(count), rows, encoder.spec, size=8, seed=0,
                               epochs=1, chunk=12)
             for at in range(0, len(batches), 50):
@@ -193,7 +194,8 @@ def test_pretraining_groups_are_made_as_they_are_taken(data: Dataset) -> None:
 def test_every_group_comes_once_an_epoch_next_to_its_like(
     data: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
-    with contextlib.closing(TokenStore(tmp_path, encoder, grades_of)) as rows:
+    with contextlib.closing(TokenizedTexts(tmp_path, encoder)) as texts:
+        rows = TokenStore(texts, grades_of)
         rows.fill([groups_of(data)])
         batches = plan(rows.lengths(), size=3, seed=1)
         again, other = (plan(rows.lengths(), size=3, seed=seed) for seed in (1, 2))

@@ -12,6 +12,7 @@ from ranker.dataset.folds import fold_of_queries
 from ranker.metrics.blend import blend_run, learn_weight
 from ranker.metrics.gate import decide
 from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
+from ranker.metrics.plots import training_curves
 from ranker.train.folds.fold import Fold, FoldRun
 from ranker.train.folds.workers import run_folds
 from ranker.train.loop import BEST, StageResult
@@ -21,7 +22,7 @@ from ranker.train.stages import Stages
 __all__ = ["CrossValidation", "cross_validate"]
 
 PAIRS = 50_000
-"""Most pairs that a run over all judged queries scores; 500 queries are reranked in full depth."""
+"""Most pairs scored in a run over all judged queries; 500 queries are reranked in full depth."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class CrossValidation:
     """What the folds say of all judged queries.
 
     Attributes:
+        qrels: the judged queries.
         runs: the out-of-fold runs by name: bm25, base, pretrained (on the corpus), synthetic (after
             synthetic queries), cross, blend.
         fold_of_query: fold of each query, from 1.
@@ -40,6 +42,7 @@ class CrossValidation:
         weights: what the last of them left.
     """
 
+    qrels: Qrels
     runs: dict[str, Run]
     fold_of_query: dict[str, int]
     records: list[dict[str, Any]]
@@ -51,45 +54,60 @@ class CrossValidation:
 
     @property
     def steps(self) -> int:
-        """Steps of the final model: the median of the folds' best steps."""
+        """Number of steps of the final model: the median of the folds' best steps."""
         return statistics.median_low([int(record["best_step"]) for record in self.records])
 
     @property
     def schedule(self) -> int:
-        """Steps in which the folds' learning rate fell to 0: the median."""
+        """Number of steps in which the folds' learning rate fell to 0: the median."""
         planned = statistics.median_low([int(record["steps"]) for record in self.records])
         return max(self.steps, planned)
 
     def files(self) -> dict[str, str]:
-        """TREC run files and the folds, by name."""
-        texts = {f"{name}.run": _run_file(run, name) for name, run in self.runs.items()}
+        """Return TREC run files, the folds and the curves of their training, by name."""
+        texts = {
+            f"{name}.run": trec_run(ranked(run), tag=f"ranker-{name}")
+            for name, run in self.runs.items()
+        }
         folds = dict(sorted(self.fold_of_query.items()))
-        return {**texts, "folds.json": json.dumps(folds, indent=2, ensure_ascii=False) + "\n"}
-
-    def to_dict(self) -> dict[str, Any]:
-        """What training.json says of it."""
+        curves = {f"fold {record['fold']}": record for record in self.records}
         return {
-            "folds": len(self.records),
-            "fold_of_query": self.fold_of_query,
-            "depth": self.depth,
-            "steps": self.steps,
-            "schedule": self.schedule,
-            "by_fold": self.records,
+            **texts,
+            "folds.json": json.dumps(folds, indent=2, ensure_ascii=False) + "\n",
+            "folds.svg": training_curves(curves, ident="folds", background="white"),
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Return what training.json says of the folds and of the model."""
+        means = {name: self.gate["runs"][name]["mean"] for name in ("bm25", "cross", "blend")}
+        return {
+            "blend_weight": self.blend_weight,
+            "recommended_profile": self.gate["recommended_profile"],
+            "held_out": {"queries": len(self.qrels), **means},
+            "gate": self.gate,
+            "cv": {
+                "folds": len(self.records),
+                "fold_of_query": self.fold_of_query,
+                "depth": self.depth,
+                "steps": self.steps,
+                "schedule": self.schedule,
+                "by_fold": self.records,
+            },
         }
 
 
 def cross_validate(
-    stages: Stages, dataset: Dataset, work: Path, *, workers: int
+    stages: Stages, dataset: Dataset, directory: Path, *, workers: int
 ) -> CrossValidation:
-    """Run all folds; what is done already, after an interruption, is taken from `work`.
+    """Run all folds; what an interrupted run completed is taken from `directory`.
 
-    The stages on the corpus and on synthetic queries use no judgement, so they are done once, for
+    The stages on the corpus and on synthetic queries use no judgement, so they are run once, for
     all folds and for the final model.
 
     Raises:
         DataError: too few different questions, or a fold cannot be learned from.
-        TrainError: training cannot go on.
-        KeyboardInterrupt: after Ctrl-C; everything so far is saved.
+        TrainError: training cannot continue.
+        KeyboardInterrupt: after Ctrl-C; all progress is saved.
     """
     arguments = stages.arguments
     numbers = fold_of_queries(dataset, folds=arguments.cv, seed=arguments.seed)
@@ -97,23 +115,35 @@ def cross_validate(
     queries = stages.queries(dataset, depth)
     _, forward = stages.start()
     runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = stages.saved_logits(work / "base.json", lambda: queries, forward, "base: scores")
+    runs["base"] = stages.saved_scores(
+        directory / "base.json", lambda: queries, forward, "base: scores"
+    )
     before: list[StageResult] = []
     weights = None
-    for result in stages.without_judgements(forward, work):
+    for result in stages.without_judgements(forward, directory):
         before.append(result)
-        weights = work / result.stage / BEST
+        weights = directory / result.stage / BEST
         name = "pretrained" if result.stage == "pretrain" else result.stage
-        runs[name] = stages.saved_logits(
-            work / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
+        runs[name] = stages.saved_scores(
+            directory / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
         )
-    run = FoldRun(dataset, work, weights, depth)
-    records = run_folds(stages, _folds(numbers, arguments.cv), run, workers=workers)
+    folds = [
+        Fold(n + 1, arguments.cv, frozenset(id_ for id_, fold in numbers.items() if fold == n))
+        for n in range(arguments.cv)
+    ]
+    run = FoldRun(dataset, directory, weights, depth)
+    records = run_folds(stages, folds, run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
     runs["cross"] = {query_id: logits[query_id] for query_id in dataset.qrels}
-    runs["blend"] = _blended(runs, numbers, [record["blend_weight"] for record in records])
+    runs["blend"] = {  # each query with the weight that its own fold learned from other queries
+        query_id: blend_run(
+            {query_id: row}, runs["cross"], records[numbers[query_id]]["blend_weight"]
+        )[query_id]
+        for query_id, row in queries.bm25.items()
+    }
     _add_figures(records, dataset.qrels, runs, numbers)
     return CrossValidation(
+        qrels=dataset.qrels,
         runs=runs,
         fold_of_query={query_id: fold + 1 for query_id, fold in numbers.items()},
         records=records,
@@ -123,23 +153,6 @@ def cross_validate(
         before=before,
         weights=weights,
     )
-
-
-def _folds(numbers: Mapping[str, int], count: int) -> list[Fold]:
-    return [
-        Fold(n + 1, count, frozenset(id_ for id_, fold in numbers.items() if fold == n))
-        for n in range(count)
-    ]
-
-
-def _blended(
-    runs: Mapping[str, Run], numbers: Mapping[str, int], weights: list[float]
-) -> dict[str, dict[str, float]]:
-    """Each query blended with the weight that its own fold learned from other queries."""
-    return {
-        query_id: blend_run({query_id: row}, runs["cross"], weights[numbers[query_id]])[query_id]
-        for query_id, row in runs["bm25"].items()
-    }
 
 
 def _add_figures(
@@ -152,7 +165,3 @@ def _add_figures(
             name: statistics.fmean(row[id_] for id_ in row if numbers[id_] == number)
             for name, row in values.items()
         }
-
-
-def _run_file(run: Run, name: str) -> str:
-    return trec_run(ranked(run), tag=f"ranker-{name}")

@@ -23,8 +23,8 @@ class Fold:
     """A part of the judged queries.
 
     Attributes:
-        number: from 1.
-        count: of all folds.
+        number: its number, from 1.
+        count: number of all folds.
         query_ids: its queries.
     """
 
@@ -34,7 +34,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """As progress and records call it."""
+        """The name in progress and records."""
         return f"fold {self.number}/{self.count}"
 
 
@@ -44,61 +44,62 @@ class FoldRun:
 
     Attributes:
         dataset: all judged queries.
-        work: folder of the folds' state.
-        weights: what the stage on the corpus left; None where there was none.
-        depth: documents of BM25 that are reranked.
+        directory: the run directory.
+        weights: what the stages before the judged one left; None without such a stage.
+        depth: number of documents of BM25 that are reranked.
     """
 
     dataset: Dataset
-    work: Path
+    directory: Path
     weights: Path | None
     depth: int
 
     def record(self, fold: Fold) -> dict[str, Any] | None:
-        """What a fold left, or None while it is not done."""
+        """Return what a fold left, or None while it is not finished."""
         try:
-            found: dict[str, Any] = json.loads(self.file(fold).read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(self.file(fold).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return found
+        return record
 
     def file(self, fold: Fold) -> Path:
-        """Where a fold's record lies."""
-        return self.work / f"fold-{fold.number}.json"
+        """Return the file of a fold's record."""
+        return self.directory / f"fold-{fold.number}.json"
 
 
 def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
     """Train on the other folds, rank the queries of this one, and write the record.
 
-    A share of the other folds' queries is held out inside: training stops by them, and the weight
-    of the blend is learned from them.
+    A share of the other folds' queries is held out as a validation set: training stops by them,
+    and the weight of the blend is learned from them.
 
     Raises:
         DataError: the other folds cannot be learned from.
-        KeyboardInterrupt: after Ctrl-C; everything so far is saved.
+        KeyboardInterrupt: after Ctrl-C; all progress is saved.
     """
-    began, dataset, work = time.monotonic(), run.dataset, run.work / f"fold-{fold.number}"
+    began, dataset = time.monotonic(), run.dataset
+    folder = run.directory / f"fold-{fold.number}"
     others = with_queries(dataset, dataset.qrels.keys() - fold.query_ids, side="others")
     arguments = stages.arguments
-    learned, inner = split_queries(others, held_out=arguments.held_out, seed=arguments.seed)
+    learned, validation = split_queries(others, held_out=arguments.held_out, seed=arguments.seed)
     _, forward = stages.start(run.weights)
     result = None
     if arguments.epochs:
         try:
-            result = stages.learn(forward, learned, work, held_out=inner, stage=fold.name)
+            result = stages.learn(forward, learned, folder, validation=validation, stage=fold.name)
         except DataError as error:
             raise DataError(
                 f"{fold.name}: {error}; fewer folds leave more to learn from"
             ) from error
-    watched = stages.queries(inner)
-    logits = stages.logits(watched, forward, f"{fold.name}: blend")
-    weight = learn_weight(watched.qrels, watched.bm25, logits)
+    queries = stages.queries(validation)
+    logits = stages.scores(queries, forward, f"{fold.name}: blend")
+    weight = learn_weight(queries.qrels, queries.bm25, logits)
     own = stages.queries(with_queries(dataset, fold.query_ids, side=fold.name), run.depth)
     record = {
         "fold": fold.number,
         "queries": len(fold.query_ids),
         "learned_from": len(learned.qrels),
-        "held_out": len(inner.qrels),
+        "held_out": len(validation.qrels),
         "steps": result.steps if result else 0,
         "best_step": result.best_step if result else 0,
         "stopped_early": bool(result and result.stopped_early),
@@ -106,8 +107,8 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
         "history": result.history if result else [],
         "evaluations": result.evaluations if result else [],
         "documents_by_source": result.documents_by_source if result else {},
-        "logits": stages.logits(own, forward, f"{fold.name}: scores"),
+        "logits": stages.scores(own, forward, f"{fold.name}: scores"),
         "seconds": round(time.monotonic() - began, 1),
     }
     processes.by_first(lambda: write_json(run.file(fold), record))
-    processes.by_first(lambda: shutil.rmtree(work, ignore_errors=True))
+    processes.by_first(lambda: shutil.rmtree(folder, ignore_errors=True))

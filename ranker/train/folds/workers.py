@@ -1,4 +1,4 @@
-"""The folds of a cross-validation, one after the other or in processes of their own."""
+"""The folds of a cross-validation, one after another or in processes of their own."""
 
 import contextlib
 import gc
@@ -28,17 +28,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 def run_folds(
     stages: Stages, folds: Sequence[Fold], run: FoldRun, *, workers: int
 ) -> list[dict[str, Any]]:
-    """Run the folds that are not done, and give the records of all.
+    """Run the folds that are not finished, and return the records of all.
 
     Args:
-        stages: what they share.
-        folds: all of them.
+        stages: what the folds share.
+        folds: all folds.
         run: how each is run.
-        workers: processes at once, as far as memory allows; 1 for none beside this one.
+        workers: processes at once, as far as memory allows; 1 for this process only.
 
     Raises:
-        TrainError: a fold's process ended by itself.
-        KeyboardInterrupt: after Ctrl-C; every fold has saved what it did.
+        TrainError: a fold's process exited unexpectedly.
+        KeyboardInterrupt: after Ctrl-C; every fold has saved its progress.
     """
     missing = [fold for fold in folds if run.record(fold) is None]
     workers = min(workers, len(missing))
@@ -49,12 +49,12 @@ def run_folds(
     else:
         for fold in missing:
             run_fold(stages, fold, run)
-            gc.collect()  # a Trainer holds its model in a circle
+            gc.collect()  # a Trainer is part of a reference cycle with its model
     return [record for fold in folds if (record := run.record(fold)) is not None]
 
 
 def affordable(stages: Stages, workers: int) -> int:
-    """How many of so many processes fit into the memory that is free; at least 1.
+    """Return the number of processes, of `workers` at most, that fit into free memory; at least 1.
 
     A process is counted with what this one holds (libraries, corpus, index), and with weights,
     gradients, Adam's two moments, a copy to save, and the activations of a step of full slots:
@@ -86,7 +86,7 @@ def affordable(stages: Stages, workers: int) -> int:
 
 
 def _free_memory(available: int) -> int:
-    """Bytes that this machine has left, or the container that this runs in."""
+    """Return the free bytes of this machine, or of the container that this runs in."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         limit = int((_CGROUP / "memory.max").read_text())  # ValueError for "max"
         used = int((_CGROUP / "memory.current").read_text())
@@ -106,7 +106,7 @@ class _Worker:
 
 
 def _in_processes(stages: Stages, folds: Sequence[Fold], run: FoldRun, workers: int) -> None:
-    """Run folds in so many processes at once; all have ended when this returns or raises."""
+    """Run folds in several processes at once; all have ended when this returns or raises."""
     torch = require("torch", extra="train")
     threads = max(1, torch.get_num_threads() // workers)
     waiting = list(folds)
@@ -130,7 +130,7 @@ def _in_processes(stages: Stages, folds: Sequence[Fold], run: FoldRun, workers: 
 
 @contextlib.contextmanager
 def _ended_together(running: dict[Any, _Worker]) -> Iterator[None]:
-    """On Ctrl-C let every fold save its step and end; on an error end them at once."""
+    """Let every fold save its step and end on Ctrl-C; end all at once on an error."""
     try:
         yield
     except KeyboardInterrupt:
@@ -152,7 +152,14 @@ def _ended_together(running: dict[Any, _Worker]) -> Iterator[None]:
 def _start(stages: Stages, fold: Fold, run: FoldRun, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     ours, theirs = context.Pipe()
-    shared = (stages.base, stages.encoder, stages.arguments, stages.teacher, stages.first_phase)
+    shared = {
+        "base": stages.base,
+        "encoder": stages.encoder,
+        "arguments": stages.arguments,
+        "measure": stages.measure,
+        "teacher": stages.teacher,
+        "first_phase": stages.first_phase,
+    }
     process = context.Process(target=_work, args=(shared, run, threads, theirs), daemon=True)
     with _sigint_kept_back():
         process.start()
@@ -167,11 +174,11 @@ def _end(worker: _Worker) -> None:
 
 
 def _took_message(worker: _Worker, stages: Stages) -> bool:
-    """Take one message of a worker; whether it says that the fold is done.
+    """Take one message of a worker, and return whether it says that the fold is finished.
 
     Raises:
-        KeyboardInterrupt: the worker got it.
-        RankerError: that of the worker, or that it is gone.
+        KeyboardInterrupt: the worker was interrupted.
+        RankerError: the worker failed, or is gone.
     """
     kind: str
     try:
@@ -179,9 +186,9 @@ def _took_message(worker: _Worker, stages: Stages) -> bool:
     except (EOFError, ConnectionError):
         worker.process.join()
         raise TrainError(
-            f"{worker.fold.name}: its process ended by itself (exit {worker.process.exitcode}; "
-            "-9 is mostly a lack of memory); the same command goes on, best with fewer "
-            "--fold-workers"
+            f"{worker.fold.name}: its worker exited unexpectedly (status "
+            f"{worker.process.exitcode}; -9 usually means that memory ran out); rerun the same "
+            "command to resume, with fewer --fold-workers"
         ) from None
     if kind == "progress":
         stages.on_progress(*content)
@@ -192,8 +199,8 @@ def _took_message(worker: _Worker, stages: Stages) -> bool:
     return kind == "done"
 
 
-def _work(shared: tuple[Any, ...], run: FoldRun, threads: int, pipe: Connection) -> None:
-    """What a worker's process does."""
+def _work(shared: dict[str, Any], run: FoldRun, threads: int, pipe: Connection) -> None:
+    """Run folds in a worker's process."""
 
     def send(kind: str, content: Any = None) -> None:
         try:
@@ -206,17 +213,14 @@ def _work(shared: tuple[Any, ...], run: FoldRun, threads: int, pipe: Connection)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         require("torch", extra="train").set_num_threads(threads)
-        base, encoder, arguments, teacher, first_phase = shared
 
         def tell(*content: Any) -> None:
             send("progress", content)
 
-        stages = Stages(
-            base, run.dataset, encoder, arguments, tell, teacher=teacher, first_phase=first_phase
-        )
+        stages = Stages(dataset=run.dataset, on_progress=tell, directory=run.directory, **shared)
         for fold in iter(pipe.recv, None):
             run_fold(stages, fold, run)
-            gc.collect()  # a Trainer holds its model in a circle
+            gc.collect()  # a Trainer is part of a reference cycle with its model
             send("done")
     except KeyboardInterrupt:
         send("interrupted")
@@ -228,7 +232,7 @@ def _work(shared: tuple[Any, ...], run: FoldRun, threads: int, pipe: Connection)
 
 @contextlib.contextmanager
 def _sigint_kept_back() -> Iterator[None]:
-    """Start a process whose SIGINT waits until `_work` can catch it; the mask is inherited."""
+    """Hold SIGINT back from a process that is started, until `_work` can catch it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -240,9 +244,9 @@ def _sigint_kept_back() -> Iterator[None]:
 
 
 def _live_as_long_as_the_parent() -> None:
-    """End when the parent ends, however it ends: nobody else may write into its folder then.
+    """End when the parent ends, however it ends: its folder may belong to another run then.
 
-    Ctrl-C in a terminal is the parent's to pass on, so that each fold gets it once.
+    The parent passes Ctrl-C on, so that each fold receives it once.
     """
     if hasattr(os, "setsid"):
         os.setsid()

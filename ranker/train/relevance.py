@@ -1,0 +1,67 @@
+"""Training for relevance: stopped by nDCG@10, blended with BM25, judged by the ship gate."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ranker.dataset import Dataset
+from ranker.metrics.blend import held_out_figures
+from ranker.metrics.gate import unknown
+from ranker.train.folds import cross_validation
+from ranker.train.reranking import NDCG, Measure
+from ranker.train.stages import Stages
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["MEASURE", "conclude", "cross_validate", "summary"]
+
+MEASURE: Measure = NDCG
+
+_PROFILES = ("bm25", "cross", "blend")
+_RUNS = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
+
+
+def conclude(stages: Stages, forward: "Module", held_out: Dataset) -> dict[str, Any]:
+    """Learn the blend's weight on held-out queries, and return it with their figures."""
+    queries = stages.queries(held_out)
+    scores = stages.scores(queries, forward, "held-out queries: scores")
+    figures = asdict(held_out_figures(queries.qrels, queries.bm25, scores))
+    return {
+        "blend_weight": figures.pop("blend_weight"),
+        "recommended_profile": figures.pop("recommended_profile"),
+        "held_out": figures,
+        "gate": unknown(len(held_out.qrels)),
+    }
+
+
+def cross_validate(
+    stages: Stages, dataset: Dataset, directory: Path, *, workers: int
+) -> cross_validation.CrossValidation:
+    """Train and measure in folds, for the verdict of the ship gate."""
+    return cross_validation.cross_validate(stages, dataset, directory, workers=workers)
+
+
+def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]:
+    """Return nDCG@10 on the held-out queries, or out of fold with the verdict."""
+    held, gate = report["held_out"], report["gate"]
+    blend = (
+        f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
+        f"{report['recommended_profile']}"
+    )
+    if not report["cv"]:
+        rows = [[name, f"{held[name]:.4f}"] for name in _PROFILES]
+        return [f"held out ({held['queries']} queries)", "nDCG@10"], rows, blend
+    against = {row["profile"]: row for row in gate["comparisons"] if row["baseline"] == "bm25"}
+    rows = []
+    for name in (name for name in _RUNS if name in gate["runs"]):
+        row, cells = against.get(name), ["", "", ""]
+        if row:
+            low, high = row["interval"]
+            gain = f"{row['mean_difference']:+.4f}"
+            cells = [gain, f"[{low:+.4f}, {high:+.4f}]", f"{row['p_holm']:.4f}"]
+        rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
+    headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
+    better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
+    return headers, rows, f"ship gate: {gate['verdict']} ({better})\n{blend}"
