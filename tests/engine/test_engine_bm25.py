@@ -20,7 +20,7 @@ DOCUMENTS = [
 ]
 CONTENTS = (5 + 1000 + 6 + 2 + 3 + 1) / 6
 TITLE = (2 + 2 + 2 + 1) / 4
-"""Average lengths; a title that is not there does not count."""
+"""Average lengths; documents without a title do not count for that of titles."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def client(url, encoder):
 
 
 def scores(client, yql=TYPED, **parameters):
-    """Document to bm25(contents) and bm25(title)."""
+    """Return document to bm25(contents) and bm25(title)."""
     body = {"yql": yql, "ranking": "bm25", **parameters}
     root = client.post("/search/", json=body).raise_for_status().json()["root"]
     found = {}
@@ -45,12 +45,12 @@ def scores(client, yql=TYPED, **parameters):
 
 
 def idf(frequency):
-    """Of a word in `frequency` of the six documents."""
+    """Return the weight of a word in `frequency` of the six documents."""
     return math.log(1 + (6 - frequency + 0.5) / (frequency + 0.5))
 
 
 def weight(occurrences, length, average):
-    """With k1 = 1.2 and b = 0.75."""
+    """Return the weight of occurrences with k1 = 1.2 and b = 0.75."""
     return occurrences * 2.2 / (occurrences + 1.2 * (0.25 + 0.75 * length / average))
 
 
@@ -110,7 +110,7 @@ def test_each_field_has_its_own_statistics(client):
 
 
 def test_the_grammar_of_our_client(client):
-    """Every sign is text: the words are found one by one."""
+    """Every character is text, and the words are found one by one."""
     yql = (
         'select * from doc where ({targetHits: 100, grammar: "tokenize", '
         'defaultIndex: "contents"}userInput(@text))'

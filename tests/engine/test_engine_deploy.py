@@ -53,7 +53,7 @@ DEPLOY = f"{TENANT}/prepareandactivate"
 INSTANCE = f"{TENANT}/application/default/environment/prod/region/default/instance/default"
 PATH = "/document/v1/ranker/doc/docid/"
 OLD, NEW = 0.1, 0.25
-"""What a token costs in the two models."""
+"""The cost of a token in each of the two models."""
 
 FOXES = [Document(f"fox{n}", f"red fox {n}", "the quick fox jumps " * (n % 7)) for n in range(60)]
 QUESTION = "red fox"
@@ -61,7 +61,7 @@ QUESTION = "red fox"
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """Folder of packages: two models, another weight of the blend, another contract."""
+    """Return a folder of packages: two models, another blend weight, another contract."""
     folder = tmp_path_factory.mktemp("packages")
     make_app(folder / "old", penalty=OLD)
     make_app(folder / "new", penalty=NEW)
@@ -77,7 +77,7 @@ def encoder(packages):
 
 @pytest.fixture
 def vespa(tmp_path):
-    """The official CLI: its exit status and what it says."""
+    """Return a function that runs the official CLI and returns exit status and output."""
     home = {"VESPA_CLI_HOME": str(tmp_path / "cli"), "VESPA_CLI_CACHE_DIR": str(tmp_path / "cache")}
 
     def run(*arguments):
@@ -97,7 +97,7 @@ def vespa(tmp_path):
 
 @contextlib.contextmanager
 def engine(app, data, **options):
-    """A running engine, which may be killed meanwhile."""
+    """Run an engine, which the block may kill."""
     process = EngineProcess(app, data, **options)
     try:
         process.wait()
@@ -123,7 +123,7 @@ def fed(url, documents=FOXES):
 
 
 def asked(client, encoder, *, profile="cross", hits=100):
-    """Document id to relevance and bm25."""
+    """Return document id to relevance and bm25."""
     parameters = {
         "yql": "select * from doc where userQuery()",
         "query": QUESTION,
@@ -144,7 +144,7 @@ def asked(client, encoder, *, profile="cross", hits=100):
 
 
 def model_of(found, encoder, documents):
-    """Which model made these scores: the cost of a token that explains every one of them."""
+    """Return the model of these scores: the cost of a token that explains all of them."""
     query = encoder.query_ids(QUESTION)
     costs = set()
     for document in documents:
@@ -223,7 +223,7 @@ def test_vespa_deploy(packages, encoder, vespa, tmp_path):
 
 @pytest.fixture
 def local():
-    """The port of a config server, where Vespa's clients look for one unless they are told."""
+    """Return the port on which Vespa's clients expect a config server by default."""
     try:
         socket.create_server(("127.0.0.1", 19071)).close()
     except OSError:
@@ -232,7 +232,7 @@ def local():
 
 
 def test_vespa_without_a_target(packages, encoder, vespa, tmp_path, local):
-    """The CLI's own ports; `prepare` and `activate` know no others."""
+    """The CLI uses its default ports, the only ones that `prepare` and `activate` know."""
     program = ("ranker.cli", "serve")
     with engine(None, tmp_path / "data", config_port=local, program=program) as started:
         assert httpx.get(f"{started.url}/status.html").status_code == 503
@@ -254,7 +254,7 @@ def test_vespa_without_a_target(packages, encoder, vespa, tmp_path, local):
 
 
 def test_pyvespa_deploys_from_disk(packages, encoder, tmp_path, monkeypatch):
-    """pyvespa's Docker class; its container is an engine whose ports are those of the container."""
+    """pyvespa's Docker class, whose container is an engine on the container's ports."""
     from vespa.deployment import VespaDocker
 
     with engine(None, tmp_path / "data") as started:
@@ -345,11 +345,11 @@ def refused(holding, encoder, body, code, words, *, status=400, **options):
 
 @pytest.fixture
 def copy(packages, tmp_path):
-    """A package to be spoilt."""
+    """Return a package to spoil."""
     return Path(shutil.copytree(packages / "new", tmp_path / "copy"))
 
 
-def test_no_package_of_ours(holding, encoder):
+def test_an_application_without_a_package_of_ranker(holding, encoder):
     app = Path(__file__).parents[2] / "vespa_app"
     words = "the package cannot be served: manifest.json is missing"
     refused(holding, encoder, zipped(app), "INVALID_APPLICATION_PACKAGE", words)
@@ -499,7 +499,7 @@ def entry(name, *, kind=0, content=b"x"):
 
 
 def archive_of(app, *more, declare=None):
-    """A package's zip file with more entries, or with wrong sizes in its directory."""
+    """Return a package's zip file with more entries, or with wrong sizes in its directory."""
     out = io.BytesIO(zipped(app))
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
         for info, content in more:
@@ -511,7 +511,7 @@ def archive_of(app, *more, declare=None):
 
 
 def hostile(app):
-    """Zip files that no client makes, by what is said of them."""
+    """Yield zip files that no client makes, each after the words of its refusal."""
     whole = zipped(app)
     zeros = b"\0" * 20_000_000
     yield "content: '../evil'", archive_of(app, entry("../evil"))
@@ -546,7 +546,7 @@ def hostile(app):
     yield "the body is empty; expected a zip file", b""
 
 
-def test_a_zip_file_that_is_none(holding, encoder, copy):
+def test_zip_files_that_are_refused(holding, encoder, copy):
     tried = 0
     for words, body in hostile(copy):
         refused(holding, encoder, body, "BAD_REQUEST", words)
@@ -557,14 +557,14 @@ def test_a_zip_file_that_is_none(holding, encoder, copy):
     figures.record("deploy", f"{tried + len(SPOILT)} packages refused, each with its reason")
 
 
-def test_a_bomb_of_known_name_is_not_unpacked(holding, encoder, copy):
-    """Even where its size is told and small enough, what is not in the hashes is no package."""
+def test_a_bomb_with_a_legal_name_is_refused(holding, encoder, copy):
+    """A file that the hashes do not list is refused even if its declared size is small."""
     body = archive_of(copy, entry("files/x.json", content=b"\0" * 20_000_000))
     words = "files/x.json is not from `ranker package`"
     refused(holding, encoder, body, "INVALID_APPLICATION_PACKAGE", words)
 
 
-def test_requests_that_are_no_deployment(holding, encoder, packages):
+def test_requests_that_are_not_deployments(holding, encoder, packages):
     body = zipped(packages / "new")
     for options, status, code, words in (
         (
@@ -611,7 +611,7 @@ def test_a_body_that_is_cut_off(holding, encoder, packages):
 
 
 def test_a_full_disk(holding, encoder, copy):
-    """By a limit on the size of files: the upload does not fit, then only what is in it."""
+    """A limit on file sizes refuses the upload, then only the files that it contains."""
     bomb = archive_of(copy, entry("files/x.json", content=b"\0" * 20_000_000))
     before = generation(holding.url)
     for body, limit, code in ((zipped(copy), 8192, 500), (bomb, len(bomb) + 8192, 400)):
@@ -690,7 +690,7 @@ def test_sessions_that_wait_are_few_and_outlive_a_restart(packages, tmp_path):
 
 
 class Load:
-    """Threads that feed and ask all the time; what they saw."""
+    """Threads that feed and query all the time, and what they saw."""
 
     def __init__(self, url, encoder):
         self.url, self.encoder = url, encoder
@@ -756,7 +756,7 @@ def memory_and_threads(pid):
     return int(values["VmRSS"].split()[0]) / 1024, int(values["Threads"])
 
 
-def test_models_in_turn_while_others_ask_and_feed(packages, encoder, vespa, tmp_path):
+def test_two_models_in_turn_under_load(packages, encoder, vespa, tmp_path):
     turns = ["new", "old", "heavy", "old"] * 2
     expected = {"old": (OLD, 2.0), "new": (NEW, 2.0), "heavy": (OLD, 7.0)}
     with engine(packages / "old", tmp_path / "data") as started:
@@ -796,7 +796,7 @@ def test_models_in_turn_while_others_ask_and_feed(packages, encoder, vespa, tmp_
 
 
 def test_a_query_that_has_begun_ends_with_its_model(packages, encoder, tmp_path):
-    """Many slow queries are under way at each moment that the model changes."""
+    """Many slow queries are in progress each time the model changes."""
     with engine(packages / "old", tmp_path / "data") as started:
         long = [Document(f"fox{n}", "red fox", "quick fox jumps " * 40) for n in range(400)]
         fed(started.url, long)
@@ -841,7 +841,7 @@ def test_another_contract_waits_for_the_requests_of_the_old_one(packages, tmp_pa
         try:
             server.start(server.load(admit(packages / "old"), 1))
             before, other = server.active, server.load(admit(packages / "short"), 2)
-            before.requests = 1  # as of a client that does not end its body
+            before.requests = 1  # a client that does not finish its body
             with pytest.raises(EndpointError, match="still being answered after 0.05 s; deploy ag"):
                 await server.activate(other)
             assert server.active is before and server.session == 1
@@ -907,7 +907,7 @@ def test_the_last_deployment_is_served_after_a_restart(packages, encoder, tmp_pa
 
 
 def padded(app, megabytes):
-    """Make a package large, so that a deployment takes long enough to be killed in its middle."""
+    """Make a package so large that a deployment can be killed half-way."""
     import onnx
     from onnx import numpy_helper
 

@@ -206,7 +206,7 @@ def test_the_order_is_that_of_bm25s(empty, seed):
             )
 
 
-def test_pages_are_cut_from_one_order(empty):
+def test_pages_are_parts_of_one_order(empty):
     empty.put([Document(f"d{n}", "", f"fox {'dog ' * (n % 7)}") for n in range(60)])
     whole = empty.ids(query="fox dog", ranking="bm25", hits="60")
     pages = [
@@ -231,7 +231,7 @@ def test_logits_are_those_of_the_model(five):
             assert (found.logit is None) == (profile == "cross_global")
 
 
-def test_the_blend_is_the_sum_that_the_manifest_says(five):
+def test_the_blend_is_the_weighted_sum_of_the_manifest(five):
     for found in five.answer(query="fox dog", ranking="blend", tokens="fox").hits:
         expected = found.match_features["bm25(contents)"] + 2.0 * found.logit
         assert found.relevance == pytest.approx(expected, abs=1e-9)
@@ -277,7 +277,7 @@ def test_rescale(before, after, rest, expected):
     assert rescale(before, after, rest) == pytest.approx(expected)
 
 
-def test_no_number_ranks_last():
+def test_a_logit_that_is_not_a_number_ranks_last():
     profile = Profile(name="cross", phase="second", bm25_weight=0.0, logit_weight=1.0)
     rows = [Matched(1, 3.0, 0.0, 0), Matched(2, 2.0, 0.0, 0)]
     ranked = rerank(rows, profile, 2, lambda chunk: [math.nan, -5.0], Timer(9))
@@ -299,7 +299,7 @@ def test_many_reranked_documents(empty):
         assert found.relevance == pytest.approx(tiny_logit(query, ids), abs=1e-4)
 
 
-def test_documents_without_tokens_are_scored_as_empty_and_shown(empty):
+def test_documents_without_tokens_are_scored_as_empty_and_reported(empty):
     empty.put(FIVE[:1])
     empty.put(FIVE[1:2], without=("doc_token_ids", "token_fingerprint"))
     answer = empty.answer(query="fox", ranking="cross", tokens="fox")
@@ -524,7 +524,7 @@ def test_summaries(five):
     assert chosen["fields"] == {"doc_id": "e"}
 
 
-def test_the_answer_has_vespas_shape(five):
+def test_the_result_has_the_shape_of_vespas(five):
     answer = five.answer(
         query="fox", ranking="bm25", hits="0", **{"presentation.timing": "true", "trace.level": "1"}
     )
@@ -593,7 +593,7 @@ def test_json_bodies_are_flattened():
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b'{"yql": ', b"\xff\xfe{", b"[" * 100_000])
-def test_bodies_that_are_no_json_object(body):
+def test_bodies_that_are_not_a_json_object(body):
     with pytest.raises(QueryError) as caught:
         json_parameters(body)
     assert caught.value.code == 3

@@ -1,5 +1,6 @@
 """Documents, operations, conditions and the index, in one process."""
 
+import dataclasses
 import os
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from engine_support import make_app, put_fields
 
 from ranker.contract import vespa_names
+from ranker.contract.storage import INT8
 from ranker.engine.documents.conditions import parse_condition
 from ranker.engine.documents.operations import Put, Remove, parse_put, parse_remove, parse_update
 from ranker.engine.documents.stored_document import (
@@ -69,7 +71,7 @@ def feed(store, package):
     return store.apply([put(package, document) for document in DOCUMENTS])
 
 
-def test_what_is_put_is_read_back(store, reader, package):
+def test_a_document_that_is_put_is_read_back(store, reader, package):
     batch = feed(store, package)
     assert batch.outcomes == [None, None, None]
     assert batch.totals == Totals(
@@ -169,7 +171,7 @@ def test_conditional_put_of_a_missing_document(store, package, condition, create
         ("id == 'id:ranker:doc::A1'", True),
         ("DOC.title == 'red fox'".replace("DOC", "doc"), True),
         ("doc.title == 'a' OR doc.token_fingerprint == 7", True),
-        # An order with what is not set, and text beside numbers, is invalid; so is its opposite.
+        # Ordering an unset field is invalid, as is comparing text with numbers; so is the opposite.
         ("not (doc.text < 'x')", False),
         ("not (doc.title < 5)", False),
         ("doc.title == 5", False),
@@ -301,6 +303,26 @@ def test_numbers_and_booleans_become_text(package):
     assert (document.values["title"], document.values["text"]) == ("5", "true")
 
 
+def test_int8_planes_are_stored_as_the_same_ids(package):
+    planes = dataclasses.replace(package.manifest, storage=INT8)
+    ids = [5, 6, 48]
+    number = package.spec.fingerprint_number
+    stored = [
+        parse_put(
+            id_of("1"),
+            {"fields": {"doc_token_ids": m.storage.pack(ids, 95), "token_fingerprint": number}},
+            m,
+            condition=None,
+            create=False,
+        ).document
+        for m in (package.manifest, planes)
+    ]
+    assert stored[0] == stored[1]
+    assert token_ids(stored[1].values["doc_token_ids"], package.spec) == ids
+    high, low = rendered_fields(stored[1], planes)["doc_token_ids"]["values"]
+    assert (high, low) == ([0.0] * 95, [5.0, 6.0, 48.0, *[0.0] * 92])
+
+
 def test_only_cells_above_zero_are_counted_as_tokens(package):
     # Vespa's evaluator takes the first three cells of d=[21,0,23,24] (`TokenTransformer`).
     spec = package.spec
@@ -371,7 +393,7 @@ def test_a_data_folder_belongs_to_one_contract(package, tmp_path):
         Store(path, other)
 
 
-def test_a_file_that_is_no_store(package, tmp_path):
+def test_a_file_that_is_not_a_store(package, tmp_path):
     path = tmp_path / "documents.sqlite"
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 10)
     with pytest.raises(ArtifactError, match="cannot be used"):
@@ -444,7 +466,7 @@ def test_the_index_catches_up(store, index, package, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["meta", "state", "everything", "ahead", "old"])
-def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
+def test_a_damaged_index_is_rebuilt(store, index, package, tmp_path, damage):
     index.follow(feed(store, package))
     index.close()
     folder = tmp_path / "index"
@@ -465,7 +487,7 @@ def test_a_damaged_index_is_built_anew(store, index, package, tmp_path, damage):
     again.close()
 
 
-def test_a_batch_that_the_index_has_seen_already_adds_nothing_twice(
+def test_a_batch_that_the_index_has_already_taken_adds_nothing_twice(
     store, reader, package, tmp_path
 ):
     batch = feed(store, package)
@@ -475,7 +497,7 @@ def test_a_batch_that_the_index_has_seen_already_adds_nothing_twice(
     index.close()
 
 
-def test_notes_of_removals_are_forgotten(store, index, package):
+def test_removals_are_forgotten(store, index, package):
     index.follow(feed(store, package))
     index.follow(store.apply([Remove(id_of("A1"))]))
     index.snapshot()

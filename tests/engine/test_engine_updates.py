@@ -24,12 +24,12 @@ DENSE = "tensor<float>(d0[95])"
 
 
 def modified(**change):
-    """A field and its change."""
+    """Return a field and its update."""
     return "doc_token_ids", {"modify": change}
 
 
 def modify(operation, at, number):
-    """The fields of an update of one cell."""
+    """Return the fields of an update of one cell."""
     return dict([modified(operation=operation, cells={str(at): number})])
 
 
@@ -69,12 +69,12 @@ def test_arithmetic(manifest, before, change, after):
 
 
 def updated(manifest, fields, change):
-    """The fields of a document after an update."""
+    """Return the fields of a document after an update."""
     update = parse_update("id:n:doc::1", {"fields": change}, manifest, condition=None, create=False)
     return update.apply(StoredDocument.from_values("id:n:doc::1", fields)).values
 
 
-def test_changes_of_one_field_follow_one_another(manifest):
+def test_updates_of_one_field_apply_one_after_another(manifest):
     change = {"token_fingerprint": {"assign": NUMBER, "increment": 5, "decrement": 5}}
     assert updated(manifest, {}, change)["token_fingerprint"] == NUMBER
     change = {"token_fingerprint": {"increment": NUMBER}, "title": {}, "text": {"assign": ""}}

@@ -3,8 +3,9 @@
     app = make_app(tmp_path / "app")
     with running_engine(app, tmp_path / "data") as url: ...
 
-The tokenizer knows the words of `WORDS`; the model's logit is the number of equal pairs of query
-and document tokens less a tenth of the document's tokens, so every score is known by hand.
+The tokenizer knows the words of `WORDS`.  The model's logit is the number of equal pairs of query
+and document tokens minus a tenth of the number of document tokens, so every score can be computed
+by hand.
 """
 
 import contextlib
@@ -41,13 +42,13 @@ VOCABULARY = (*SPECIALS, *WORDS)
 
 
 def tiny_logit(query_ids: Sequence[int], document_ids: Sequence[int]) -> float:
-    """The tiny model's logit of a pair, by hand."""
+    """Compute the tiny model's logit of a pair by hand."""
     equal = sum(q == d for q in query_ids for d in document_ids)
     return equal - 0.1 * len(document_ids)
 
 
 def tokenizer_json() -> str:
-    """A word-level tokenizer with BERT's pair layout."""
+    """Return a word-level tokenizer with BERT's pair layout."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     vocabulary = {word: row for row, word in enumerate(VOCABULARY)}
@@ -64,7 +65,7 @@ def tokenizer_json() -> str:
 
 
 def tiny_spec(**sizes: int) -> TokenSpec:
-    """The contract of the tiny tokenizer, 32 + 96 slots."""
+    """Return the contract of the tiny tokenizer, by default of 32 + 96 slots."""
     return spec_of_tokenizer(
         tokenizer_json(),
         vocabulary_size=len(VOCABULARY),
@@ -75,7 +76,7 @@ def tiny_spec(**sizes: int) -> TokenSpec:
 
 
 def write_model(path: Path, spec: TokenSpec, *, penalty: float = 0.1) -> None:
-    """The tiny cross-encoder as ONNX: one-hot rows of both segments, multiplied and summed.
+    """Write the tiny cross-encoder as ONNX: one-hot rows of both segments, multiplied and summed.
 
     Args:
         path: where to.
@@ -137,7 +138,7 @@ def write_model(path: Path, spec: TokenSpec, *, penalty: float = 0.1) -> None:
 def make_bundle(
     folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
 ) -> Bundle:
-    """A bundle with the tiny model."""
+    """Make a bundle with the tiny model."""
     folder.mkdir(parents=True)
     spec = tiny_spec(**sizes)
     write_model(folder / "model.onnx", spec, penalty=penalty)
@@ -153,14 +154,14 @@ def make_bundle(
 def make_app(
     folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
 ) -> Path:
-    """An application package with the tiny model; its folder."""
+    """Make an application package with the tiny model and return its folder."""
     made = folder.with_name(f"{folder.name}-bundle")
     bundle = make_bundle(made, blend_weight=blend_weight, penalty=penalty, **sizes)
     return write(bundle, folder).path
 
 
 def put_fields(document: Document, encoder: Encoder) -> dict[str, object]:
-    """The fields of a document as the feeder sends them."""
+    """Return the fields of a document as the feeder sends them."""
     ids = encoder.document_ids(document)
     values = [*ids, *[0] * (encoder.spec.document_tokens - len(ids))]
     return {
@@ -173,7 +174,7 @@ def put_fields(document: Document, encoder: Encoder) -> dict[str, object]:
 
 
 def query_inputs(text: str, encoder: Encoder) -> dict[str, object]:
-    """The inputs of a query to a token profile, as flat parameters."""
+    """Return the inputs of a query to a token profile, as flat parameters."""
     ids = encoder.query_ids(text)
     values = [*ids, *[0] * (encoder.spec.query_tokens - len(ids))]
     return {
@@ -183,19 +184,19 @@ def query_inputs(text: str, encoder: Encoder) -> dict[str, object]:
 
 
 def encoder_of(app: Path) -> Encoder:
-    """The encoder of an application package."""
+    """Return the encoder of an application package."""
     return Package.open(app, model=False).encoder()
 
 
 def free_port() -> int:
-    """A TCP port that is free now."""
+    """Return a TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class EngineProcess:
-    """`python -m ranker.engine` as a child process; without a package where `app` is None.
+    """`python -m ranker.engine` as a child process; without a package if `app` is None.
 
     Attributes:
         url: where it listens.
@@ -254,7 +255,7 @@ class EngineProcess:
 
 @contextlib.contextmanager
 def running_engine(app: Path, data: Path, *, port: int | None = None) -> Iterator[str]:
-    """The URL of an engine that runs while the block does."""
+    """Run an engine during the block and yield its URL."""
     engine = EngineProcess(app, data, port=port)
     try:
         engine.wait()

@@ -223,7 +223,7 @@ def _part_of_id(name: str) -> Callable[[StoredDocument], Value]:
     """Compile `id.namespace` and the like; a user or group that the id lacks is invalid.
 
     Raises:
-        ValueError: there is no such part.
+        ValueError: an id has no such part.
     """
     places = {"scheme": 0, "namespace": 1, "type": 2, "specific": 4}
     if name in places:
