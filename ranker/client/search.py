@@ -16,7 +16,8 @@ from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http, Response
 from ranker.contract import vespa_names
 from ranker.contract.document_id import DocumentId
-from ranker.contract.encode import Encoder, sanitize_text, zero_pad
+from ranker.contract.encode import Encoder, sanitize_text
+from ranker.contract.storage import FLOAT
 from ranker.errors import DataError, ResponseError, SpecMismatch, UsageError
 from ranker.package.application import Package
 
@@ -311,7 +312,7 @@ def _tokens(question: str, app: App, profile: Profile) -> dict[str, Any]:
     if not ids:
         raise UsageError(f"the tokenizer finds no token in the question: {question[:80]!r}")
     return {
-        f"input.query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(ids, spec.query_tokens),
+        f"input.query({vespa_names.QUERY_TOKEN_IDS})": FLOAT.pack(ids, spec.query_tokens),
         f"input.query({vespa_names.QUERY_TOKEN_FINGERPRINT})": spec.fingerprint_number,
     }
 

@@ -32,7 +32,6 @@ __all__ = [
     "pair_inputs",
     "sanitize_text",
     "spec_of_tokenizer",
-    "zero_pad",
 ]
 
 ModelInputs = dict[str, "npt.NDArray[np.int64]"]
@@ -200,15 +199,6 @@ def spec_of_tokenizer(
         text_fields=tuple(text_fields),
         tokenizer_sha256=file.sha256,
     )
-
-
-def zero_pad(ids: Sequence[int], cells: int) -> list[int]:
-    """Pad ids with zeros on the right to `cells` ids.
-
-    Zero is the padding of a query's tensor, regardless of the model's own pad id: Vespa counts
-    cells above 0.
-    """
-    return [*ids, *[0] * (cells - len(ids))]
 
 
 class Encoder:

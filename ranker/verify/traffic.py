@@ -11,8 +11,8 @@ from ranker.artifacts.manifest import Manifest
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import zero_pad
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import FLOAT
 from ranker.errors import RankerError, ResponseError, UsageError, VerifyError
 from ranker.feed.operation import operations
 from ranker.records import Document
@@ -158,7 +158,7 @@ def body_problems(text: str, body: Mapping[str, Any], app: App) -> list[str]:
     ]
     if profile.needs_tokens:
         ids = app.encoder.query_ids(text)
-        cells = zero_pad(ids, spec.query_tokens)
+        cells = FLOAT.pack(ids, spec.query_tokens)
         problems += _tensor_problems(TOKENS_INPUT, body.get(TOKENS_INPUT), cells)
         problems += _number_problems(SPEC_INPUT, body.get(SPEC_INPUT), spec)
     return [f"profile {profile.name}, {_shown(text)}: {line}" for line in problems]

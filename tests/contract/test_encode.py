@@ -17,7 +17,6 @@ from ranker.contract.encode import (
     pair_inputs,
     sanitize_text,
     spec_of_tokenizer,
-    zero_pad,
 )
 from ranker.errors import SpecError, SpecMismatch
 from ranker.model.base import open_base
@@ -167,10 +166,6 @@ def test_a_tokenizer_is_parsed_once(minilm: Path, monkeypatch: pytest.MonkeyPatc
 def test_document_text_joins_the_fields_of_the_contract(encoder: Encoder) -> None:
     assert document_text(Document("1", "Title", "text"), encoder.spec) == "Title text"
     assert document_text(Document("1", "", "text"), encoder.spec) == "text"
-
-
-def test_storage_is_zero_padded_regardless_of_the_pad_id() -> None:
-    assert zero_pad([7, 8], 4) == [7, 8, 0, 0]
 
 
 def test_hash_is_of_the_content_not_of_the_layout(minilm: Path) -> None:

@@ -16,6 +16,7 @@ def test_ids_survive_being_packed(storage: Storage, data: st.DataObject) -> None
     ids = data.draw(st.lists(st.integers(0, storage.largest_id), max_size=CELLS))
     values = storage.pack(ids, CELLS)
     assert len(values) == storage.tensor_type(CELLS).size
+    # Zero is the padding of storage, regardless of the model's own pad id.
     assert storage.unpack(values, CELLS) == ids + [0] * (CELLS - len(ids))
 
 

@@ -21,7 +21,7 @@ from ranker.artifacts.installation import Installation
 from ranker.artifacts.manifest import Manifest
 from ranker.cli.app import main
 from ranker.client.search import App, Client, query_body
-from ranker.contract.encode import zero_pad
+from ranker.contract.storage import FLOAT
 from ranker.errors import ArtifactError, DataError, ResponseError, UsageError
 from ranker.feed import SchemaDocument, feed, operations, read_documents
 from ranker.package.application import Package
@@ -740,7 +740,7 @@ def test_documents_go_into_the_text_fields(bundle: Bundle, shop: Path) -> None:
         "fields": {
             "title": "red fox",
             "description": "jumps over the dog",
-            "doc_token_ids": {"values": zero_pad(ids, 95)},
+            "doc_token_ids": {"values": FLOAT.pack(ids, 95)},
             "token_fingerprint": bundle.spec.fingerprint_number,
         },
     }
@@ -839,9 +839,11 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
     ]
     first, second, third = seen.values()
     assert first["price"] == 1.5
-    assert first["doc_token_ids"]["values"] == zero_pad(app.encoder.texts_ids(["red fox"])[0], 95)
+    assert first["doc_token_ids"]["values"] == FLOAT.pack(app.encoder.texts_ids(["red fox"])[0], 95)
     assert second["description"] == "lazy dog"
-    assert second["doc_token_ids"]["values"] == zero_pad(app.encoder.texts_ids(["lazy dog"])[0], 95)
+    assert second["doc_token_ids"]["values"] == FLOAT.pack(
+        app.encoder.texts_ids(["lazy dog"])[0], 95
+    )
     assert third["keywords"] == ["a"] and set(third["doc_token_ids"]["values"]) == {0}
 
 

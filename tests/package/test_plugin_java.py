@@ -14,7 +14,8 @@ from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import pair_inputs, zero_pad
+from ranker.contract.encode import pair_inputs
+from ranker.contract.storage import FLOAT
 from ranker.export.score import Scorer
 from ranker.feed import SchemaDocument, operations
 from ranker.package.application import Package
@@ -43,7 +44,7 @@ def binding(
     """What a query and a document bring, as rank features."""
     spec, fields = manifest.spec, manifest.match_fields
     return {
-        f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(query, spec.query_tokens),
+        f"query({vespa_names.QUERY_TOKEN_IDS})": FLOAT.pack(query, spec.query_tokens),
         f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": float(spec.fingerprint_number),
         f"attribute({manifest.token_field})": manifest.storage.pack(document, spec.document_tokens),
         f"attribute({manifest.fingerprint_field})": float(spec.fingerprint_number),

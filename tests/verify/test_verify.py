@@ -24,7 +24,7 @@ from ranker.cli import main
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
 from ranker.contract import vespa_names
-from ranker.contract.encode import zero_pad
+from ranker.contract.storage import FLOAT
 from ranker.contract.vespa_names import LARGEST_MODEL
 from ranker.dataset import Dataset
 from ranker.errors import ArtifactError, EndpointError, MissingTool, VerifyError
@@ -636,7 +636,7 @@ def test_operations_that_vespa_accepts_silently_are_problems(app: Path) -> None:
         return line
 
     assert "has 6 cells, expected 95" in problems(doc_token_ids={"values": ids})
-    assert "expected the ids" in problems(doc_token_ids={"values": zero_pad(ids[1:], 95)})
+    assert "expected the ids" in problems(doc_token_ids={"values": FLOAT.pack(ids[1:], 95)})
     assert "is missing" in problems(doc_token_ids=None)
     assert spec.fingerprint in problems(token_fingerprint=1)
     assert problems(token_fingerprint=1).startswith("id:ranker:doc::1: token_fingerprint is 1")

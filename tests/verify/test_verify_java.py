@@ -16,7 +16,8 @@ from test_export import checkpoint_of
 from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.client.search import App
 from ranker.contract import vespa_names
-from ranker.contract.encode import pair_inputs, zero_pad
+from ranker.contract.encode import pair_inputs
+from ranker.contract.storage import FLOAT
 from ranker.errors import VerifyError
 from ranker.export.to_onnx import export
 from ranker.feed import operations
@@ -114,8 +115,8 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(
 ) -> None:
     query, document = [7, 8], [8, 9, 8]
     binding = {
-        "query(query_token_ids)": zero_pad(query, 30),
-        "attribute(doc_token_ids)": zero_pad(document, 95),
+        "query(query_token_ids)": FLOAT.pack(query, 30),
+        "attribute(doc_token_ids)": FLOAT.pack(document, 95),
         "bm25(contents)": 2.5,
     }
     names = [*vespa_names.ONNX_INPUTS, "logit", "secondphase"]
@@ -329,7 +330,7 @@ def test_what_vespas_reader_rejects_and_what_it_accepts(
         (answer,) = vespa_process.feed(copy, [operation])
         return answer.error, answer.cells
 
-    assert read() == (None, {"doc_token_ids": zero_pad(ids, 95)})
+    assert read() == (None, {"doc_token_ids": FLOAT.pack(ids, 95)})
     assert "Field 'nothing' is not defined" in str(read(nothing=1)[0])
     assert "illegal code point 0x1" in str(read(text="a\x01")[0])
     assert "id:ranker:doc::1" in str(read(token_fingerprint="x")[0])

@@ -7,8 +7,9 @@ import numpy as np
 from ranker.artifacts.bundle import Checkpoint
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
-from ranker.contract.encode import ModelInputs, pair_inputs, zero_pad
+from ranker.contract.encode import ModelInputs, pair_inputs
 from ranker.contract.spec import TokenSpec
+from ranker.contract.storage import FLOAT
 from ranker.errors import require
 from ranker.export.score import Scorer
 from ranker.model.base import load_weights, tensors
@@ -138,7 +139,7 @@ def _binding(batch: EncodedPairs, row: int, manifest: Manifest) -> dict[str, flo
     number = float(spec.fingerprint_number)
     fields = manifest.match_fields
     return {
-        f"query({vespa_names.QUERY_TOKEN_IDS})": zero_pad(batch.queries[row], spec.query_tokens),
+        f"query({vespa_names.QUERY_TOKEN_IDS})": FLOAT.pack(batch.queries[row], spec.query_tokens),
         f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": number,
         f"attribute({manifest.token_field})": manifest.storage.pack(
             batch.documents[row], spec.document_tokens
