@@ -21,7 +21,7 @@ lint: $(READY)
 check: $(READY)
 	$(BIN)/ranker package --out vespa_app --check
 
-# Vespa's own Java code as judge (needs a JDK and Maven), the front door beside the real one, and
+# The checks with Vespa's own Java code (need a JDK and Maven), the front door beside the real one, and
 # Vespa's own clients against the embedded engine.  -k also takes markers, so one run prints all
 # figures at its end.
 verify: $(READY)

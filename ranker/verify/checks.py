@@ -101,7 +101,7 @@ def verify(
     try:
         packages = Package.every(app)
     except ArtifactError as error:
-        if not (app / Package.MARKER).is_file():
+        if not (app / Package.MARKER).is_file():  # not a package at all
             raise
         results = iter([CheckResult(name="package", problems=(str(error),))])
     else:
@@ -163,7 +163,7 @@ def _results(models: list[_Model], version: str, progress: Progress) -> Iterator
         progress(starting, 0, 1)
         try:
             vespa = stack.enter_context(open_package(path, version=version))
-        except VerifyError as error:
+        except VerifyError as error:  # no JDK, or a build that failed; the rest can be checked
             vespa, reason = None, str(error)
         progress(starting, 1, 1)
         yield named(check_package(packages, vespa=vespa, version=version))
@@ -184,6 +184,7 @@ def _results(models: list[_Model], version: str, progress: Progress) -> Iterator
                 model.app(), documents, vespa=vespa, on_progress=report("feed", model)
             )
             yield named(result, model.label)
+    # The first process has ended: it and the container would hold two copies of Vespa in memory.
     with contextlib.ExitStack() as stack:
         try:
             url = None if reason else stack.enter_context(container(path, version=version))

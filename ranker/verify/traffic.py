@@ -49,6 +49,7 @@ def check_feed(
     problems: list[str] = []
     made: list[dict[str, Any]] = []
     for document in documents:
+        # One by one, so that a document that the feeder rejects does not hide the others.
         try:
             (operation,) = operations([document], app)
         except RankerError as error:

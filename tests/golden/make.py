@@ -74,8 +74,8 @@ def main() -> None:
     """Ask Vespa and write both files."""
     words, texts = demo_words(), [*sentences(), *NASTY]
     with VespaProcess() as vespa_process:
-        stems = vespa_process.terms(words)
-        terms = vespa_process.terms(texts)
+        stems = vespa_process.ask("terms", texts=words)
+        terms = vespa_process.ask("terms", texts=texts)
     lines = [f"{word}\t{' '.join(stem)}" for word, stem in zip(words, stems, strict=True)]
     write_text(HERE / "words.tsv", "".join(f"{line}\n" for line in lines))
     rows = [{"text": text, "terms": made} for text, made in zip(texts, terms, strict=True)]

@@ -93,8 +93,9 @@ def opened(app: Path) -> Iterator[tuple[VespaProcess, Path]]:
 @pytest.mark.java
 def test_live_vespa_gives_the_golden_terms(opened: tuple[VespaProcess, Path]) -> None:
     vespa_process, _ = opened
-    assert vespa_process.terms(list(WORDS)) == [[stem] for stem in WORDS.values()]
-    assert vespa_process.terms([row["text"] for row in TEXTS]) == [row["terms"] for row in TEXTS]
+    assert vespa_process.ask("terms", texts=list(WORDS)) == [[stem] for stem in WORDS.values()]
+    terms = vespa_process.ask("terms", texts=[row["text"] for row in TEXTS])
+    assert terms == [row["terms"] for row in TEXTS]
 
 
 @pytest.mark.java
@@ -106,7 +107,8 @@ def test_our_package_indexes_english_whatever_the_text_looks_like(
     german = "Der schnelle braune Fuchs springt über die faulen Hunde und die Katzen"
     texts = [*(row["text"] for row in TEXTS), german]
     documents = [{"title": text, "text": f"{text} too"} for text in texts if text]
-    for document, made in zip(documents, vespa_process.index(copy, documents), strict=True):
+    indexed = vespa_process.ask("index", app=str(copy), documents=documents)
+    for document, made in zip(documents, indexed, strict=True):
         title, text = terms(document["title"]), terms(document["text"])
         assert as_ours(made["title"]) == title
         assert as_ours(made["contents"]) == title + text
@@ -127,13 +129,14 @@ def test_vespa_makes_the_same_terms_of_questions(
             assert "no word" in str(error) and not terms(row["text"])
     vespa_process.serve(copy)
     requests = [{name: str(value) for name, value in body.items()} for body in bodies]
-    for body, answer in zip(bodies, vespa_process.query_trees(requests), strict=True):
+    trees = vespa_process.ask("trees", requests=requests)
+    for body, answer in zip(bodies, trees, strict=True):
         assert answer["tree"]["item"] == "WEAKAND"
         found = [item["term"] for item in answer["tree"]["children"]]
         assert found == terms(body["query_text"]), body["query_text"]
     # A query that names no language is English by the query profile.
     typed = {"yql": "select * from doc where userQuery()", "query": "Der Fuchs und die Katzen"}
-    (answer,) = vespa_process.query_trees([typed])
+    (answer,) = vespa_process.ask("trees", requests=[typed])
     assert [item["term"] for item in answer["tree"]["children"]] == terms(typed["query"])
 
 
@@ -145,7 +148,7 @@ def test_every_character_is_folded_as_in_vespa(opened: tuple[VespaProcess, Path]
     texts = [f"X{sign}Z" for sign in signs]
     other = {
         text: made
-        for text, made in zip(texts, vespa_process.terms(texts), strict=True)
+        for text, made in zip(texts, vespa_process.ask("terms", texts=texts), strict=True)
         if terms(text) != as_ours(made)
     }
     # Characters that Java 17 does not know yet separate words there.

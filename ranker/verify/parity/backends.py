@@ -43,6 +43,7 @@ class OnnxBackend:
 
     def __init__(self, package: Package) -> None:
         self._manifest = package.manifest
+        # One thread, as a content node has for a query; the backends share the cores.
         self._scorer = Scorer(package.model, package.spec, threads=1)
 
     def score(self, batch: EncodedPairs) -> Iterator[ScoredPairs]:
@@ -141,6 +142,7 @@ def _binding(batch: EncodedPairs, row: int, manifest: Manifest) -> dict[str, flo
     return {
         f"query({vespa_names.QUERY_TOKEN_IDS})": FLOAT.pack(batch.queries[row], spec.query_tokens),
         f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": number,
+        # Packed as it is fed, so that the profile's own expression unpacks it.
         f"attribute({manifest.token_field})": manifest.storage.pack(
             batch.documents[row], spec.document_tokens
         ),

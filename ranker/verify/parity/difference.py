@@ -148,6 +148,7 @@ def _compare_scores(
     scored = np.stack([np.ones(len(batch), bool) if r.rows is None else r.rows for r in results])
     for result, mask in zip(results, scored, strict=True):
         tally.scores[result.name] = tally.scores.get(result.name, 0) + int(mask.sum())
+    # Pairs that a backend did not score must be neither lowest nor highest.
     low = np.where(scored, scores, np.inf)
     high = np.where(scored, scores, -np.inf)
     spread = high.max(axis=0) - low.min(axis=0)  # NaN stays NaN

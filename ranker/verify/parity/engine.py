@@ -123,6 +123,7 @@ class EngineBackend:
         numbers = {row: str(batch.first + row) for row in rows}
         ids = ", ".join(f'"{number}"' for number in numbers.values())
         start, where, condition = body["yql"].partition(" where ")
+        # `rank` matches its first operand only, and computes bm25 of the words in the second.
         body["yql"] = f"{start}{where}rank({self._app.manifest.id_field} in ({ids}), {condition})"
         body["timeout"] = f"{ANSWER_S:g}s"
         body["trace.level"] = TRACE_INPUTS

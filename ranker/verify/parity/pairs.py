@@ -87,7 +87,7 @@ def nasty_pairs(count: int, *, specials: Sequence[str] = (), seed: int = SEED) -
     Every nasty text is a query once and a document once; then come mixtures of nasty texts,
     natural ones and random characters.  The same seed gives the same pairs.
     """
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # a failure must be reproducible
     texts = [*NASTY_TEXTS, *([" ".join(specials)] if specials else [])]
     pairs = []
     query = ""

@@ -101,6 +101,7 @@ def _build(folder: Path, version: str) -> None:
     """Build next to the folder, then rename, so that a broken build is never used."""
     program = maven()
     log.info("building the class path of Vespa %s into %s (once)", version, folder)
+    # In the same folder, since a rename must not cross file systems.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vespa-") as name:
         work = Path(name)
         shutil.copytree(SOURCES, work, dirs_exist_ok=True)

@@ -91,7 +91,7 @@ class VespaProcess:
         jars = class_path(version)
         self._home = tempfile.TemporaryDirectory(prefix="ranker-vespa-home-")
         self._log = tempfile.TemporaryFile()
-        home = f"-Dvespa.home={self._home.name}"
+        home = f"-Dvespa.home={self._home.name}"  # Vespa writes logs and locks there
         self._process = subprocess.Popen(
             [str(java()), *JAVA_OPTIONS, *options, home, "-cp", jars, "ranker.verify.Main"],
             cwd=folder,
@@ -103,7 +103,7 @@ class VespaProcess:
 
     def validate(self, app: Path) -> Validation:
         """Run the config server's validators."""
-        answer = self._ask({"op": "validate", "app": str(app)})
+        answer = self.ask("validate", app=str(app))
         return Validation(tuple(answer["errors"]), tuple(answer["warnings"]))
 
     def evaluate(
@@ -130,58 +130,28 @@ class VespaProcess:
         Raises:
             VerifyError: Vespa rejects the package, the profile, a function or a binding.
         """
-        request = {
-            "op": "evaluate",
-            "app": str(app),
-            "schema": schema,
-            "profile": profile,
-            "functions": list(functions),
-            "bindings": [dict(binding) for binding in bindings],
-        }
-        return [
-            [np.array(value["values"], dtype=np.float64) for value in row]
-            for row in self._ask(request)
-        ]
+        rows = self.ask(
+            "evaluate",
+            app=str(app),
+            schema=schema,
+            profile=profile,
+            functions=list(functions),
+            bindings=[dict(binding) for binding in bindings],
+        )
+        return [[np.array(value["values"], dtype=np.float64) for value in row] for row in rows]
 
     def feed(self, app: Path, operations: Sequence[Mapping[str, Any]]) -> list[ReadOperation]:
         """Read puts, `{"put": id, "fields": {...}}` each, with Vespa's feed reader."""
-        request = {"op": "feed", "app": str(app), "operations": list(operations)}
         return [
             ReadOperation(_chain(answer["error"]), (), {})
             if "error" in answer
             else ReadOperation(None, tuple(answer["fields"]), dict(answer["cells"]))
-            for answer in self._ask(request)
+            for answer in self.ask("feed", app=str(app), operations=list(operations))
         ]
-
-    def terms(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return the index terms of English texts by Vespa's default linguistics."""
-        terms: list[list[str]] = self._ask({"op": "terms", "texts": list(texts)})
-        return terms
-
-    def index(self, app: Path, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-        """Return the index terms of documents (field to text) by the application's own indexing.
-
-        Returns:
-            For each document, field to terms; a field that is not indexed has none.
-        """
-        request = {"op": "index", "app": str(app), "documents": [*map(dict, documents)]}
-        answer: list[dict[str, Any]] = self._ask(request)
-        return answer
-
-    def query_trees(self, requests: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-        """Return the query trees that the served container makes of requests, after stemming.
-
-        Returns:
-            For each request `tree`, an item with `item` (its kind), `field`, and `term` or
-            `children`; or `error`, the reason why it was rejected.
-        """
-        request = {"op": "trees", "requests": [*map(dict, requests)]}
-        answer: list[dict[str, Any]] = self._ask(request)
-        return answer
 
     def serve(self, app: Path) -> None:
         """Start Vespa's container on the port that services.xml names; see `container`."""
-        self._ask({"op": "http", "app": str(app)})
+        self.ask("http", app=str(app))
 
     def close(self) -> None:
         """End the process."""
@@ -204,13 +174,18 @@ class VespaProcess:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        line = self._exchange(json.dumps(request).encode() + b"\n")
+    def ask(self, op: str, **request: object) -> Any:  # JSON, of a form that depends on `op`
+        """Send a request, and return the answer to it.
+
+        Raises:
+            VerifyError: Vespa rejects the request, or the process exited.
+        """
+        line = self._exchange(json.dumps({"op": op, **request}).encode() + b"\n")
         if not line:
             self._log.seek(0)
             lines = self._log.read().decode(errors="replace").strip().splitlines()
             reason = " | ".join(lines[-3:]) or "it printed nothing"
-            raise VerifyError(f"Vespa's process exited during {request['op']}: {reason}")
+            raise VerifyError(f"Vespa's process exited during {op}: {reason}")
         answer = json.loads(line)
         if "error" in answer:
             raise VerifyError(f"Vespa: {_chain(answer['error'])} ({answer['kind']})")
@@ -223,7 +198,7 @@ class VespaProcess:
             raise VerifyError("Vespa's process was already closed")
         watch = threading.Timer(ANSWER_TIMEOUT_S, self._process.kill)
         watch.daemon = True
-        with self._turn:
+        with self._turn:  # answers have no ids, so requests must not overlap
             watch.start()
             try:
                 stdin.write(line)
@@ -288,6 +263,7 @@ def container(app: Path, *, version: str = VESPA_VERSION) -> Iterator[str]:
 
 
 def _link_models(source: str, target: str) -> str:
+    # A model of 500 MB would be copied for every check; Vespa only reads it.
     if source.endswith(".onnx"):
         os.symlink(os.path.abspath(source), target)
         return target
@@ -300,6 +276,7 @@ def _listen(services: Path, port: int) -> None:
     cluster = tree.getroot().find("container")
     if cluster is None:
         raise VerifyError(f"{services} has no <container>, so there is nothing to query")
+    # Its own servers may need ports or certificates that this machine does not have.
     for http in cluster.findall("http"):
         cluster.remove(http)
     http = ElementTree.SubElement(cluster, "http")
