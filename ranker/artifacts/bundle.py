@@ -126,6 +126,8 @@ class Bundle:
 
 def _check_about(about: Any, path: Path) -> None:
     """Refuse a bundle.json without what serving needs of it."""
+    if isinstance(about, dict) and about.get("task", "relevance") != "relevance":
+        return  # no rank profiles
     weight = about.get("blend_weight") if isinstance(about, dict) else None
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")

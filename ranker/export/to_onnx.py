@@ -1,7 +1,6 @@
 """Checkpoint to bundle: an ONNX model that Vespa loads, proven equal to the trained one."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,11 @@ from ranker.contract.spec import TokenSpec
 from ranker.errors import ExportError, first_line, require
 from ranker.export.graph import IR_VERSION, OPSET, make_graph, save_graph
 from ranker.export.score import open_session
+from ranker.export.tasks import EXPORTS
 from ranker.files import check_replaceable, new_folder, write_json, write_text
-from ranker.metrics.gate import caution, shortfall, verdict_of
 from ranker.model.base import load_weights, tensors
 from ranker.model.card import card, origin_card
+from ranker.model.task import task_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCE", "export", "parity", "probe_pairs"]
 
-logger = logging.getLogger(__name__)
-
 TOLERANCE = 1e-4
-"""Largest accepted difference of a logit between torch and ONNX Runtime."""
+"""Largest accepted difference of an output between torch and ONNX Runtime."""
 
 BATCH = 32
 """Pairs that torch computes at once."""
@@ -62,8 +60,9 @@ def export(
         ArtifactError: `out` holds something else, or the weights have no head.
     """
     check_replaceable(out, Bundle.MARKER)
-    forced = _pass_gate(checkpoint, force=force)
-    model = load_weights(checkpoint.path, own_head=True).eval()
+    task = task_of(checkpoint.training)
+    forced = EXPORTS[task.name].pass_gate(checkpoint, force=force)
+    model = load_weights(checkpoint.path, outputs=task.outputs, own_head=True).eval()
     _require_small(model)
     with new_folder(out, replace_marker=Bundle.MARKER) as folder:
         graph, last_layer = make_graph(model, checkpoint.spec, opset=opset)
@@ -112,16 +111,16 @@ def parity(
         The number of pairs, the tolerance, and the largest difference of each kind of call.
 
     Raises:
-        ExportError: a logit differs by more than `TOLERANCE`, or is not a number.
+        ExportError: an output differs by more than `TOLERANCE`, or is not a number.
     """
     session = open_session(onnx_file, threads=1)
     queries, documents = [list(q) for q, _ in pairs], [list(d) for _, d in pairs]
     padded = pair_inputs(spec, queries, documents, length=spec.length)
-    truth = _torch_logits(model, padded, spec)
-    batched = _onnx_logits(session, padded)
+    truth = _torch_outputs(model, padded, spec)
+    batched = _onnx_outputs(session, padded)
     single = np.concatenate(
         [
-            _onnx_logits(session, {name: array[[row]] for name, array in padded.items()})
+            _onnx_outputs(session, {name: array[[row]] for name, array in padded.items()})
             for row in range(len(pairs))
         ]
     )
@@ -132,12 +131,12 @@ def parity(
     }
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:  # also true for NaN
-        row = int(np.argmax(np.abs(single - truth)))
+        row = int(np.argmax(np.abs(single - truth).max(axis=1)))
         raise ExportError(
             f"the exported model differs from the trained one by {differences[worst]:.2g} "
             f"({worst}; allowed {TOLERANCE:g}); worst pair: {len(queries[row])} query and "
-            f"{len(documents[row])} document tokens, torch {truth[row]:.6f}, "
-            f"ONNX {single[row]:.6f}"
+            f"{len(documents[row])} document tokens, torch {_shown(truth[row])}, "
+            f"ONNX {_shown(single[row])}"
         )
     return {"pairs": len(pairs), "tolerance": TOLERANCE, "largest_difference": differences}
 
@@ -150,10 +149,10 @@ def _zero_mask_difference(
     zeros = {name: np.zeros_like(array) for name, array in zeros.items()}
     one = {name: array[:, :1] for name, array in zeros.items()}
     one["attention_mask"] = np.ones_like(one["attention_mask"])
-    return float(np.abs(_onnx_logits(session, zeros) - _torch_logits(model, one, spec)).max())
+    return float(np.abs(_onnx_outputs(session, zeros) - _torch_outputs(model, one, spec)).max())
 
 
-def _torch_logits(
+def _torch_outputs(
     model: "torch.nn.Module", inputs: ModelInputs, spec: TokenSpec
 ) -> npt.NDArray[np.float32]:
     torch = require("torch", extra="export")
@@ -161,48 +160,26 @@ def _torch_logits(
         rows = []
         for start in range(0, len(inputs["input_ids"]), BATCH):
             part = {name: array[start : start + BATCH] for name, array in inputs.items()}
-            rows.append(model(**tensors(part, spec, "cpu")).logits[:, 0].float().numpy())
+            rows.append(model(**tensors(part, spec, "cpu")).logits.float().numpy())
     return np.concatenate(rows)
 
 
-def _onnx_logits(
+def _onnx_outputs(
     session: "onnxruntime.InferenceSession", inputs: ModelInputs
 ) -> npt.NDArray[np.float32]:
     feeds = {given.name: inputs[given.name] for given in session.get_inputs()}
     try:
-        logits: npt.NDArray[np.float32] = session.run(None, feeds)[0][:, 0]
+        outputs: npt.NDArray[np.float32] = session.run(None, feeds)[0]
     except Exception as error:  # ONNX Runtime's own classes
         raise ExportError(
             f"ONNX Runtime cannot compute the exported model, so it cannot be served: "
             f"{first_line(error)}"
         ) from error
-    return logits
+    return outputs
 
 
-def _pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
-    """Return True if the export has to be forced.
-
-    Raises:
-        ExportError: the model is not better than BM25, and the export is not forced.
-    """
-    verdict = verdict_of(checkpoint.training)
-    if "origin" in checkpoint.training:
-        origin = checkpoint.training["origin"]
-        cautions = [f"{origin['name']}: {line}" for line in origin["cautions"]]
-        for line in (_untrained(origin), *cautions):
-            logger.warning("%s", line)
-        return False
-    if verdict == "unknown":
-        logger.warning("%s", caution(checkpoint.training))
-    if verdict != "not_better":
-        return False
-    if not force:
-        raise ExportError(
-            f"{checkpoint.path} is not exported: {shortfall(checkpoint.training['gate'])}; "
-            "--force exports it anyway"
-        )
-    logger.warning("exported by force: %s", shortfall(checkpoint.training["gate"]))
-    return True
+def _shown(outputs: npt.NDArray[np.float32]) -> str:
+    return " ".join(f"{value:.6f}" for value in outputs)
 
 
 def _require_small(model: "torch.nn.Module") -> None:
@@ -220,23 +197,12 @@ def _require_small(model: "torch.nn.Module") -> None:
         )
 
 
-def _untrained(origin: Mapping[str, Any]) -> str:
-    """Say what is not known of an existing cross-encoder, and how to find out."""
-    return (
-        f"{origin['name']} was not trained by ranker: the blend's weight is 1.0, not learned, so "
-        "the recommended profile is cross, and it is not known to be better than BM25; "
-        "`ranker evaluate` measures it, `ranker train --base` learns from judged queries, "
-        "including the weight"
-    )
-
-
 def _about(checkpoint: Checkpoint, *, forced: bool) -> dict[str, Any]:
-    training = checkpoint.training
+    training, task = checkpoint.training, task_of(checkpoint.training)
     origin = training.get("origin")
     return {
-        "blend_weight": training["blend_weight"],
-        "recommended_profile": training["recommended_profile"],
-        "verdict": verdict_of(training),
+        "task": task.name,
+        **EXPORTS[task.name].about(training),
         "forced": forced,
         "base": training["arguments"]["base"],
         "ranker_version": __version__,

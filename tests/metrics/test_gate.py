@@ -160,7 +160,7 @@ def test_without_cross_validation_export_warns_and_goes_on(
 ) -> None:
     held_out = {"queries": 10, "bm25": 0.41, "cross": 0.3, "blend": 0.44}
     checkpoint = with_report(checkpoint, gate=unknown(10), held_out=held_out)
-    with caplog.at_level(logging.WARNING, logger="ranker.export.to_onnx"):
+    with caplog.at_level(logging.WARNING, logger="ranker.export.relevance"):
         bundle = export(checkpoint, tmp_path / "bundle")
     said = caplog.text
     assert "10 held-out queries (nDCG@10 bm25 0.4100, cross 0.3000, blend 0.4400)" in said

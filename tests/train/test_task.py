@@ -1,5 +1,6 @@
 """A second task, two classes of documents, goes the whole way without a change of the rest."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,14 @@ import pytest
 import torch
 from small_data import small_dataset
 
+from ranker.artifacts.bundle import Checkpoint
+from ranker.contract.encode import pair_inputs
 from ranker.dataset import Dataset
 from ranker.dataset.groups import TrainingGroup
 from ranker.errors import UsageError
+from ranker.export.score import open_session
+from ranker.export.tasks import EXPORTS
+from ranker.export.to_onnx import TOLERANCE, export
 from ranker.model.base import load_weights
 from ranker.model.card import CARDS
 from ranker.model.losses import Loss
@@ -76,6 +82,16 @@ class ClassCard:
         return []
 
 
+class ClassExport:
+    """What an export passes."""
+
+    def pass_gate(self, checkpoint: Checkpoint, *, force: bool) -> bool:
+        return False
+
+    def about(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        return {"accuracy": training["held_out"]["accuracy"]}
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
     return small_dataset(tmp_path)
@@ -92,6 +108,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Task:
         score=lambda outputs: outputs[..., 1] - outputs[..., 0],
     )
     monkeypatch.setitem(TASKS, made.name, made)
+    monkeypatch.setitem(EXPORTS, made.name, ClassExport())
     monkeypatch.setitem(CARDS, made.name, ClassCard())
     monkeypatch.setitem(TRAININGS, made.name, ClassTraining())
     return made
@@ -116,6 +133,15 @@ def test_a_task_is_trained_stopped_and_measured_in_its_own_terms(
     text = (checkpoint.path / "README.md").read_text()
     assert "Two logits" in text and "held-out accuracy" in text and "BM25" not in text
     assert load_weights(checkpoint.path, outputs=2, own_head=True).config.num_labels == 2
+
+    bundle = export(checkpoint, tmp_path / "bundle")
+    assert bundle.about["task"] == "classes" and bundle.training == report
+    assert bundle.about["accuracy"] == report["held_out"]["accuracy"]
+    session = open_session(bundle.model, threads=1)
+    inputs = pair_inputs(bundle.spec, [[5, 6]] * 3, [[7], [8, 9], []])
+    assert session.run(None, dict(inputs))[0].shape == (3, 2)
+    differences = json.loads((bundle.path / "parity.json").read_text())["largest_difference"]
+    assert max(differences.values()) < TOLERANCE
 
 
 def test_a_task_has_its_own_losses(task: Task) -> None:
