@@ -6,13 +6,13 @@ the document that it returns, in one transaction with many others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ranker.artifacts.manifest import Manifest
 from ranker.contract import vespa_names
 from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.engine.documents.conditions import Condition, parse_condition
 from ranker.engine.documents.stored_document import StoredDocument, field_value
+from ranker.engine.documents.tensors import JsonValue
 from ranker.engine.documents.updates import FieldUpdate, parse_field_updates
 from ranker.engine.errors import DocumentError
 
@@ -110,7 +110,7 @@ class Remove(DocumentOperation):
 
 
 def parse_put(
-    document_id: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
+    document_id: str, body: JsonValue, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Put:
     """Read a put from a JSON body.
 
@@ -131,7 +131,7 @@ def parse_put(
 
 
 def parse_update(
-    document_id: str, body: Any, manifest: Manifest, *, condition: str | None, create: bool
+    document_id: str, body: JsonValue, manifest: Manifest, *, condition: str | None, create: bool
 ) -> Update:
     """Read an update from a JSON body.
 
@@ -157,7 +157,7 @@ def parse_remove(document_id: str, manifest: Manifest, *, condition: str | None)
     return Remove(document_id, parse_condition(condition, manifest.schema) if condition else None)
 
 
-def _fields(body: Any) -> Mapping[str, Any]:
+def _fields(body: JsonValue) -> Mapping[str, JsonValue]:
     fields = body.get("fields") if isinstance(body, dict) else None
     if not isinstance(fields, dict):
         raise DocumentError(
@@ -167,7 +167,7 @@ def _fields(body: Any) -> Mapping[str, Any]:
 
 
 def _condition(
-    condition: str | None, create: bool, body: Mapping[str, Any], manifest: Manifest
+    condition: str | None, create: bool, body: Mapping[str, JsonValue], manifest: Manifest
 ) -> tuple[Condition | None, bool]:
     """Return condition and create flag, of the URL or of the body."""
     text = condition if condition is not None else body.get("condition")

@@ -10,11 +10,12 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import sanitize_text
 from ranker.contract.fields import DOCUMENT_FIELDS
 from ranker.contract.spec import TokenSpec
-from ranker.engine.documents.tensors import TensorError, document_cells, render
+from ranker.engine.documents.tensors import JsonValue, TensorError, document_cells, render
 from ranker.lexical.terms import terms
 
 __all__ = [
     "StoredDocument",
+    "StoredValue",
     "field_value",
     "rendered_fields",
     "terms_text",
@@ -24,6 +25,10 @@ __all__ = [
 
 LONGEST_TERM = 1000
 """Characters of the longest term that is indexed, as Vespa's `max-token-length`."""
+
+
+StoredValue = Any
+"""A field's value in the store: a str, an int or bytes by its type, None where not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,14 @@ class StoredDocument:
     """
 
     document_id: str
-    values: dict[str, Any]
+    values: dict[str, StoredValue]
     title_terms: str
     text_terms: str
     title_length: int
     contents_length: int
 
     @classmethod
-    def from_values(cls, document_id: str, values: Mapping[str, Any]) -> "StoredDocument":
+    def from_values(cls, document_id: str, values: Mapping[str, StoredValue]) -> "StoredDocument":
         """Make the document of values that `field_value` has read."""
         title_terms = _index_terms(values.get(vespa_names.TITLE))
         text_terms = _index_terms(values.get(vespa_names.TEXT))
@@ -67,7 +72,7 @@ def terms_text(terms_: list[str]) -> str:
     return f" {'  '.join(terms_)} " if terms_ else ""
 
 
-def field_value(name: str, value: Any, manifest: Manifest) -> Any:
+def field_value(name: str, value: JsonValue, manifest: Manifest) -> StoredValue:
     """Read a field's JSON value; null gives None.
 
     Args:
@@ -116,10 +121,12 @@ def rendered_fields(document: StoredDocument, manifest: Manifest) -> dict[str, A
 
 
 def _index_terms(text: str | None) -> list[str]:
-    found = terms(text) if text else []
-    if text and len(text) > LONGEST_TERM:
-        found = [term for term in found if len(term) <= LONGEST_TERM]
-    return found
+    if not text:
+        return []
+    every = terms(text)
+    if len(text) <= LONGEST_TERM:
+        return every
+    return [term for term in every if len(term) <= LONGEST_TERM]
 
 
 def _code(spec: TokenSpec) -> str:
@@ -127,7 +134,7 @@ def _code(spec: TokenSpec) -> str:
     return "H" if spec.vocabulary_size <= 2**16 else "I"
 
 
-def _string(value: Any) -> str:
+def _string(value: JsonValue) -> str:
     """Return a text that Vespa stores; numbers and booleans become their text, as in Vespa."""
     if isinstance(value, dict | list):
         raise ValueError(f"expected a string, got {value!r:.60}")
@@ -140,7 +147,7 @@ def _string(value: Any) -> str:
     return value
 
 
-def _long(value: Any) -> int:
+def _long(value: JsonValue) -> int:
     try:
         number = int(str(value))
     except ValueError:
@@ -159,7 +166,7 @@ def _check_fingerprint(number: int, spec: TokenSpec) -> None:
         )
 
 
-def _tokens(value: Any, manifest: Manifest) -> bytes:
+def _tokens(value: JsonValue, manifest: Manifest) -> bytes:
     """Return the ids of a tensor in 2 or 4 bytes each, without the zeros at the end."""
     spec = manifest.spec
     cells = document_cells(value, manifest.token_type)

@@ -16,12 +16,16 @@ from typing import Any
 
 from ranker.contract.storage import TensorType
 
-__all__ = ["TensorError", "addressed_cells", "document_cells", "query_cells", "render"]
+__all__ = ["JsonValue", "TensorError", "addressed_cells", "document_cells", "query_cells", "render"]
 
 _LITERAL_CELL = re.compile(r"\s*\{\s*(\w+)\s*:\s*(\d+)\s*\}\s*:\s*([^,{}\s]+)\s*(,|$)")
 _TYPED = re.compile(r"(tensor(?:<\w+>)?\([^)]*\))\s*:\s*(.*)", re.DOTALL)
 _HEX_FORMATS = {2: "b", 8: "f", 16: "d"}
 """Hex digits of a cell to its struct format; 4 digits are a bfloat16, widened to a float."""
+
+
+JsonValue = Any
+"""A value read from JSON, whose type is what the readers here check."""
 
 
 class TensorError(ValueError):
@@ -36,7 +40,7 @@ def render(values: Sequence[float], kind: TensorType) -> dict[str, Any]:
     return {"type": str(kind), "values": nested}
 
 
-def query_cells(value: Any, kind: TensorType) -> list[float]:
+def query_cells(value: JsonValue, kind: TensorType) -> list[float]:
     """Read a tensor as a query writes it, as a text or as a value of its JSON body.
 
     Too few values are filled with zeros, as in Vespa, but not after a type (`tensor<...>:[...]`).
@@ -58,7 +62,7 @@ def query_cells(value: Any, kind: TensorType) -> list[float]:
     return values + [0.0] * (kind.size - len(values))
 
 
-def document_cells(value: Any, kind: TensorType) -> list[float]:
+def document_cells(value: JsonValue, kind: TensorType) -> list[float]:
     """Read a tensor as a document's JSON writes it.
 
     The `values` form must be complete: Vespa 8.700 silently fills a short one with zeros and newer
@@ -87,7 +91,7 @@ def document_cells(value: Any, kind: TensorType) -> list[float]:
     return values
 
 
-def addressed_cells(value: Any, kind: TensorType) -> list[tuple[int, float]]:
+def addressed_cells(value: JsonValue, kind: TensorType) -> list[tuple[int, float]]:
     """Read positions and numbers of `[{"address":{"d0":"0"},"value":1}]` or `{"0":1}`.
 
     Raises:
@@ -104,7 +108,7 @@ def addressed_cells(value: Any, kind: TensorType) -> list[tuple[int, float]]:
     return [(_position(cell["address"], kind), _number(cell["value"])) for cell in value]
 
 
-def _query_values(value: Any, kind: TensorType) -> list[float]:
+def _query_values(value: JsonValue, kind: TensorType) -> list[float]:
     if isinstance(value, str):
         text = value.strip()
         if text.startswith("{{"):
@@ -142,7 +146,7 @@ def _literal(text: str, kind: TensorType) -> list[float]:
     return dense
 
 
-def _dense(value: Any, kind: TensorType) -> list[float]:
+def _dense(value: JsonValue, kind: TensorType) -> list[float]:
     """Return all cells; those without an address are 0."""
     dense = [0.0] * kind.size
     for position, number in addressed_cells(value, kind):
@@ -150,7 +154,7 @@ def _dense(value: Any, kind: TensorType) -> list[float]:
     return dense
 
 
-def _position(address: Any, kind: TensorType) -> int:
+def _position(address: JsonValue, kind: TensorType) -> int:
     """Return the place of a cell among all cells, the last dimension varying fastest."""
     names = [name for name, _ in kind.dimensions]
     if not isinstance(address, dict) or sorted(address) != names:
@@ -164,7 +168,7 @@ def _position(address: Any, kind: TensorType) -> int:
     return position
 
 
-def _numbers(value: Any) -> list[float]:
+def _numbers(value: JsonValue) -> list[float]:
     """Return the numbers of a list, which may be nested."""
     if not isinstance(value, list):
         raise TensorError(f"expected a tensor, got {value!r:.60}")
@@ -181,7 +185,7 @@ def _flat(value: list[Any]) -> Iterator[Any]:
         yield from _flat(item) if isinstance(item, list) else (item,)
 
 
-def _number(item: Any) -> float:
+def _number(item: JsonValue) -> float:
     """Return a finite number, which may be written as a string."""
     number = math.nan
     if isinstance(item, int | float | str) and not isinstance(item, bool):

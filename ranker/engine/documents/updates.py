@@ -10,12 +10,12 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ranker.artifacts.manifest import Manifest
 from ranker.contract.fields import DOCUMENT_FIELDS
-from ranker.engine.documents.stored_document import field_value, token_cells
-from ranker.engine.documents.tensors import addressed_cells
+from ranker.engine.documents.stored_document import StoredValue, field_value, token_cells
+from ranker.engine.documents.tensors import JsonValue, addressed_cells
 from ranker.engine.errors import DocumentError
 
 __all__ = ["Arithmetic", "Assign", "FieldUpdate", "Modify", "parse_field_updates"]
@@ -49,7 +49,7 @@ class FieldUpdate(Protocol):
     def field(self) -> str:
         """The field."""
 
-    def apply(self, value: Any) -> Any:
+    def apply(self, value: StoredValue) -> StoredValue:
         """Return the updated value, as `StoredDocument.from_values` takes it.
 
         Args:
@@ -65,9 +65,9 @@ class Assign:
     """A new value; None clears the field."""
 
     field: str
-    value: Any
+    value: StoredValue
 
-    def apply(self, value: Any) -> Any:
+    def apply(self, value: StoredValue) -> StoredValue:
         """Return the new value."""
         return self.value
 
@@ -80,7 +80,7 @@ class Arithmetic:
     steps: tuple[tuple[str, float], ...]
     manifest: Manifest
 
-    def apply(self, value: Any) -> Any:
+    def apply(self, value: StoredValue) -> StoredValue:
         """Return the result, which must be a value of the field."""
         return field_value(self.field, self.result(value), self.manifest)
 
@@ -101,7 +101,7 @@ class Modify:
     cells: tuple[tuple[int, float], ...]
     manifest: Manifest
 
-    def apply(self, value: Any) -> Any:
+    def apply(self, value: StoredValue) -> StoredValue:
         """Return the new tensor; there is nothing to modify where the document has none."""
         if value is None:
             return None
@@ -111,7 +111,7 @@ class Modify:
         return field_value(self.field, cells, self.manifest)
 
 
-def parse_field_updates(name: str, update: Any, manifest: Manifest) -> Iterator[FieldUpdate]:
+def parse_field_updates(name: str, update: JsonValue, manifest: Manifest) -> Iterator[FieldUpdate]:
     """Read the updates of one field from an update's JSON.
 
     Raises:
@@ -139,7 +139,7 @@ def parse_field_updates(name: str, update: Any, manifest: Manifest) -> Iterator[
         raise _error(name, str(error)) from error
 
 
-def _update(name: str, verb: str, value: Any, manifest: Manifest) -> FieldUpdate:
+def _update(name: str, verb: str, value: JsonValue, manifest: Manifest) -> FieldUpdate:
     kind = DOCUMENT_FIELDS[name].vespa_type
     if verb not in OPERATIONS[kind]:
         elements = verb in ("add", "remove") and kind != "tensor"
@@ -155,7 +155,7 @@ def _not_there(name: str, verb: str, manifest: Manifest) -> str:
     return f"a field of type {kind} has no {verb!r}; expected {', '.join(operations)}"
 
 
-def _operand(value: Any) -> float:
+def _operand(value: JsonValue) -> float:
     """Return a number, which may be written as a string."""
     if not _NUMBER.fullmatch(str(value)):
         raise ValueError(f"expected a number, got {value!r:.40}")
@@ -171,7 +171,7 @@ def _long(number: float) -> int:
     return int(number)
 
 
-def _modify(name: str, value: Any, manifest: Manifest) -> Modify:
+def _modify(name: str, value: JsonValue, manifest: Manifest) -> Modify:
     # Every cell of a dense tensor exists already, so `create` creates none.
     if not isinstance(value, dict) or value.keys() - {"create"} != {"operation", "cells"}:
         raise ValueError(f"modify takes 'operation', 'cells' and 'create', got {value!r:.60}")

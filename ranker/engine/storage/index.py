@@ -341,6 +341,7 @@ def _is_full(error: Exception) -> bool:
 
 
 def _tantivy() -> Any:
+    # Not typed: tantivy's own hints lack some of what it has, such as the count of a result.
     return require("tantivy", extra="engine")
 
 

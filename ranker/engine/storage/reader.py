@@ -51,13 +51,12 @@ class Reader:
     def get(self, document_id: str) -> StoredDocument | None:
         """Return the document of an id, None where there is none."""
         query = f"SELECT {_DOCUMENT} FROM documents WHERE document_id = ?"
-        found = self._execute(query, (document_id,)).fetchone()
-        return document_of(found) if found else None
+        columns = self._execute(query, (document_id,)).fetchone()
+        return document_of(columns) if columns else None
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """Return row to document, for those rows that still exist."""
-        found = self._rows(f"row, {_DOCUMENT}", rows)
-        return {row: document_of(rest) for row, *rest in found}
+        return {row: document_of(rest) for row, *rest in self._rows(f"row, {_DOCUMENT}", rows)}
 
     def ranked(self, rows: Sequence[int]) -> dict[int, RankedRow]:
         """Return row to what the first phase needs."""
@@ -69,7 +68,7 @@ class Reader:
 
     def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
         """Return row to token ids."""
-        return dict(self._rows(f"row, {vespa_names.DOC_TOKEN_IDS}", rows))
+        return {row: ids for row, ids in self._rows(f"row, {vespa_names.DOC_TOKEN_IDS}", rows)}
 
     def scan(self, after: int, limit: int) -> list[tuple[int, StoredDocument]]:
         """Return the next documents after a row, in the order of rows."""
@@ -88,14 +87,12 @@ class Reader:
         """Return the number of the last change."""
         return int(self._execute("SELECT last_change FROM totals", ()).fetchone()[0])
 
-    def _rows(self, columns: str, rows: Sequence[int]) -> list[Any]:
-        found: list[Any] = []
+    def _rows(self, columns: str, rows: Sequence[int]) -> Iterator[Sequence[Any]]:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             query = f"SELECT {columns} FROM documents WHERE row IN ({marks})"
-            found += self._execute(query, chunk).fetchall()
-        return found
+            yield from self._execute(query, chunk)
 
     def _execute(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
         if not hasattr(self._local, "connection"):

@@ -112,8 +112,8 @@ class Store:
     @property
     def session(self) -> int | None:
         """The number of the session that was activated last; None for none."""
-        found = self._meta.get("session")
-        return None if found is None else int(found)
+        number = self._meta.get("session")
+        return None if number is None else int(number)
 
     @property
     def given(self) -> str | None:
@@ -131,12 +131,12 @@ class Store:
             ArtifactError: they were tokenized under another contract, or have another schema.
         """
         for key, wanted in _identity(manifest).items():
-            found = self._meta.get(key)
-            if found not in (None, wanted) and self.totals.documents:
+            present = self._meta.get(key)
+            if present not in (None, wanted) and self.totals.documents:
                 what = "the token contract" if key == "fingerprint" else f"the {key}"
                 raise ArtifactError(
                     f"the data folder {self.path.parent} holds {self.totals.documents} documents "
-                    f"and belongs to {what} {found}, this application has {wanted}; remove the "
+                    f"and belongs to {what} {present}, this application has {wanted}; remove the "
                     "documents first or use another --data folder, then feed again"
                 )
 
@@ -232,12 +232,12 @@ class Store:
         self, operation: DocumentOperation, totals: Totals
     ) -> tuple[Totals, RowChange | None]:
         columns = ", ".join(DOCUMENT) if operation.reads else "document_id"
-        found = self._connection.execute(
+        stored = self._connection.execute(
             f"SELECT row, title_length, contents_length, {columns} FROM documents "
             "WHERE document_id = ?",
             (operation.document_id,),
         ).fetchone()
-        row, title_length, contents_length, *before = found or (None, 0, 0)
+        row, title_length, contents_length, *before = stored or (None, 0, 0)
         document = operation.apply(document_of(before) if before and operation.reads else None)
         if before:
             totals = totals.plus(title_length, contents_length, -1)

@@ -65,7 +65,7 @@ class ConfigServer:
         self._port = port
 
     def asgi(self) -> ASGIApp:
-        """The pages under `PREFIX`."""
+        """Return the pages as an ASGI application."""
         session = f"{_TENANT}/session/{{number:int}}"
         routes = {
             f"{_TENANT}/prepareandactivate": {"POST": self._prepare_and_activate},
