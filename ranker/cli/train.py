@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ranker.cli.console import emit, note, progress, save_options, table
-from ranker.cli.data import tell_lint
+from ranker.cli.data import report_lint
 from ranker.cli.options import DataOrNone, Format, Json, SkipBad, report_skipped
 from ranker.errors import UsageError
 from ranker.model.hub import DEFAULT_BASE
@@ -130,7 +130,7 @@ def train(
             report_skipped(dataset)
             if lint:
                 slots = {name: options[name] for name in _LINTED}
-                tell_lint(dataset, data=data, format=format, **slots)
+                report_lint(dataset, data=data, format=format, **slots)
         source = DataProvenance.of(
             data, format=format, split=split, skip_bad=skip_bad, license=license
         )

@@ -1,7 +1,7 @@
-"""The judgement linter: what makes judged data worth less than it seems, with examples.
+"""The judgement linter: checks judged data for problems and shows examples.
 
-`lint` looks, `LintReport` says; a module for each sort of check, each with its `KINDS` and its
-`find`.  Thresholds are chosen so that a clean collection gives few findings.
+`lint` runs the checks and returns a `LintReport`.  Each sort of check is a module with its `KINDS`
+and its `find`.  Thresholds are chosen so that a clean collection has few findings.
 """
 
 from ranker.lint.collection import Collection, collection_of, read_collection

@@ -1,4 +1,4 @@
-"""What the linter says: findings with examples, and the report that holds them all."""
+"""The results of the linter: findings with examples, and the report that holds them all."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,19 +10,19 @@ __all__ = ["SEVERITIES", "Example", "Finding", "Kind", "LintReport", "Severity",
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""An error stops `ranker train`; a warning bends figures or wastes learning; a note is to know."""
+"""Errors stop `ranker train`; warnings skew metrics or waste training; notes are informational."""
 
 CLIP = 160
 
 
 @dataclass(frozen=True)
 class Example:
-    """One place where a finding shows.
+    """One occurrence of a finding.
 
     Attributes:
-        ids: of the queries and documents, in the order in which `text` speaks of them.
-        text: what is there, on one line.
-        place: file and line, where they are known.
+        ids: ids of the queries and documents, in the order in which `text` names them.
+        text: what was found there, on one line.
+        place: file and line, if they are known.
     """
 
     ids: tuple[str, ...]
@@ -32,13 +32,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of finding: what is looked for, and what is the same each time it is found.
+    """A sort of finding, with what all its findings have in common.
 
     Attributes:
-        id: in kebab-case; scripts may rely on it.
-        about: what is looked for, in a few words.
+        id: name in kebab-case; scripts may rely on it.
+        about: what is checked for, in a few words.
         why: why it matters.
-        advice: what to do.
+        advice: what to do about it.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Kind:
     why: str
     advice: str
 
-    def found(
+    def finding(
         self,
         severity: Severity,
         title: str,
@@ -57,7 +57,7 @@ class Kind:
         examples: Iterable[Example] = (),
         figures: dict[str, Any] | None = None,
     ) -> "Finding":
-        """A finding of this kind; see `Finding` for the arguments."""
+        """Return a finding of this kind; see `Finding` for the arguments."""
         return Finding(
             self, severity, title, count, total, unit, tuple(examples), dict(figures or {})
         )
@@ -65,16 +65,16 @@ class Kind:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the collection that one should know.
+    """A problem of the collection, or a fact worth knowing.
 
     Attributes:
-        kind: what sort, with the reason and the advice.
+        kind: sort of finding, with the reason and the advice.
         severity: error, warning or note.
         title: what was found, in one sentence without a full stop.
-        count: how many of `unit`.
-        total: of how many; 0 where a share says nothing.
+        count: number of affected `unit`s.
+        total: number of all of them; 0 if a share would mean nothing.
         unit: queries, documents, judgements, rows ...
-        examples: the first few.
+        examples: the first few occurrences.
         figures: further numbers, by name.
     """
 
@@ -94,11 +94,11 @@ class Finding:
 
     @property
     def share(self) -> float | None:
-        """Count of total, from 0 to 1."""
+        """The share of the total, from 0 to 1."""
         return self.count / self.total if self.total else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "id": self.id,
             "severity": self.severity,
@@ -109,19 +109,21 @@ class Finding:
             "unit": self.unit,
             "why": self.kind.why,
             "advice": self.kind.advice,
-            "examples": [{**asdict(one), "ids": list(one.ids)} for one in self.examples],
+            "examples": [
+                {**asdict(example), "ids": list(example.ids)} for example in self.examples
+            ],
             "figures": self.figures,
         }
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A check that was not made, and why.
+    """A check that was skipped.
 
     Attributes:
-        check: what was not looked for, in words.
-        reason: why.
-        kinds: ids of the findings that could therefore not be made.
+        check: what was not checked, in words.
+        reason: why not.
+        kinds: ids of the kinds that could therefore not be found.
     """
 
     check: str
@@ -131,15 +133,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LintReport:
-    """Everything that the linter says about one collection.
+    """Everything that the linter reports about one collection.
 
     Attributes:
-        data: name, split, sizes and grades of the collection.
-        findings: the worst first.
-        clean: kinds that were looked for and not found.
-        skipped: checks that were not made.
-        figures: measured on the way, for plots: `grades`, `first_phase`, `slots`.
-        seconds: how long it took.
+        data: name, split and sizes of the collection.
+        findings: the findings, the most severe first.
+        clean: kinds that were checked for and not found.
+        skipped: checks that were skipped.
+        figures: measurements for plots: `grades`, `first_phase`, `document_tokens` ...
+        seconds: run time.
     """
 
     data: dict[str, Any]
@@ -150,15 +152,15 @@ class LintReport:
     seconds: float
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
+        """Return the findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def finding(self, kind_id: str) -> Finding | None:
-        """The finding with that id, if there is one."""
+        """Return the finding of the kind with that id, or None."""
         return next((finding for finding in self.findings if finding.id == kind_id), None)
 
     def strict(self) -> "LintReport":
-        """The same report with every warning raised to an error."""
+        """Return the same report with every warning raised to an error."""
         raised = [
             replace(finding, severity="error") if finding.severity == "warning" else finding
             for finding in self.findings
@@ -166,7 +168,7 @@ class LintReport:
         return replace(self, findings=tuple(raised))
 
     def counted(self) -> str:
-        """Number of findings by severity, in words."""
+        """Return the number of findings of each severity, in words."""
         parts = []
         for severity in SEVERITIES:
             count = len(self.of(severity))
@@ -174,7 +176,7 @@ class LintReport:
         return ", ".join(parts)
 
     def summary(self) -> list[str]:
-        """Errors and warnings, one line each; empty where there are none."""
+        """Return errors and warnings, one line each."""
         return [
             f"{finding.severity}: {finding.title} ({finding.id})"
             for finding in self.findings
@@ -182,20 +184,20 @@ class LintReport:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "data": self.data,
             "counts": {severity: len(self.of(severity)) for severity in SEVERITIES},
             "findings": [finding.to_dict() for finding in self.findings],
             "clean": [kind.id for kind in self.clean],
-            "skipped": [asdict(one) for one in self.skipped],
+            "skipped": [asdict(skipped) for skipped in self.skipped],
             "figures": self.figures,
             "seconds": round(self.seconds, 2),
         }
 
 
 def clip(text: str, most: int = CLIP) -> str:
-    """A text for an example: on one line, cut, every character that does not print escaped."""
+    """Return a text for an example: one line, truncated, with unprintable characters escaped."""
     line = " ".join(sanitize_text(text[: 4 * most]).split())
     if len(line) > most:
         line = line[: most - 1].rstrip() + "…"
@@ -203,7 +205,7 @@ def clip(text: str, most: int = CLIP) -> str:
 
 
 def first(examples: Iterable[Example], most: int) -> tuple[Example, ...]:
-    """At most so many examples; those of one text once."""
+    """Return at most `most` examples, each text once."""
     taken: dict[str, Example] = {}
     for example in examples:
         if len(taken) == most:
@@ -213,5 +215,5 @@ def first(examples: Iterable[Example], most: int) -> tuple[Example, ...]:
 
 
 def sorted_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The worst first; of one severity, in the order in which they were found."""
+    """Return the most severe findings first, otherwise in the order in which they were found."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

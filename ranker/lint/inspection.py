@@ -1,4 +1,4 @@
-"""What all checks of one run share: the collection, how far to look, and BM25's ranking."""
+"""The state that all checks of one run share: the collection, the limits, and BM25's ranking."""
 
 import functools
 import random
@@ -19,9 +19,9 @@ from ranker.records import Document
 __all__ = ["DEPTH", "QUICK_DOCUMENTS", "Inspection"]
 
 DEPTH = 100
-"""How far down BM25's ranking is looked at; what a reranker usually gets."""
+"""Depth of BM25's ranking that is checked: what a reranker usually gets."""
 QUICK_DOCUMENTS = 20_000
-"""A quick run leaves out what takes long in a larger corpus."""
+"""A quick run skips slow checks in a larger corpus."""
 _RANKED_CELLS = 400_000_000
 _FEWEST_RANKED = 200
 _FEWEST_COMPARED = 10
@@ -35,15 +35,15 @@ class Inspection:
     """One run of the linter.
 
     Attributes:
-        collection: what is looked at.
-        min_grade: lowest grade of an answer.
-        examples: most examples of a finding.
-        quick: leave out what takes long in a corpus of more than `QUICK_DOCUMENTS`.
-        encoder: texts to tokens; None without a base model.
-        no_encoder: why there is none.
+        collection: the collection to check.
+        min_grade: minimum grade of an answer.
+        examples: maximum number of examples of a finding.
+        quick: skip slow checks in a corpus of more than `QUICK_DOCUMENTS`.
+        encoder: turns texts into tokens; None without a base model.
+        no_encoder: why there is no encoder.
         unranked: why there is no ranking, once it was asked for.
-        skipped: checks that were not made, filled on the way.
-        figures: what was measured on the way, for plots and for later checks.
+        skipped: checks that were skipped; filled by the checks.
+        figures: measurements for plots and for later checks; filled by the checks.
     """
 
     collection: Collection
@@ -58,44 +58,44 @@ class Inspection:
 
     @property
     def too_large(self) -> bool:
-        """Whether slow checks are left out."""
+        """True if slow checks are skipped."""
         return self.quick and len(self.collection.documents) > QUICK_DOCUMENTS
 
     @functools.cached_property
     def documents(self) -> list[Document]:
-        """The documents that are read one by one: all, or a sample in place of too many."""
+        """The documents that are read one by one: all, or a sample of too many."""
         everything = self.collection.documents.values()
         return sample(everything, QUICK_DOCUMENTS) if self.too_large else list(everything)
 
     @property
     def called(self) -> str:
-        """What to call them."""
+        """What to call `documents` in a sentence."""
         return "sampled documents" if self.too_large else "documents"
 
     def skip(self, check: str, reason: str, kinds: Iterable[Kind]) -> None:
-        """Note that a check was not made, and which findings it might have made."""
+        """Note that a check is skipped, and the kinds that it might have found."""
         self.skipped.append(Skipped(check, reason, tuple(kind.id for kind in kinds)))
 
     def answers(self, query_id: str) -> list[str]:
-        """Documents judged relevant to a query."""
+        """Return the documents that are judged relevant to a query."""
         grades = self.collection.qrels[query_id]
         return [doc_id for doc_id, grade in grades.items() if grade >= self.min_grade]
 
     def others(self, query_id: str) -> list[str]:
-        """Documents judged, but not relevant."""
+        """Return the documents that are judged, but not relevant."""
         grades = self.collection.qrels[query_id]
         return [doc_id for doc_id, grade in grades.items() if grade < self.min_grade]
 
     @functools.cached_property
     def judged_negatives(self) -> int:
-        """Judgements that say not relevant."""
+        """The number of judgements below `min_grade`."""
         return sum(len(self.others(query_id)) for query_id in self.collection.qrels)
 
     @functools.cached_property
     def ranked(self) -> dict[str, list[str]] | None:
-        """The best `DEPTH` documents of BM25 by judged query; None where that was left out.
+        """The best `DEPTH` documents of BM25 by judged query; None if there is no ranking.
 
-        In a large corpus a sample of the queries, always the same one.
+        In a large corpus, those of a sample of the queries, always the same one.
         """
         if self.too_large:
             self.unranked = f"quick run, {len(self.collection.documents):,} documents"
@@ -112,28 +112,28 @@ class Inspection:
         }
 
     def text(self, query_id: str) -> str:
-        """Text of a query."""
+        """Return the text of a query."""
         return self.collection.queries[query_id].text
 
     def query_example(self, query_id: str, note: str = "") -> Example:
-        """A query as an example."""
+        """Return a query as an example."""
         text = clip(self.text(query_id))
         place = self.collection.query_place(query_id)
         return Example((query_id,), f"{text}{f' — {note}' if note else ''}", place)
 
     def document_example(self, doc_id: str, note: str = "") -> Example:
-        """A document as an example: how it begins, or a note in place of that."""
+        """Return a document as an example: a note, or else how it begins."""
         text = note or clip(headline(self.collection.documents[doc_id]))
         return Example((doc_id,), text, self.collection.document_place(doc_id))
 
 
 def headline(document: Document) -> str:
-    """Title of a document, else how its text begins."""
+    """Return the title of a document, or else its text."""
     return document.title or document.text or "(empty)"
 
 
 def sample(items: Iterable[Item], most: int) -> list[Item]:
-    """At most so many of the items, in their order, drawn the same way each time."""
+    """Return at most `most` of the items, in their order, always the same sample."""
     everything = list(items)
     if len(everything) <= most:
         return everything
@@ -142,9 +142,9 @@ def sample(items: Iterable[Item], most: int) -> list[Item]:
 
 
 def mean_difference(differences: Sequence[float]) -> tuple[float, float, float] | None:
-    """Mean of a difference that each query has one of, and its 95 % interval.
+    """Return the mean of a difference by query and its 95 % interval.
 
-    None where there are too few queries to tell.
+    None if there are too few queries to tell.
     """
     if len(differences) < _FEWEST_COMPARED:
         return None
@@ -153,12 +153,12 @@ def mean_difference(differences: Sequence[float]) -> tuple[float, float, float] 
 
 
 def part(count: int, total: int) -> str:
-    """A share for a sentence: 3 of 50 (6 %)."""
+    """Return a share for a sentence: 3 of 50 (6 %)."""
     return f"{count:,} of {total:,} ({percent(count / total if total else 0)})"
 
 
 def percent(share: float) -> str:
-    """A share in percent; never 0 % or 100 % where it is not."""
+    """Return a share in percent, never rounded to 0 % or 100 %."""
     value = 100 * share
     if 0 < value < 1 or 99 < value < 100:
         shown = f"{value:.1f}"
@@ -166,6 +166,6 @@ def percent(share: float) -> str:
     return f"{value:.0f} %"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """A count with its noun: 1 query, 2 queries."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def plural(count: int, singular: str, many: str = "") -> str:
+    """Return a count with its noun: 1 query, 2 queries."""
+    return f"{count:,} {singular if count == 1 else many or singular + 's'}"

@@ -24,7 +24,7 @@ __all__ = ["CHECKS", "KINDS", "lint"]
 
 
 class Check(NamedTuple):
-    """One module's checks."""
+    """The checks of one module."""
 
     about: str
     kinds: tuple[Kind, ...]
@@ -43,14 +43,14 @@ CHECKS = (
 )
 
 KINDS = tuple(kind for check in CHECKS for kind in check.kinds)
-"""Every kind of finding that there is."""
+"""Every kind of finding."""
 
 OnCheck = Callable[[str, int, int], object]
-"""Called with what is looked at next, how many checks are done and how many there are."""
+"""Called before each check with its name, the number of checks done, and of all checks."""
 
 
 def _silent(about: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def lint(
@@ -63,19 +63,19 @@ def lint(
     quick: bool = False,
     on_check: OnCheck = _silent,
 ) -> LintReport:
-    """Look for everything that makes judged data worth less than it seems.
+    """Check judged data for problems.
 
     Args:
-        collection: of `read_collection` or `collection_of`.
-        min_grade: lowest grade of an answer.
-        encoder: for the texts that the slots cut; without one that is left out.
-        no_encoder: why there is none, for the report.
-        examples: most examples of a finding.
-        quick: leave out copies of documents and BM25 in a corpus of more than 20,000 documents.
-        on_check: told before each check.
+        collection: result of `read_collection` or `collection_of`.
+        min_grade: minimum grade of an answer.
+        encoder: finds texts that the slots truncate; without it, that check is skipped.
+        no_encoder: why there is no encoder, for the report.
+        examples: maximum number of examples of a finding.
+        quick: skip copies of documents and BM25 in a corpus of more than 20,000 documents.
+        on_check: reports progress before each check.
 
     Raises:
-        DataError: there is not one judgement that can be used.
+        DataError: there is no judgement, not even an unusable one.
     """
     started = time.monotonic()
     inspection = Inspection(
@@ -86,24 +86,24 @@ def lint(
         encoder=encoder,
         no_encoder=no_encoder,
     )
-    # Without a usable judgement only the rows can be told about, and they say why.
+    # Without a usable judgement only the rows can be checked, and they say why.
     checks = CHECKS if collection.qrels else CHECKS[:1]
     findings: list[Finding] = []
     for done, check in enumerate(checks):
         on_check(check.about, done, len(checks))
         findings += check.find(inspection)
     if not collection.qrels and not findings:
-        raise DataError(f"{collection.name}: not a single judgement")
+        raise DataError(f"{collection.name}: there is no judgement")
     if not collection.qrels:
         inspection.skip(
             "everything but the rows", "no judgement can be used", KINDS[len(rows.KINDS) :]
         )
-    told = {finding.id for finding in findings}
-    told |= {kind_id for skipped in inspection.skipped for kind_id in skipped.kinds}
+    reported = {finding.id for finding in findings}
+    reported |= {kind_id for skipped in inspection.skipped for kind_id in skipped.kinds}
     return LintReport(
         data=_data(collection),
         findings=sorted_findings(findings),
-        clean=tuple(kind for kind in KINDS if kind.id not in told),
+        clean=tuple(kind for kind in KINDS if kind.id not in reported),
         skipped=tuple(inspection.skipped),
         figures=inspection.figures,
         seconds=time.monotonic() - started,

@@ -154,7 +154,8 @@ def test_the_report_says_what_was_kept_and_what_it_did(trained: Checkpoint) -> N
     assert str(trained.path.parent) not in card
     facts = dict(training_view(trained.path, report, ident="t")["facts"])
     said = facts["Synthetic queries"]
-    assert said.startswith(f"written.csv: {found['kept']} of 31 rows kept, source document in")
+    assert said.startswith(f"written.csv: {found['kept']} of 31 rows kept, ")
+    assert "rows kept, source document in the best 20 of" in said
     assert "1 unknown document" in said
 
 

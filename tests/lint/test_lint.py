@@ -530,7 +530,7 @@ def test_a_quick_run_leaves_out_what_is_slow(tmp_path, monkeypatch) -> None:
 def test_without_a_base_model_the_slots_are_left_out(tmp_path) -> None:
     report = clean().lint(tmp_path / "data", encoder=None, no_encoder="torch is not there")
     assert [(one.check, one.reason) for one in report.skipped] == [
-        ("texts cut by the slots", "torch is not there")
+        ("texts truncated by the slots", "torch is not there")
     ]
     assert "cut-documents" not in {kind.id for kind in report.clean}
 
@@ -799,7 +799,7 @@ def test_page_of_clean_data_and_bad_names(tmp_path) -> None:
     report = clean().lint(tmp_path / "data", encoder=None)
     text = read(page(report, tmp_path / "new" / "lint.html")).words()
     assert "No findings." in text and f"Checks without findings ({len(report.clean)})" in text
-    assert "Skipped: texts cut by the slots: no base model was given" in text
+    assert "Skipped: texts truncated by the slots: no base model was given" in text
     with pytest.raises(UsageError, match=r"ends in \.html"):
         page(report, tmp_path / "lint.pdf")
     (tmp_path / "folder.html").mkdir()
@@ -867,7 +867,7 @@ def test_training_says_what_is_wrong_and_goes_on(tmp_path, tiny_bert, capsys) ->
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lint: ")]
     assert any(line.endswith("(texts-cut-off)") for line in lines)
     assert any(line.startswith("lint: warning: 10 judged queries") for line in lines)
-    assert lines[-1].endswith(f"for examples and what to do: ranker lint {folder}")
+    assert lines[-1].endswith(f"for examples and advice, run: ranker lint {folder}")
     assert main([*train, "--out", str(tmp_path / "other"), "--no-lint"]) == 0
     assert "lint:" not in capsys.readouterr().err
 

@@ -1,1 +1,1 @@
-"""The checks of judged data, a module for each sort."""
+"""The checks of judged data, one module for each sort."""

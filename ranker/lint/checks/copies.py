@@ -1,4 +1,4 @@
-"""Documents that are copies of each other, and what that does to judgements and splits."""
+"""Documents that are copies of each other, and their effect on judgements and splits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,50 +13,50 @@ __all__ = ["KINDS", "find"]
 EQUAL = Kind(
     "duplicate-documents",
     "documents with the same words under different ids",
-    "Copies take each other's place in the ranking, and a judgement of one says nothing of the "
+    "Copies displace each other in the ranking, and a judgement of one says nothing about the "
     "others.",
-    "Keep one of each group and move the judgements of the others to it.",
+    "Keep one document of each group and move the judgements of the others to it.",
 )
 NEAR = Kind(
     "near-duplicate-documents",
     "documents that differ in a few words (Jaccard index of word 3-grams at least 0.8)",
-    "As for copies: they crowd the top of the ranking, and are rarely all judged.",
-    "Look whether they are versions of one document; keep the one that people want.",
+    "Like copies, they crowd the top of the ranking and are rarely all judged.",
+    "Check whether they are versions of one document, and keep the one that people want.",
 )
 APART = Kind(
     "copies-graded-apart",
-    "copies of one document, one judged an answer and one not",
-    "The model is told that one text answers a question and does not.",
+    "copies of one document of which one is judged an answer and another is not",
+    "The model is taught that the same text does and does not answer a question.",
     "Give the copies the same grade, or keep one of them.",
 )
 UNJUDGED = Kind(
     "unjudged-copies",
-    "answers with a copy that nobody judged",
-    "The copy counts as wrong where it is found, and may be drawn as a wrong answer to learn from.",
-    "Give the copy the grade of its original, or leave it out of the corpus.",
+    "answers with an unjudged copy",
+    "The copy counts as wrong wherever it is retrieved, and may be sampled as a negative.",
+    "Give the copy the grade of its original, or remove it from the corpus.",
 )
 ANSWERS = Kind(
     "answers-across-splits",
-    "answers to queries of one split that are answers in another split, too",
-    "A model can learn that a document is a good answer whatever is asked; what is measured on the "
-    "second split then holds less for new documents.",
-    "Often it cannot be helped in a small corpus; say so beside the figures, or split by document.",
+    "documents that are answers in more than one split",
+    "A model can learn that a document is a good answer regardless of the query; results on the "
+    "second split then say less about new documents.",
+    "Often unavoidable in a small corpus: mention it next to the figures, or split by document.",
 )
 
 KINDS = (APART, UNJUDGED, EQUAL, NEAR, ANSWERS)
 
 MANY = 0.05
-"""From this share of the corpus on, copies are worth a warning."""
+"""Share of the corpus from which copies are a warning."""
 RARE = 0.005
-"""Contradictions below this share of the answers change nothing."""
+"""Share of the answers below which contradictions change nothing."""
 SHARED = 0.3
-"""From this share of a split's answers on, sharing them is worth a note."""
+"""Share of a split's answers from which shared answers are a note."""
 
 Group = Sequence[str]
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about documents that resemble each other."""
+    """Yield findings about documents that resemble each other."""
     if inspection.too_large:
         inspection.skip(
             "copies of documents",
@@ -65,36 +65,38 @@ def find(inspection: Inspection) -> Iterator[Finding]:
         )
         return
     corpus = inspection.collection.documents
-    found = document_copies((doc_id, contents(document)) for doc_id, document in corpus.items())
-    family = {doc_id: group for group in found.families for doc_id in group}
+    copies = document_copies((doc_id, contents(document)) for doc_id, document in corpus.items())
+    family = {doc_id: group for group in copies.families for doc_id in group}
     yield from _judged(inspection, family)
-    yield from _groups(inspection, found)
+    yield from _groups(inspection, copies)
     yield from _answers_across(inspection, family)
 
 
-def _groups(inspection: Inspection, found: Copies) -> Iterator[Finding]:
-    equal = {tuple(group) for group in found.equal}
-    near = [group for group in found.families if tuple(group) not in equal]
+def _groups(inspection: Inspection, copies: Copies) -> Iterator[Finding]:
+    equal = {tuple(group) for group in copies.equal}
+    near = [group for group in copies.families if tuple(group) not in equal]
     total = len(inspection.collection.documents)
-    for kind, groups, said in (
-        (EQUAL, found.equal, "have the same words as another one"),
-        (NEAR, near, "are nearly the same as another one"),
+    for kind, groups, verb in (
+        (EQUAL, copies.equal, "have the same words as another document"),
+        (NEAR, near, "are nearly the same as another document"),
     ):
         if groups:
             count = sum(map(len, groups))
-            yield kind.found(
+            yield kind.finding(
                 "warning" if count >= MANY * total else "note",
-                f"{part(count, total)} documents {said}",
+                f"{part(count, total)} documents {verb}",
                 count=count,
                 total=total,
                 unit="documents",
-                examples=first((_example(inspection, it) for it in groups), inspection.examples),
+                examples=first(
+                    (_example(inspection, group) for group in groups), inspection.examples
+                ),
                 figures={"groups": len(groups), "largest": max(map(len, groups))},
             )
 
 
 def _judged(inspection: Inspection, family: Mapping[str, Group]) -> Iterator[Finding]:
-    """Answers whose copies have another grade, or none."""
+    """Find answers whose copies have another grade, or none."""
     qrels = inspection.collection.qrels
     apart, unjudged, answers = {}, {}, 0
     for query_id, grades in qrels.items():
@@ -102,19 +104,21 @@ def _judged(inspection: Inspection, family: Mapping[str, Group]) -> Iterator[Fin
             answers += 1
             copied = [other for other in family.get(doc_id, ()) if other != doc_id]
             if wrong := [
-                it for it in copied if grades.get(it, inspection.min_grade) < inspection.min_grade
+                copy
+                for copy in copied
+                if grades.get(copy, inspection.min_grade) < inspection.min_grade
             ]:
                 apart[query_id, doc_id] = wrong[0]
-            elif blank := [it for it in copied if it not in grades]:
-                unjudged[query_id, doc_id] = blank[0]
-    for kind, pairs, said in (
+            elif missing := [copy for copy in copied if copy not in grades]:
+                unjudged[query_id, doc_id] = missing[0]
+    for kind, pairs, what in (
         (APART, apart, "a copy that is judged not relevant"),
-        (UNJUDGED, unjudged, "a copy that nobody judged"),
+        (UNJUDGED, unjudged, "an unjudged copy"),
     ):
         if pairs:
-            yield kind.found(
+            yield kind.finding(
                 "warning" if kind is APART and len(pairs) >= RARE * answers else "note",
-                f"{part(len(pairs), answers)} answers have {said}",
+                f"{part(len(pairs), answers)} answers have {what}",
                 count=len(pairs),
                 total=answers,
                 unit="answers",
@@ -126,7 +130,7 @@ def _judged(inspection: Inspection, family: Mapping[str, Group]) -> Iterator[Fin
 
 
 def _answers_across(inspection: Inspection, family: Mapping[str, Group]) -> Iterator[Finding]:
-    """The pair of splits that shares most of its answers."""
+    """Find the pair of splits that shares the largest part of its answers."""
     shared = []
     for one, other in split_pairs(inspection):
         seen = {family.get(doc_id, (doc_id,))[0] for doc_id in _answers_of(inspection, one)}
@@ -135,9 +139,9 @@ def _answers_across(inspection: Inspection, family: Mapping[str, Group]) -> Iter
         shared.append((len(again) / max(len(measured), 1), one, other, again, len(measured)))
     share, one, other, again, total = max(shared, default=(0.0, "", "", [], 0))
     if share >= SHARED:
-        yield ANSWERS.found(
+        yield ANSWERS.finding(
             "note",
-            f"{part(len(again), total)} answers of {other} are answers in {one}, too",
+            f"{part(len(again), total)} answers of {other} are also answers in {one}",
             count=len(again),
             total=total,
             unit="documents",
@@ -146,29 +150,29 @@ def _answers_across(inspection: Inspection, family: Mapping[str, Group]) -> Iter
 
 
 def _answers_of(inspection: Inspection, split: str) -> list[str]:
-    """Documents that answer a query of a split, each once."""
+    """Return the documents that answer a query of a split, each once."""
     qrels = inspection.collection.splits[split]
-    found = {
+    answers = {
         doc_id: None
         for grades in qrels.values()
         for doc_id, grade in grades.items()
         if grade >= inspection.min_grade
     }
-    return list(found)
+    return list(answers)
 
 
 def _pair(inspection: Inspection, query_id: str, doc_id: str, other: str) -> Example:
     grade = inspection.collection.qrels[query_id].get(other)
-    said = "not judged" if grade is None else f"graded {grade}"
+    judgement = "not judged" if grade is None else f"graded {grade}"
     document = inspection.collection.documents[doc_id]
     text = f"{clip(inspection.text(query_id), 60)}: {clip(headline(document), 80)}"
     ids = (query_id, doc_id, other)
-    return Example(ids, f"{text} — the copy {other} is {said}")
+    return Example(ids, f"{text} — the copy {other} is {judgement}")
 
 
 def _example(inspection: Inspection, group: Group) -> Example:
     documents = inspection.collection.documents
-    begins = [clip(headline(documents[doc_id]), 70) for doc_id in group[:2]]
+    starts = [clip(headline(documents[doc_id]), 70) for doc_id in group[:2]]
     more = f" (and {plural(len(group) - 2, 'more copy', 'more copies')})" if len(group) > 2 else ""
-    text = " | ".join(dict.fromkeys(begins)) + more
+    text = " | ".join(dict.fromkeys(starts)) + more
     return Example(tuple(group[:10]), text, inspection.collection.document_place(group[0]))

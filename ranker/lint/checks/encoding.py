@@ -114,7 +114,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
     total = len(inspection.documents) + len(inspection.collection.qrels)
     for kind in KINDS:
         if count := counts[kind]:
-            yield kind.found(
+            yield kind.finding(
                 "warning" if kind is not UNNORMALISED and count >= OFTEN * total else "note",
                 f"{part(count, total)} texts hold {kind.about}",
                 count=count,
@@ -268,7 +268,7 @@ def _foreign(inspection: Inspection) -> Iterator[Finding]:
         *map(inspection.document_example, documents),
         *map(inspection.query_example, queries),
     ]
-    yield FOREIGN.found(
+    yield FOREIGN.finding(
         "warning" if max(shares.values()) >= FOREIGN_OFTEN else "note",
         f"{' and '.join(named)} are not English",
         count=len(documents) + len(queries),

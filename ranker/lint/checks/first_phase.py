@@ -1,4 +1,4 @@
-"""What BM25 shows of the judgements: holes, answers out of reach, and how sure figures can be."""
+"""What BM25 shows about the judgements: holes, answers out of reach, precision of the metrics."""
 
 import math
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ __all__ = ["KINDS", "find"]
 
 HOLES = Kind(
     "judgement-holes",
-    "documents that BM25 ranks high and nobody judged",
-    "A hole counts as not relevant, in training (as a wrong answer to learn from) and in "
-    "measuring, so a ranking that finds new answers looks worse than it is.",
-    "Judge the holes of the top 10 first; compare rankings by Judged@10 too. If all documents "
-    "outside the judgements were looked at and found wrong, there is nothing to do.",
+    "documents that BM25 ranks high but that are unjudged",
+    "A hole counts as not relevant, both in training (as a negative) and in evaluation, so a "
+    "ranking that finds new answers looks worse than it is.",
+    "Judge the holes in the top 10 first, and also compare rankings by Judged@10. If annotators "
+    "looked at all unjudged documents and rejected them, there is nothing to do.",
 )
 REACH = Kind(
     "answers-out-of-reach",
     "answers that are not among the best 100 of BM25",
-    "A reranker orders what the first phase gives it and can bring back none of them.",
-    "Rerank deeper, or improve the first phase (synonyms, stemming, an embedding beside BM25).",
+    "A reranker only orders what the first phase retrieves, so it cannot recover any of them.",
+    "Rerank deeper, or improve the first phase (synonyms, stemming, embeddings next to BM25).",
 )
 FEW = Kind(
     "few-queries",
     "too few queries to tell a gain from chance",
-    "Differences of nDCG@10 smaller than the interval are not to be told from noise, and half of "
-    "all tuning decisions would be made by it.",
-    "Judge more queries: four times as many halve the interval. A few judgements each for many "
-    "queries tell more than many judgements for few.",
+    "Differences of nDCG@10 smaller than the interval cannot be distinguished from noise, so "
+    "tuning decisions would rest on chance.",
+    "Judge more queries: four times as many halve the interval. A few judgements for each of many "
+    "queries say more than many judgements for a few.",
 )
 
 KINDS = (FEW, HOLES, REACH)
@@ -40,13 +40,13 @@ DEPTHS = (10, 20, 100)
 HOLES_SEEN = 0.1
 HOLES_WARN = 0.3
 POOLED = 0.1
-"""With at least this share judged not relevant, somebody judged what rankings showed."""
+"""Share of judgements below the minimum grade from which annotators judged pooled rankings."""
 OUT_OF_REACH = 0.2
 WIDE = 0.04
-"""Expected half-width of the interval from which it is a warning."""
+"""Expected half-width of the interval from which few queries are a warning."""
 USUAL_SPREAD = 0.3
 PAIRED = 0.6
-"""Spread of per-query differences over the spread of BM25's own nDCG@10.
+"""Spread of per-query differences divided by the spread of BM25's own nDCG@10.
 
 Measured between BM25 over titles and BM25 over titles and texts: trec-covid-mini 0.53, Vaswani
 0.64, Cranfield 0.82, SciFact 1.04; of a blend that stays near BM25, less than 0.3.
@@ -54,7 +54,7 @@ Measured between BM25 over titles and BM25 over titles and texts: trec-covid-min
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings that need the ranking of the first phase, and the one about its spread."""
+    """Yield findings that need the ranking of the first phase, or its spread."""
     ranked = inspection.ranked
     values = _ndcg(inspection, ranked) if ranked is not None else []
     yield from _few(inspection, values)
@@ -71,7 +71,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _ndcg(inspection: Inspection, ranked: dict[str, list[str]]) -> list[float]:
-    """NDCG@10 of BM25 by query; none where the library that computes it is not installed."""
+    """Return the nDCG@10 of BM25 for each query, none if ir_measures is not installed."""
     run = {
         query_id: {doc_id: -float(rank) for rank, doc_id in enumerate(hits)}
         for query_id, hits in ranked.items()
@@ -92,10 +92,10 @@ def _few(inspection: Inspection, values: list[float]) -> Iterator[Finding]:
     if half < WIDE:
         return
     needed = math.ceil(queries * (half / (WIDE / 2)) ** 2)
-    yield FEW.found(
+    yield FEW.finding(
         "warning",
-        f"{queries:,} judged {'query' if queries == 1 else 'queries'}: expect a difference of "
-        f"nDCG@10 to be known to about ±{half:.2f}; ±{WIDE / 2:.2f} would take about {needed:,}",
+        f"{queries:,} judged {'query' if queries == 1 else 'queries'}: expect differences "
+        f"of nDCG@10 to be known to about ±{half:.2f}; ±{WIDE / 2:.2f} would take about {needed:,}",
         count=queries,
         total=0,
         unit="queries",
@@ -104,19 +104,19 @@ def _few(inspection: Inspection, values: list[float]) -> Iterator[Finding]:
 
 
 def _holes_by_depth(inspection: Inspection, ranked: dict[str, list[str]]) -> list[float]:
-    """Share of unjudged documents among the best 1, 2, ..., mean over queries with so many hits.
+    """Return the share of unjudged documents among the best 1, 2, ... `DEPTH` hits.
 
-    It ends at `DEPTH`, or where no query has more hits.
+    Each is the mean over the queries with at least that many hits; it ends where there are none.
     """
     totals = [0.0] * DEPTH
     counts = [0] * DEPTH
     for query_id, hits in ranked.items():
         judged = inspection.collection.qrels[query_id]
         holes = 0
-        for at, doc_id in enumerate(hits):
+        for row, doc_id in enumerate(hits):
             holes += doc_id not in judged
-            totals[at] += holes / (at + 1)
-            counts[at] += 1
+            totals[row] += holes / (row + 1)
+            counts[row] += 1
     return [total / count for total, count in zip(totals, counts, strict=True) if count]
 
 
@@ -130,9 +130,9 @@ def _holes(inspection: Inspection, ranked: dict[str, list[str]]) -> Iterator[Fin
     top = {query_id: hits[:10] for query_id, hits in ranked.items()}
     empty = {q: sum(d not in qrels[q] for d in hits) for q, hits in top.items()}
     worst = sorted((q for q in top if empty[q]), key=lambda q: -empty[q])
-    yield HOLES.found(
+    yield HOLES.finding(
         "warning" if pooled and shares[10] >= HOLES_WARN else "note",
-        f"not judged under BM25: {shown}",
+        f"unjudged under BM25: {shown}",
         count=sum(empty.values()),
         total=sum(map(len, top.values())),
         unit="hits in the top 10",
@@ -147,10 +147,10 @@ def _holes(inspection: Inspection, ranked: dict[str, list[str]]) -> Iterator[Fin
 
 
 def _share_of_holes(inspection: Inspection, ranked: dict[str, list[str]], depth: int) -> float:
-    """Of all hits down to a depth, those that nobody judged."""
+    """Return the share of unjudged documents among all hits down to a depth."""
     qrels = inspection.collection.qrels
-    hits = [(q, doc_id) for q, found in ranked.items() for doc_id in found[:depth]]
-    return sum(d not in qrels[q] for q, d in hits) / len(hits) if hits else 0.0
+    pairs = [(q, doc_id) for q, hits in ranked.items() for doc_id in hits[:depth]]
+    return sum(d not in qrels[q] for q, d in pairs) / len(pairs) if pairs else 0.0
 
 
 def _reach(inspection: Inspection, ranked: dict[str, list[str]]) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def _reach(inspection: Inspection, ranked: dict[str, list[str]]) -> Iterator[Fin
     for query_id, _ in lost:
         count[query_id] += 1
     worst = sorted(count, key=lambda q: -count[q])[: inspection.examples]
-    yield REACH.found(
+    yield REACH.finding(
         "note",
         f"{part(len(lost), len(answers))} answers are not among the best {DEPTH} of BM25",
         count=len(lost),

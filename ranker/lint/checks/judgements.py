@@ -1,4 +1,4 @@
-"""What the judges left: queries with one grade only, skew, queries that nobody judged."""
+"""What annotators left: queries with one grade only, skew, unjudged queries."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,44 +10,44 @@ __all__ = ["KINDS", "find"]
 
 UNJUDGED = Kind(
     "queries-without-judgements",
-    "queries that nobody judged",
-    "They are neither learned from nor measured.",
+    "queries without a judgement",
+    "They are used neither in training nor in evaluation.",
     "Judge them, or leave them: they do no harm.",
 )
 NO_ANSWER = Kind(
     "queries-without-answer",
-    "judged queries of which no document is relevant",
+    "judged queries without a relevant document",
     "Nothing can be learned from them, and every ranking scores 0 on them, which lowers every "
     "mean and widens every interval.",
     "Look for an answer (other words, deeper in the ranking), or leave the queries out. Check "
-    "--min-grade, the lowest grade of an answer.",
+    "--min-grade, the minimum grade of an answer.",
 )
 ONLY_ANSWERS = Kind(
     "queries-with-only-answers",
-    "judged queries of which every judged document is relevant",
-    "What is not relevant is then guessed: training takes unjudged documents that BM25 ranks high "
-    "as wrong answers, and some of them are right.",
-    "Judge some documents that look right and are not, best the top 10 of the present engine; "
+    "judged queries whose judged documents are all relevant",
+    "Negatives are then guessed: training takes unjudged documents that BM25 ranks high, and some "
+    "of them are answers.",
+    "Judge some documents that look right but are not, ideally the top 10 of the current engine, "
     "or train with a guard against false negatives.",
 )
 SKEW = Kind(
     "label-skew",
-    "grades of which nearly all are the same",
+    "grades that are nearly all the same",
     "With hardly any judged document on one side the judgements say little about the order.",
-    "Judge documents from the top of the present engine's ranking, where both sorts are found.",
+    "Judge documents from the top of the current engine's ranking, where both sorts occur.",
 )
 UNEVEN = Kind(
     "uneven-judgements",
     "a few queries that hold most of the answers",
-    "Training makes one group of every answer, so these few queries are most of what is learned.",
+    "Training makes one group for each answer, so these few queries dominate it.",
     "Spread the next judgements over the other queries.",
 )
 ODD_GRADES = Kind(
     "odd-grades",
     "grades above 10",
-    "The gain of nDCG is the grade itself (trec_eval), so one document of a high grade outweighs "
-    "all the others.",
-    "Map the labels to a few steps, usually 0 to 3.",
+    "The gain of nDCG is the grade itself (as in trec_eval), so one document with a high grade "
+    "outweighs all others.",
+    "Map the labels to a few grades, usually 0 to 3.",
 )
 
 KINDS = (NO_ANSWER, ODD_GRADES, SKEW, UNEVEN, ONLY_ANSWERS, UNJUDGED)
@@ -60,7 +60,7 @@ FEWEST_QUERIES = 20
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about the judgements as a whole."""
+    """Yield findings about the judgements as a whole."""
     grades = Counter(
         grade for row in inspection.collection.qrels.values() for grade in row.values()
     )
@@ -78,7 +78,7 @@ def _no_answer(inspection: Inspection) -> Iterator[Finding]:
     qrels = inspection.collection.qrels
     without = [query_id for query_id in qrels if not inspection.answers(query_id)]
     if without:
-        yield NO_ANSWER.found(
+        yield NO_ANSWER.finding(
             "warning",
             f"{part(len(without), len(qrels))} judged queries have no answer "
             f"(no grade of {inspection.min_grade} or higher)",
@@ -98,7 +98,7 @@ def _odd_grades(inspection: Inspection, grades: Counter[int]) -> Iterator[Findin
             for doc_id, grade in row.items()
             if grade > HIGHEST_GRADE
         )
-        yield ODD_GRADES.found(
+        yield ODD_GRADES.finding(
             "warning",
             f"{plural(odd, 'judgement')} above {HIGHEST_GRADE}, the highest {max(grades):,}",
             count=odd,
@@ -114,7 +114,7 @@ def _skew(inspection: Inspection, grades: Counter[int]) -> Iterator[Finding]:
     if total < FEWEST_JUDGED or not negatives or SKEWED[0] <= share <= SKEWED[1]:
         return
     rare = min(negatives, total - negatives)
-    yield SKEW.found(
+    yield SKEW.finding(
         "warning",
         f"{percent(share)} of the judged documents are relevant",
         count=rare,
@@ -133,9 +133,9 @@ def _uneven(inspection: Inspection) -> Iterator[Finding]:
     held = sum(count for count, _ in answers[:top])
     if len(answers) < FEWEST_QUERIES or held < HEAVY_SHARE * total or not held:
         return
-    yield UNEVEN.found(
+    yield UNEVEN.finding(
         "note",
-        f"a tenth of the queries ({top}) holds {percent(held / total)} of the answers",
+        f"a tenth of the queries ({top}) has {percent(held / total)} of the answers",
         count=held,
         total=total,
         unit="answers",
@@ -151,10 +151,10 @@ def _only_answers(inspection: Inspection) -> Iterator[Finding]:
     only = [query_id for query_id in qrels if not inspection.others(query_id)]
     if not only:
         return
-    title = f"{part(len(only), len(qrels))} judged queries have nothing but answers"
+    title = f"{part(len(only), len(qrels))} judged queries have only relevant judged documents"
     if len(only) == len(qrels):
         title = "only answers are judged: no document is judged not relevant"
-    yield ONLY_ANSWERS.found(
+    yield ONLY_ANSWERS.finding(
         "note",
         title,
         count=len(only),
@@ -173,7 +173,7 @@ def _unjudged(inspection: Inspection) -> Iterator[Finding]:
     judged = set(collection.qrels).union(*collection.splits.values())
     unjudged = [query_id for query_id in collection.queries if query_id not in judged]
     if unjudged:
-        yield UNJUDGED.found(
+        yield UNJUDGED.finding(
             "note",
             f"{part(len(unjudged), len(collection.queries))} queries are not judged",
             count=len(unjudged),

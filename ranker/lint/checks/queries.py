@@ -1,4 +1,4 @@
-"""Queries that come again: within what is judged, and on both sides of a split."""
+"""Repeated queries: within the judged ones, and on both sides of a split."""
 
 import itertools
 from collections import defaultdict
@@ -13,32 +13,32 @@ __all__ = ["KINDS", "find", "split_pairs"]
 REPEATED = Kind(
     "repeated-queries",
     "near-duplicate queries",
-    "They are one question in nearly the same words, so their figures say the same thing twice "
-    "and intervals come out too narrow. (Two that mean the opposite count as well: a model that "
-    "has seen the one has nearly seen the other.)",
-    "Nothing, if that is how people ask: splits and folds of ranker keep them on one side. Else "
-    "keep one of each group.",
+    "They are one question in nearly the same words, so their figures repeat each other and "
+    "intervals come out too narrow. (Two with opposite meanings count as well: a model that has "
+    "seen the one has nearly seen the other.)",
+    "Nothing, if that is how people ask: the splits and folds of ranker keep them on one side. "
+    "Otherwise keep one of each group.",
 )
 ACROSS = Kind(
     "queries-across-splits",
-    "queries of one split that come again in another in nearly the same words",
-    "What is measured on the second split was partly learned by heart on the first, so its "
-    "figures are too high.",
-    "Move every group to one side, or measure by cross-validation, which keeps them together; at "
-    "least say so beside the figures.",
+    "queries of one split that recur in another in nearly the same words",
+    "Part of the second split was memorized while training on the first, so its figures are too "
+    "high.",
+    "Move every group to one side, or evaluate by cross-validation, which keeps them together; at "
+    "least mention it next to the figures.",
 )
 NESTED = Kind(
     "nested-splits",
-    "a split whose judgements are all in another one",
-    "The two are readings of the same judgements and never a side to learn from and a side to "
-    "measure on; without --split they are merged.",
-    "Name the one that is meant with --split.",
+    "a split whose judgements are all in another split",
+    "The two are versions of the same judgements and cannot serve as training and test data; "
+    "without --split they are merged.",
+    "Choose the one you mean with --split.",
 )
 CONTRADICTING = Kind(
     "contradicting-repeats",
-    "the same query under two ids, with a document graded differently",
-    "The model is told that a document answers a question and that it does not.",
-    "Decide on one grade; give the same question one id.",
+    "the same query under two ids with different grades for a document",
+    "The model is taught that a document does and does not answer the same question.",
+    "Decide on one grade, and give the same question one id.",
 )
 
 KINDS = (ACROSS, CONTRADICTING, NESTED, REPEATED)
@@ -48,22 +48,22 @@ Group = Sequence[str]
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about queries that resemble each other."""
+    """Yield findings about queries that resemble each other."""
     yield from _nested(inspection)
     yield from _contradicting(inspection)
     collection = inspection.collection
-    looked_at = set(collection.qrels).union(*collection.splits.values())
-    if len(looked_at) > MOST:
-        inspection.skip("near-duplicate queries", f"{len(looked_at):,} queries", (ACROSS, REPEATED))
+    checked = set(collection.qrels).union(*collection.splits.values())
+    if len(checked) > MOST:
+        inspection.skip("near-duplicate queries", f"{len(checked):,} queries", (ACROSS, REPEATED))
         return
-    texts = {query_id: inspection.text(query_id) for query_id in looked_at}
+    texts = {query_id: inspection.text(query_id) for query_id in checked}
     groups = query_families(texts)
     yield from _across(inspection, groups)
     yield from _repeated(inspection, groups)
 
 
 def split_pairs(inspection: Inspection) -> list[tuple[str, str]]:
-    """Pairs of splits of which neither holds the other; the one to learn from comes first."""
+    """Return pairs of splits of which neither contains the other, the one to train on first."""
     splits = inspection.collection.splits
     names = sorted(
         filter(splits.get, splits), key=lambda name: (not name.startswith("train"), name)
@@ -91,10 +91,10 @@ def _nested(inspection: Inspection) -> Iterator[Finding]:
     ]
     if nested:
         inner, outer = nested[0]
-        learned = any(outer.startswith("train") for _, outer in nested)
-        yield NESTED.found(
-            "warning" if learned else "note",
-            f"every judgement of {inner} is in {outer}, too",
+        trained_on = any(outer.startswith("train") for _, outer in nested)
+        yield NESTED.finding(
+            "warning" if trained_on else "note",
+            f"every judgement of {inner} is also in {outer}",
             count=len(nested),
             total=0,
             unit="splits",
@@ -119,9 +119,9 @@ def _across(inspection: Inspection, groups: Sequence[Group]) -> Iterator[Finding
     if not torn:
         return
     worst = max(hit, key=lambda name: len(hit[name]))
-    yield ACROSS.found(
+    yield ACROSS.finding(
         "warning",
-        f"{part(len(hit[worst]), len(splits[worst]))} queries of {worst} come again in another "
+        f"{part(len(hit[worst]), len(splits[worst]))} queries of {worst} recur in another "
         "split in nearly the same words",
         count=len(hit[worst]),
         total=len(splits[worst]),
@@ -137,7 +137,7 @@ def _repeated(inspection: Inspection, groups: Sequence[Group]) -> Iterator[Findi
     own = [group for group in own if len(group) > 1]
     if own:
         count = sum(map(len, own))
-        yield REPEATED.found(
+        yield REPEATED.finding(
             "note",
             f"{part(count, len(qrels))} judged queries are near-duplicates, in "
             f"{plural(len(own), 'group')}",
@@ -154,7 +154,7 @@ def _contradicting(inspection: Inspection) -> Iterator[Finding]:
     same: dict[str, list[str]] = defaultdict(list)
     for query_id in qrels:
         same[normalized(inspection.text(query_id))].append(query_id)
-    found = [
+    contradictions = [
         (one, other, doc_id)
         for group in same.values()
         for one, other in itertools.combinations(group, 2)
@@ -162,11 +162,12 @@ def _contradicting(inspection: Inspection) -> Iterator[Finding]:
         if (qrels[one][doc_id] >= inspection.min_grade)
         != (qrels[other][doc_id] >= inspection.min_grade)
     ]
-    if found:
-        yield CONTRADICTING.found(
+    if contradictions:
+        yield CONTRADICTING.finding(
             "warning",
-            f"{plural(len(found), 'document')} graded differently for one query under two ids",
-            count=len(found),
+            f"{plural(len(contradictions), 'document')} graded differently for one query under two "
+            "ids",
+            count=len(contradictions),
             total=0,
             unit="documents",
             examples=[
@@ -175,7 +176,7 @@ def _contradicting(inspection: Inspection) -> Iterator[Finding]:
                     f"{clip(inspection.text(one), 80)}: {doc_id} is graded {qrels[one][doc_id]} "
                     f"for {one} and {qrels[other][doc_id]} for {other}",
                 )
-                for one, other, doc_id in sorted(found)[: inspection.examples]
+                for one, other, doc_id in sorted(contradictions)[: inspection.examples]
             ],
         )
 

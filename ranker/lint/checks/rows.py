@@ -1,4 +1,4 @@
-"""Rows that cannot be used, and judgements that say a thing twice or contradict each other."""
+"""Rows that cannot be used, and judgements that repeat or contradict each other."""
 
 from collections.abc import Iterator
 
@@ -11,46 +11,46 @@ __all__ = ["KINDS", "find"]
 MISSING_DOCUMENTS = Kind(
     "missing-documents",
     "judged documents that are not in the corpus",
-    "An answer that is not in the corpus can never be found: training cannot learn from it and "
-    "every ranking is measured too low.",
+    "An answer that is not in the corpus can never be retrieved: training cannot learn from it, "
+    "and every ranking scores too low.",
     "Add the documents to the corpus, or leave the judgements out (ranker train --skip-bad).",
 )
 MISSING_QUERIES = Kind(
     "missing-queries",
     "judged queries without a text",
-    "A judgement without a query is lost.",
-    "Add the queries to the file of queries, or leave the judgements out (--skip-bad).",
+    "A judgement without its query cannot be used.",
+    "Add the queries to the queries file, or leave the judgements out (--skip-bad).",
 )
 EMPTY_QUERIES = Kind(
     "empty-queries",
     "queries without a text",
-    "An empty query finds nothing, so its figure is 0 whatever the model does.",
+    "An empty query retrieves nothing, so it scores 0 regardless of the model.",
     "Fill in the texts, or leave the queries and their judgements out (--skip-bad).",
 )
 CONTRADICTING = Kind(
     "contradicting-grades",
-    "a query and a document with two grades",
-    "Nobody knows which grade counts, and which of them is used depends on the order of rows.",
-    "Decide on one grade, for instance by asking the judges once more or taking the median.",
+    "pairs of query and document with two grades",
+    "It is unknown which grade is right, and which one is used depends on the order of rows.",
+    "Decide on one grade, for instance by asking the annotators again or taking the median.",
 )
 DUPLICATE_IDS = Kind(
     "duplicate-ids",
-    "ids that stand for two things",
-    "A judgement of that id may be meant for the one or for the other.",
-    "Give every document and every query an id of its own.",
+    "ids that are used twice",
+    "A judgement of that id may mean either of the two.",
+    "Give every document and every query its own id.",
 )
 UNREADABLE = Kind(
     "unreadable-rows",
     "rows that cannot be read",
-    "These rows are errors for ranker train and ranker evaluate.",
+    "Data with such rows is rejected by ranker train and ranker evaluate.",
     "Repair the rows, or leave them out with --skip-bad.",
 )
 DUPLICATE_GRADES = Kind(
     "duplicate-grades",
-    "judgements that come twice with the same grade",
-    "The repetitions do no harm, they are counted once; but they often come from a faulty export "
-    "or from joining the same file twice.",
-    "Check how the file was made; remove the repetitions.",
+    "judgements that are repeated with the same grade",
+    "Repetitions do no harm and are counted once, but they often come from a faulty export or from "
+    "joining the same file twice.",
+    "Check how the file was made, and remove the repetitions.",
 )
 
 KINDS = (
@@ -64,7 +64,7 @@ KINDS = (
 )
 
 _BY_REASON = {
-    "unknown document": (MISSING_DOCUMENTS, "judgements name a document that is not there"),
+    "unknown document": (MISSING_DOCUMENTS, "judgements name a document that is not in the corpus"),
     "unknown query": (MISSING_QUERIES, "judgements name a query without a text"),
     "empty query": (EMPTY_QUERIES, "queries are empty"),
     CONTRADICTION: (CONTRADICTING, "judgements contradict another one"),
@@ -74,17 +74,17 @@ _BY_REASON = {
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about the rows themselves."""
+    """Yield findings about the rows themselves."""
     rows = inspection.collection.rows
     known = [reason for reason in _BY_REASON if reason in rows.counts]
     for reason in known:
-        kind, said = _BY_REASON[reason]
-        yield _finding(inspection, kind, [reason], said)
+        kind, sentence = _BY_REASON[reason]
+        yield _finding(inspection, kind, [reason], sentence)
     if rest := [reason for reason in rows.counts if reason not in _BY_REASON]:
         yield _finding(inspection, UNREADABLE, rest, f"rows are unusable ({', '.join(rest)})")
 
 
-def _finding(inspection: Inspection, kind: Kind, reasons: list[str], said: str) -> Finding:
+def _finding(inspection: Inspection, kind: Kind, reasons: list[str], sentence: str) -> Finding:
     rows = inspection.collection.rows
     count = sum(rows.counts[reason] for reason in reasons)
     severity: Severity = "note" if kind is DUPLICATE_GRADES else "error"
@@ -94,9 +94,9 @@ def _finding(inspection: Inspection, kind: Kind, reasons: list[str], said: str) 
         for reason in reasons
         for place, text in rows.first[reason]
     )
-    return kind.found(
+    return kind.finding(
         severity,
-        f"{count:,} {said}" if count != 1 else _one(said),
+        f"{count:,} {sentence}" if count != 1 else _singular(sentence),
         count=count,
         total=inspection.collection.judgements if judgements else 0,
         unit="judgements" if judgements else "rows",
@@ -105,8 +105,8 @@ def _finding(inspection: Inspection, kind: Kind, reasons: list[str], said: str) 
     )
 
 
-def _one(said: str) -> str:
-    """The sentence for a single one: its noun and its verb in the singular."""
-    noun, verb, rest = said.split(" ", 2)
+def _singular(sentence: str) -> str:
+    """Return a sentence about one thing: its noun and its verb in the singular."""
+    noun, verb, rest = sentence.split(" ", 2)
     singular = {"queries": "query"}.get(noun, noun.removesuffix("s"))
     return f"{plural(1, singular)} {'is' if verb == 'are' else verb + 's'} {rest}"

@@ -1,4 +1,4 @@
-"""Texts cut by the slots: how many, how much is lost, and whether answers lose more."""
+"""Texts that the slots truncate: how many, how much is lost, and if answers lose more."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,21 +16,21 @@ __all__ = ["KINDS", "find"]
 CUT_DOCUMENTS = Kind(
     "cut-documents",
     "documents that are longer than their slots",
-    "The model never sees what is cut, in training and in serving alike.",
-    "Put what matters first, cut documents into passages, or give them more slots "
-    "(--document-slots; a pair costs time in proportion to its true length).",
+    "The model never sees the truncated part, neither in training nor in serving.",
+    "Put what matters first, split documents into passages, or give them more slots "
+    "(--document-slots; the cost of a pair is proportional to its actual length).",
 )
 CUT_QUERIES = Kind(
     "cut-queries",
     "queries that are longer than their slots",
-    "The model answers another question than was asked.",
+    "The model sees only part of the question.",
     "Give queries more slots (--query-slots).",
 )
 ANSWERS_CUT = Kind(
     "answers-cut-more",
-    "answers that lose more to the slots than other documents",
-    "What makes a document an answer is cut away more often than what makes another one wrong.",
-    "Give documents more slots (--document-slots), or cut them into passages.",
+    "answers that lose more to truncation than other documents",
+    "What makes a document an answer is truncated more often than the text of other documents.",
+    "Give documents more slots (--document-slots), or split them into passages.",
 )
 
 KINDS = (CUT_QUERIES, CUT_DOCUMENTS, ANSWERS_CUT)
@@ -41,22 +41,22 @@ QUERIES = 2_000
 QUICK_QUERIES = 300
 CHUNK = 1_000
 OTHERS = 10
-"""So many documents that BM25 ranks high stand for the wrong ones, where none are judged."""
+"""Number of unjudged documents that stand for the negatives, if none are judged."""
 SEEN = 0.05
 LOST = 0.25
-"""Share of lost tokens from which it is a warning."""
+"""Share of lost tokens from which truncation is a warning."""
 QUERIES_CUT = 0.05
 MORE = 0.03
-"""Difference of the lost shares from which it is told."""
+"""Difference of the lost shares from which it is reported."""
 BINS = 30
 
 Lengths = Mapping[str, int]
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about texts that do not fit."""
+    """Yield findings about texts that do not fit."""
     if inspection.encoder is None:
-        inspection.skip("texts cut by the slots", inspection.no_encoder, KINDS)
+        inspection.skip("texts truncated by the slots", inspection.no_encoder, KINDS)
         return
     documents = inspection.collection.documents
     chosen = sample(documents, QUICK_SAMPLE if inspection.quick else SAMPLE)
@@ -69,7 +69,7 @@ def find(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _lengths(inspection: Inspection, doc_ids: Iterable[str]) -> dict[str, int]:
-    """Tokens of documents before they are cut."""
+    """Return the number of tokens of documents before truncation."""
     encoder = inspection.encoder
     assert encoder is not None
     ids = list(doc_ids)
@@ -93,7 +93,7 @@ def _queries(inspection: Inspection) -> Iterator[Finding]:
     )
     inspection.figures["query_tokens"] = _histogram(np.array(counts), slots)
     if long:
-        yield CUT_QUERIES.found(
+        yield CUT_QUERIES.finding(
             "warning" if len(long) >= QUERIES_CUT * len(query_ids) else "note",
             f"{part(len(long), len(query_ids))} judged queries have more than {slots} tokens, the "
             f"longest {long[0][0]:,}",
@@ -122,10 +122,10 @@ def _documents(inspection: Inspection, lengths: Lengths) -> Iterator[Finding]:
         return
     whole = len(lengths) == len(inspection.collection.documents)
     worst = sorted(lengths, key=lambda doc_id: -lengths[doc_id])[: inspection.examples]
-    yield CUT_DOCUMENTS.found(
+    yield CUT_DOCUMENTS.finding(
         "warning" if lost >= LOST else "note",
         f"{part(cut, len(counts))} {'' if whole else 'sampled '}documents have more than {slots} "
-        f"tokens; {percent(lost)} of all tokens are cut",
+        f"tokens; {percent(lost)} of all tokens are truncated",
         count=cut,
         total=len(counts),
         unit="documents",
@@ -158,9 +158,9 @@ def _answers(
     if mean < MORE or low <= 0:
         return
     against = (
-        "documents judged not relevant" if inspection.judged_negatives else "what BM25 finds beside"
+        "documents judged not relevant" if inspection.judged_negatives else "other hits of BM25"
     )
-    yield ANSWERS_CUT.found(
+    yield ANSWERS_CUT.finding(
         "warning",
         f"answers lose {100 * mean:.0f} points more of their tokens than {against} "
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f}, {len(differences)} queries)",
@@ -172,9 +172,9 @@ def _answers(
 
 
 def _sides(inspection: Inspection) -> list[tuple[list[str], list[str]]]:
-    """Answers and other documents of every query that has both.
+    """Return answers and other documents of every query that has both.
 
-    Others are those judged not relevant; where nobody judged any, what BM25 ranks high.
+    Others are those judged not relevant or, if there are none, unjudged ones that BM25 ranks high.
     """
     sides = []
     ranked = None if inspection.judged_negatives else inspection.ranked
@@ -191,12 +191,12 @@ def _sides(inspection: Inspection) -> list[tuple[list[str], list[str]]]:
 
 
 def _lost(counts: list[int], slots: int) -> float:
-    """Mean share of the tokens that are cut."""
+    """Return the mean share of the tokens that are truncated."""
     return float(np.mean([max(0, count - slots) / count if count else 0.0 for count in counts]))
 
 
 def _histogram(counts: npt.NDArray[np.int64], slots: int) -> dict[str, Any]:
-    """Texts by number of tokens, in bins of equal width; the last one holds all the rest too."""
+    """Count texts by number of tokens, in bins of equal width; the last one holds all the rest."""
     top = max(float(np.quantile(counts, 0.98)), 1.25 * slots)
     width = max(1, math.ceil(top / BINS))
     bins = np.bincount(np.minimum(counts // width, BINS - 1), minlength=BINS)

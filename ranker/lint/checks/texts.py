@@ -1,4 +1,4 @@
-"""Queries and documents that are empty, very short, very long, cut off or say a thing twice."""
+"""Queries and documents that are empty, very short, very long, truncated or repetitive."""
 
 import math
 import re
@@ -19,70 +19,70 @@ __all__ = ["KINDS", "find"]
 EMPTY = Kind(
     "empty-documents",
     "documents without title and text",
-    "BM25 cannot find them, and a model sees nothing; judged as answers, they can never be found.",
+    "BM25 cannot retrieve them, and a model sees nothing, even of those that are answers.",
     "Fill in the texts, or leave the documents out.",
 )
 WITHOUT_TEXT = Kind(
     "documents-without-text",
-    "documents that have a title only, where others have a text",
-    "BM25 and the model see much less of them, so that they are ranked by another measure.",
-    "Look whether the texts can be had; else mind the difference when you read the figures.",
+    "documents with a title only, while others have a text",
+    "BM25 and the model see much less of them, so their scores are not comparable.",
+    "Check whether the texts are available; otherwise mind the difference in the figures.",
 )
 WITHOUT_TITLE = Kind(
     "documents-without-title",
-    "documents without a title, where others have one",
-    "The model sees a title first in some documents and not in others.",
-    "Look whether the titles stand at the beginning of the texts.",
+    "documents without a title, while others have one",
+    "The model sees a title first in some documents, but not in others.",
+    "Check whether the titles are at the beginning of the texts.",
 )
 SHORT_DOCUMENTS = Kind(
     "short-documents",
     "documents of one or two words",
-    "There is too little in them to tell what they are about.",
-    "Look whether a field was lost on the way; else leave them out.",
+    "They hold too little to tell what they are about.",
+    "Check whether a field was lost in the export; otherwise leave them out.",
 )
 LONG_DOCUMENTS = Kind(
     "long-documents",
-    "documents of more than 2,000 words, ten times as many as is usual here",
-    "The model sees their first tokens only, and they may be several documents in one.",
-    "Cut them into passages with ids of their own, and judge the passages.",
+    "documents of more than 2,000 words and of ten times the usual length",
+    "The model sees only their first tokens, and they may be several documents in one.",
+    "Split them into passages with their own ids, and judge the passages.",
 )
 WORDLESS = Kind(
     "wordless-queries",
     "queries without a letter or digit",
-    "BM25 has nothing to search for, so the reranker gets no document.",
+    "BM25 has nothing to search for, so the reranker gets no documents.",
     "Repair or remove them.",
 )
 SHORT_QUERIES = Kind(
     "short-queries",
     "queries of one or two characters",
-    "Hardly anybody can say what would answer them.",
-    "Look whether they were cut on the way.",
+    "It is hard to say what would answer them.",
+    "Check whether they were truncated in the export.",
 )
 LONG_QUERIES = Kind(
     "long-queries",
     "queries of more than 100 words",
-    "The model sees their beginning only, and BM25 searches for every word.",
-    "Use the short form of the topic (its title rather than its narrative).",
+    "The model sees only their beginning, and BM25 searches for every word.",
+    "Use the short form of the topic (its title, not its narrative).",
 )
 CUT_OFF = Kind(
     "texts-cut-off",
     "documents whose text ends in three dots",
-    "They look like teasers: the rest of the text, perhaps the answer, is missing.",
-    "Export the whole texts in place of what the result page shows.",
+    "They look like teasers: the rest of the text, and perhaps the answer, is missing.",
+    "Export the whole texts instead of the excerpts of a result page.",
 )
 TITLE_AGAIN = Kind(
     "titles-repeated",
     "texts that begin with their own title",
     "Title and text are joined for BM25 and for the model, so the title counts twice and takes "
     "slots from the text.",
-    "Cut the title from the beginning of the text.",
+    "Remove the title from the beginning of the text.",
 )
 LENGTH_TELLS = Kind(
     "length-tells-grade",
-    "answers that are longer or shorter than what is judged not relevant",
-    "A model may learn the length in place of the meaning: it looks good here, and fails where "
-    "lengths are otherwise.",
-    "Look where the two sorts come from (other sources, missing texts); add judgements of "
+    "answers that are longer or shorter than documents judged not relevant",
+    "A model may learn the length instead of the meaning: it looks good here, and fails where "
+    "lengths differ.",
+    "Check where the two sorts come from (other sources, missing texts), and add judgements of "
     "documents of the other length.",
 )
 
@@ -105,40 +105,40 @@ MANY_WORDS = 2000
 TIMES_MEDIAN = 10
 QUERY_WORDS = 100
 SEEN = 0.01
-"""A share below this is not worth a note, nor one as near to all."""
+"""Share below which a kind is not worth a note; nor is it that close to all."""
 OFTEN = 0.2
 RARE = 0.005
-"""Lost answers below this share of all change nothing."""
+"""Share of the answers below which lost ones change nothing."""
 TITLE_WORDS = 3
 TELLING = 0.5
-"""Difference of mean length, in doublings, from which it is told."""
+"""Difference of mean length, in doublings, from which it is reported."""
 
 _ENDS_IN_DOTS = re.compile(r"(\.\.\.|…|\[\.\.\.\]|\[…\])$")
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """Documents to count.
+    """A sort of documents to count.
 
     Attributes:
-        kind: as what.
-        test: whether a document is one.
-        said: of them, for the title.
-        warn: share from which it is a warning.
-        most: share above which nobody wonders, since it is so everywhere.
-        show: what of a document is an example.
+        kind: kind of the finding.
+        test: True for a document of the sort.
+        verb: what these documents do, for the title.
+        warn: share from which the finding is a warning.
+        most: share above which it is the rule in this collection, not a finding.
+        show: text of a document that is shown as an example.
     """
 
     kind: Kind
     test: Callable[[Document], bool]
-    said: str
+    verb: str
     warn: float = 2.0
     most: float = 1 - SEEN
     show: Callable[[Document], str] = headline
 
 
 def find(inspection: Inspection) -> Iterator[Finding]:
-    """Findings about lengths and fields."""
+    """Yield findings about lengths and fields."""
     yield from _empty(inspection)
     yield from _queries(inspection)
     yield from _long(inspection)
@@ -154,7 +154,7 @@ def _empty(inspection: Inspection) -> Iterator[Finding]:
         return
     answers = {d for query_id in inspection.collection.qrels for d in inspection.answers(query_id)}
     judged = [doc_id for doc_id in empty if doc_id in answers]
-    yield EMPTY.found(
+    yield EMPTY.finding(
         "warning" if len(judged) >= RARE * len(answers) and judged else "note",
         f"{part(len(empty), len(documents))} documents are empty"
         + (f", {len(judged)} of them judged an answer" if judged else ""),
@@ -176,16 +176,16 @@ def _queries(inspection: Inspection) -> Iterator[Finding]:
     short = {q for q, text in texts.items() if len(text.strip()) <= 2} - wordless
     long = {q for q, text in texts.items() if len(text.split()) > QUERY_WORDS}
     severity: Severity
-    for kind, found, severity, said in (
+    for kind, query_ids, severity, verb in (
         (WORDLESS, wordless, "warning", "hold no letter or digit"),
         (SHORT_QUERIES, short, "note", "have one or two characters"),
         (LONG_QUERIES, long, "note", f"have more than {QUERY_WORDS} words"),
     ):
-        if found:
-            ids = [query_id for query_id in qrels if query_id in found]
-            yield kind.found(
+        if query_ids:
+            ids = [query_id for query_id in qrels if query_id in query_ids]
+            yield kind.finding(
                 severity,
-                f"{part(len(ids), len(qrels))} judged queries {said}",
+                f"{part(len(ids), len(qrels))} judged queries {verb}",
                 count=len(ids),
                 total=len(qrels),
                 unit="queries",
@@ -194,17 +194,20 @@ def _queries(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _counted(inspection: Inspection, rule: _Rule) -> Iterator[Finding]:
-    found = [document for document in inspection.documents if rule.test(document)]
-    share = len(found) / len(inspection.documents)
-    if found and SEEN <= share <= rule.most:
-        yield rule.kind.found(
+    counted = [document for document in inspection.documents if rule.test(document)]
+    share = len(counted) / len(inspection.documents)
+    if counted and SEEN <= share <= rule.most:
+        yield rule.kind.finding(
             "warning" if share >= rule.warn else "note",
-            f"{part(len(found), len(inspection.documents))} {inspection.called} {rule.said}",
-            count=len(found),
+            f"{part(len(counted), len(inspection.documents))} {inspection.called} {rule.verb}",
+            count=len(counted),
             total=len(inspection.documents),
             unit="documents",
             examples=first(
-                (inspection.document_example(it.doc_id, clip(rule.show(it))) for it in found),
+                (
+                    inspection.document_example(document.doc_id, clip(rule.show(document)))
+                    for document in counted
+                ),
                 inspection.examples,
             ),
         )
@@ -219,7 +222,7 @@ def _long(inspection: Inspection) -> Iterator[Finding]:
         (row for row, count in enumerate(words) if count > limit), key=lambda r: -words[r]
     )
     if long:
-        yield LONG_DOCUMENTS.found(
+        yield LONG_DOCUMENTS.finding(
             "note",
             f"{part(len(long), len(documents))} {inspection.called} have more than {limit:,.0f} "
             f"words; half of all have at most {usual:,.0f}",
@@ -237,7 +240,7 @@ def _long(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _length_tells(inspection: Inspection) -> Iterator[Finding]:
-    """Compare the lengths of answers and of other judged documents, query by query."""
+    """Compare the lengths of answers and other judged documents, query by query."""
     documents, differences = inspection.collection.documents, []
     for query_id in inspection.collection.qrels:
         answers, others = inspection.answers(query_id), inspection.others(query_id)
@@ -250,7 +253,7 @@ def _length_tells(inspection: Inspection) -> Iterator[Finding]:
     if abs(mean) < TELLING or low <= 0 <= high:
         return
     times = [2.0**value for value in difference]
-    yield LENGTH_TELLS.found(
+    yield LENGTH_TELLS.finding(
         "warning",
         f"answers are {times[0]:.1f} times as long as documents judged not relevant "
         f"(95 % interval {times[1]:.1f} to {times[2]:.1f}, {len(differences)} queries)",
@@ -294,8 +297,8 @@ def _repeats_title(document: Document) -> bool:
 
 
 _RULES = (
-    _Rule(WITHOUT_TEXT, lambda d: bool(d.title) and not d.text.strip(), "have a title and no text"),
-    _Rule(WITHOUT_TITLE, lambda d: bool(d.text) and not d.title.strip(), "have a text, no title"),
+    _Rule(WITHOUT_TEXT, lambda d: bool(d.title) and not d.text.strip(), "have only a title"),
+    _Rule(WITHOUT_TITLE, lambda d: bool(d.text) and not d.title.strip(), "have no title"),
     _Rule(SHORT_DOCUMENTS, _is_short, "have one or two words"),
     _Rule(CUT_OFF, _is_cut_off, "end in three dots, like teasers", OFTEN, 1.0, _end),
     _Rule(TITLE_AGAIN, _repeats_title, "begin with their own title", OFTEN, 1.0, _beginning),
