@@ -239,216 +239,87 @@ def test_expressions(expression, tree):
         ("select", "YQL: the statement is incomplete"),
         ("select * from doc", "YQL: the statement is incomplete"),
         ("select * where true", "YQL: unexpected 'where' in line 1, column 10"),
-        (
-            "select * from doc where true order   by doc_id",
-            "YQL: unexpected 'order' in line 1, column 30",
-        ),
-        (
-            "select * from doc where true limit 99999999999",
-            "YQL: expected a limit of 32 bits, got 99999999999",
-        ),
-        (
-            "select * from doc where token_fingerprint in ()",
-            "YQL: unexpected ')' in line 1, column 47",
-        ),
-        (
-            'select * from doc where title contains "a\\qb"',
-            "YQL: unexpected '\"a\\\\qb\"' in line 1, column 40",
-        ),
-        (
-            'select * from doc where title contains {weight:5}"a"',
-            "YQL: unexpected '{weight:5}\"a\"' in line 1, column 40",
-        ),
-        (
-            "select * from doc where {weight:'a'}title contains 'b'",
-            "YQL: the annotation 'weight' takes a value of type integer, got 'a'",
-        ),
-        (
-            "select * from doc where token_fingerprint in (@quote)",
-            'YQL: expected a comma after each item of a list, got "\'1"',
-        ),
-        ("select * from doc where !title contains 'a'", "YQL: expected a field, got 'not'"),
-        (
-            "select * from doc where token_fingerprint = 1 + 2",
-            "a field and a value around '=', got token_fingerprint and 'add'",
-        ),
-        (
-            "select * from doc where token_fingerprint not in (1)",
-            "YQL: expected a condition such as FIELD contains WORD, got 'not in'",
-        ),
-        (
-            "select * from doc where token_fingerprint in (99999999999999999999)",
-            "YQL: expected a number that fits in 64 bits, got '99999999999999999999'",
-        ),
-        (
-            "select * from doc where - -5 < token_fingerprint",
-            "YQL: expected a number that fits in 64 bits, got '--5'",
-        ),
         ("select and from doc where true", "YQL: unexpected 'and' in line 1, column 8"),
-        ("select * from doc where true ortrue", "YQL: unexpected 'ortrue' in line 1, column 30"),
-        (
-            "select * from doc where title is not null",
-            "YQL: expected a condition such as FIELD contains WORD, got 'is not null'",
-        ),
-        (
-            "select * from doc where {targetHits:5}",
-            "YQL: expected a condition such as FIELD contains WORD, got 'map'",
-        ),
-        (
-            "select * from doc where a.b-c contains 'x'",
-            "unknown field 'a.b-c'; expected one of title, contents, doc_id,",
-        ),
         ("select * from doc where", "YQL: the statement is incomplete"),
-        ("select * from doc where (true", "YQL: the statement is incomplete"),
-        ("select * from doc where true garbage", "YQL: unexpected 'garbage' in line 1, column 30"),
-        (
-            "select * from doc where true timeout 100 limit 3",
-            "YQL: unexpected 'limit' in line 1, column 42",
-        ),
-        (
-            'select * from doc where contents contains "a',
-            "YQL: unexpected '\"a' in line 1, column 43",
-        ),
-        (
-            "select * from nosuch where true",
-            "unknown source 'nosuch'; expected one of doc, content, content.doc",
-        ),
-        (
-            "select * from doc where true order by title",
-            "YQL: expected order by doc_id or token_fingerprint, got 'title'",
-        ),
-        ('select * from doc where true order by [{"function":"uca"}]doc_id', "annotations in"),
-        (
-            "select * from doc where true | all(group(doc_id) each(output(count())))",
-            "this grouping is not supported by the embedded engine; expected",
-        ),
-        (
-            'select * from doc where nosuch contains "a"',
-            "unknown field 'nosuch'; expected one of title, contents, doc_id,",
-        ),
-        (
-            'select * from doc where text contains "a"',
-            "the field 'text' is not indexed; search 'contents', which includes it",
-        ),
-        (
-            'select * from doc where contents contains ""',
-            "YQL: expected a word after contains, got an empty text",
-        ),
-        (
-            "select * from doc where contents contains 5",
-            "YQL: expected a text in quotes or a parameter like @name, got 5",
-        ),
-        (
-            "select * from doc where userInput(@zz)",
-            "YQL: @zz is not set; add the request parameter 'zz'",
-        ),
-        (
-            "select * from doc where contents contains @zz",
-            "YQL: @zz is not set; add the request parameter 'zz'",
-        ),
-        (
-            "select * from doc where userInput(@dots)",
-            "YQL: userInput got '...', which has no word; {allowEmpty:true} allows it",
-        ),
-        ("select * from doc where userInput()", "userInput needs an argument"),
-        (
-            "select * from doc where token_fingerprint != 5",
-            "YQL: expected a condition such as FIELD contains WORD, got 'neq'",
-        ),
-        (
-            "select * from doc where token_fingerprint = 99999999999999999999",
-            "YQL: expected a number that fits in 64 bits, got '99999999999999999999'",
-        ),
-        (
-            "select * from doc where token_fingerprint in ('1')",
-            "YQL: expected a whole number, got '1'",
-        ),
-        (
-            "select * from doc where token_fingerprint in (1.5)",
-            "YQL: expected a whole number, got 1.5",
-        ),
-        (
-            "select * from doc where token_fingerprint in (@half)",
-            "YQL: expected a whole number, got '1.5'",
-        ),
-        (
-            "select * from doc where doc_id in (1)",
-            "YQL: expected a text in quotes or a parameter like @name, got 1",
-        ),
-        (
-            'select * from doc where doc_id = "A 1"',
-            "YQL: expected a number that fits in 64 bits, got 'A 1'",
-        ),
-        (
-            'select * from doc where doc_id <= "A"',
-            "YQL: expected a number that fits in 64 bits, got 'A'",
-        ),
-        (
-            'select * from doc where title = "A"',
-            "YQL: expected a number that fits in 64 bits, got 'A'",
-        ),
-        (
-            "select * from doc where doc_id = 5",
-            "'doc_id = 5' is not supported by the embedded engine",
-        ),
-        (
-            "select * from doc where ({hitLimit:5}token_fingerprint > 5)",
-            "the annotation 'hitLimit' is not supported by the embedded engine",
-        ),
-        (
-            "select * from doc where ({bogus:5}doc_id in ('a'))",
-            "the annotation 'bogus' is not supported by the embedded engine",
-        ),
-        (
-            "select * from doc where range(token_fingerprint, 'a', 'b')",
-            "YQL: expected a number as a bound of range, got 'a'",
-        ),
-        (
-            'select * from doc where contents contains phrase("")',
-            "YQL: expected a word after contains, got an empty text",
-        ),
-        (
-            "select * from doc where range(token_fingerprint, 5)",
-            "YQL: range takes 3 arguments, got 2",
-        ),
-        ("select * from doc where range(contents, 1, 5)", "not supported by the embedded engine"),
-        ("select * from doc where contents = 5", "not supported by the embedded engine"),
-        ("select * from doc where title in ('red')", "not supported by the embedded engine"),
-        ('select * from doc where contents matches "a.*"', "'matches' is not supported"),
-        (
-            'select * from doc where contents contains near("a","b")',
-            "'near' is not supported by the embedded engine",
-        ),
-        ('select * from doc where contents contains ({prefix:true}"re")', "annotation 'prefix'"),
-        ('select * from doc where contents contains ({stem:false}"red")', "annotation 'stem'"),
-        ("select * from doc where ({bogus:true}userInput(@a))", "annotation 'bogus'"),
-        ("select * from doc where nearestNeighbor(doc_token_ids,q)", "'nearestNeighbor' is not"),
-        ('select * from doc where wand(contents,{"a":1})', "'wand' is not supported"),
-        (
-            "select * from doc where bogus(true)",
-            "YQL: unknown function 'bogus'; expected one of userQuery,",
-        ),
-        (
-            "select * from doc where weakAnd('a')",
-            "YQL: expected a condition such as FIELD contains WORD, got 'a'",
-        ),
-        (
-            'select * from doc where ({grammar:"bogus"}userInput(@a))',
-            "all, any, web, phrase, tokenize, linguistics, raw, got 'bogus'",
-        ),
-        (
-            'select * from doc where ({grammar:"adv"}userInput(@a))',
-            "all, any, web, phrase, tokenize, linguistics, raw, got 'adv'",
-        ),
-        (
-            'select * from doc where ({defaultIndex:"text"}userInput(@a))',
-            "the field 'text' is not indexed; search 'contents', which includes it",
-        ),
+        ("select * from nosuch where true", "unknown source 'nosuch'; expected one of doc,"),
     ],
 )
-def test_refusals(yql, message):
+def test_statements_that_are_refused(yql, message):
     with pytest.raises(QueryError) as caught:
-        parse(yql, a="x", dots="...", half="1.5", quote="'1")
+        parse(yql)
+    assert caught.value.code == 4
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("true order   by doc_id", "YQL: unexpected 'order' in line 1, column 30"),
+        ("true limit 99999999999", "YQL: expected a limit of 32 bits, got 99999999999"),
+        ("token_fingerprint in ()", "YQL: unexpected ')' in line 1, column 47"),
+        ('title contains "a\\qb"', "YQL: unexpected '\"a\\\\qb\"' in line 1, column 40"),
+        ('title contains {weight:5}"a"', "YQL: unexpected '{weight:5}\"a\"' in line 1, column 40"),
+        ("{weight:'a'}title contains 'b'", "'weight' takes a value of type integer, got 'a'"),
+        ("token_fingerprint in (@quote)", 'expected a comma after each item of a list, got "\'1"'),
+        ("!title contains 'a'", "YQL: expected a field, got '!'"),
+        ("token_fingerprint = 1 + 2", "and a value around '=', got token_fingerprint and '+'"),
+        ("token_fingerprint not in (1)", "a condition such as FIELD contains WORD, got 'not in'"),
+        ("token_fingerprint in (99999999999999999999)", "in 64 bits, got '99999999999999999999'"),
+        ("- -5 < token_fingerprint", "YQL: expected a number that fits in 64 bits, got '--5'"),
+        ("true ortrue", "YQL: unexpected 'ortrue' in line 1, column 30"),
+        ("title is not null", "a condition such as FIELD contains WORD, got 'is not null'"),
+        ("{targetHits:5}", "YQL: expected a condition such as FIELD contains WORD, got 'map'"),
+        ("a.b-c contains 'x'", "unknown field 'a.b-c'; expected one of title, contents, doc_id,"),
+        ("(true", "YQL: the statement is incomplete"),
+        ("true garbage", "YQL: unexpected 'garbage' in line 1, column 30"),
+        ("true timeout 100 limit 3", "YQL: unexpected 'limit' in line 1, column 42"),
+        ('contents contains "a', "YQL: unexpected '\"a' in line 1, column 43"),
+        ("true order by title", "YQL: expected order by doc_id or token_fingerprint, got 'title'"),
+        ('true order by [{"function":"uca"}]doc_id', "annotations in"),
+        ("true | all(group(doc_id) each(output(count())))", "this grouping is not supported by"),
+        ('nosuch contains "a"', "unknown field 'nosuch'; expected one of title, contents, doc_id,"),
+        ('text contains "a"', "the field 'text' is not indexed; search 'contents', which includes"),
+        ('contents contains ""', "YQL: expected a word after contains, got an empty text"),
+        ("contents contains 5", "YQL: expected a text in quotes or a parameter like @name, got 5"),
+        ("userInput(@zz)", "YQL: @zz is not set; add the request parameter 'zz'"),
+        ("contents contains @zz", "YQL: @zz is not set; add the request parameter 'zz'"),
+        ("userInput(@dots)", "userInput got '...', which has no word; {allowEmpty:true} allows it"),
+        ("userInput()", "userInput needs an argument"),
+        ("token_fingerprint != 5", "expected a condition such as FIELD contains WORD, got '!='"),
+        ("token_fingerprint = 99999999999999999999", "fits in 64 bits, got '99999999999999999999'"),
+        ("token_fingerprint in ('1')", "YQL: expected a whole number, got '1'"),
+        ("token_fingerprint in (1.5)", "YQL: expected a whole number, got 1.5"),
+        ("token_fingerprint in (@half)", "YQL: expected a whole number, got '1.5'"),
+        ("doc_id in (1)", "YQL: expected a text in quotes or a parameter like @name, got 1"),
+        ('doc_id = "A 1"', "YQL: expected a number that fits in 64 bits, got 'A 1'"),
+        ('doc_id <= "A"', "YQL: expected a number that fits in 64 bits, got 'A'"),
+        ('title = "A"', "YQL: expected a number that fits in 64 bits, got 'A'"),
+        ("doc_id = 5", "'doc_id = 5' is not supported by the embedded engine"),
+        ("({hitLimit:5}token_fingerprint > 5)", "the annotation 'hitLimit' is not supported by"),
+        ("({bogus:5}doc_id in ('a'))", "the annotation 'bogus' is not supported by the embedded"),
+        ("range(token_fingerprint, 'a', 'b')", "expected a number as a bound of range, got 'a'"),
+        ('contents contains phrase("")', "YQL: expected a word after contains, got an empty text"),
+        ("range(token_fingerprint, 5)", "YQL: range takes 3 arguments, got 2"),
+        ("range(contents, 1, 5)", "not supported by the embedded engine"),
+        ("contents = 5", "not supported by the embedded engine"),
+        ("title in ('red')", "not supported by the embedded engine"),
+        ('contents matches "a.*"', "'matches' is not supported"),
+        ('contents contains near("a","b")', "'near' is not supported by the embedded engine"),
+        ('contents contains ({prefix:true}"re")', "annotation 'prefix'"),
+        ('contents contains ({stem:false}"red")', "annotation 'stem'"),
+        ("({bogus:true}userInput(@a))", "annotation 'bogus'"),
+        ("nearestNeighbor(doc_token_ids,q)", "'nearestNeighbor' is not"),
+        ('wand(contents,{"a":1})', "'wand' is not supported"),
+        ("bogus(true)", "YQL: unknown function 'bogus'; expected one of userQuery,"),
+        ("weakAnd('a')", "YQL: expected a condition such as FIELD contains WORD, got 'a'"),
+        ('({grammar:"bogus"}userInput(@a))', "phrase, tokenize, linguistics, raw, got 'bogus'"),
+        ('({grammar:"adv"}userInput(@a))', "web, phrase, tokenize, linguistics, raw, got 'adv'"),
+        ('({defaultIndex:"text"}userInput(@a))', "the field 'text' is not indexed; search"),
+    ],
+)
+def test_conditions_that_are_refused(condition, message):
+    with pytest.raises(QueryError) as caught:
+        where(condition, a="x", dots="...", half="1.5", quote="'1")
     assert caught.value.code == 4
     assert message in caught.value.message
 

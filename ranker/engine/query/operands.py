@@ -14,6 +14,7 @@ from ranker.engine.query.properties import Parameters, text_of
 
 __all__ = [
     "LITERALS",
+    "SIGNS",
     "Notes",
     "as_string",
     "bound_of",
@@ -27,6 +28,12 @@ __all__ = [
 ]
 
 LITERALS = ("string", "integer", "long", "double", "boolean")
+
+SIGNS = {
+    **{"eq": "=", "neq": "!=", "lt": "<", "gt": ">", "lteq": "<=", "gteq": ">=", "not": "!"},
+    **{"add": "+", "sub": "-", "mult": "*", "div": "/", "mod": "%", "negate": "-"},
+}
+"""Operator to its sign, for messages."""
 
 Notes = Mapping[str, Any]
 """Annotations: name → string, number, boolean, list or map."""
@@ -54,12 +61,14 @@ def path_of(tree: Any) -> str:
 
 
 def shown(tree: Syntax) -> str:
-    """Return what a message says of an expression: a leaf as it is, else the operator's name."""
+    """Return what a message says of an expression: a leaf as it is, else its operator."""
     if tree.data == "varref":
         return f"@{tree.children[0]}"
     if tree.data == "read_field":
         return path_of(tree.children[0])
-    return str(tree.children[0]) if tree.data in LITERALS else repr(tree.data.replace("_", " "))
+    if tree.data in LITERALS:
+        return str(tree.children[0])
+    return f"'{SIGNS.get(tree.data, tree.data.replace('_', ' '))}'"
 
 
 def as_string(tree: Syntax, parameters: Parameters) -> str:

@@ -22,6 +22,7 @@ from ranker.engine.query.grammar import Syntax, parse
 from ranker.engine.query.grouping import Grouping, parse_grouping
 from ranker.engine.query.operands import (
     LITERALS,
+    SIGNS,
     Notes,
     as_string,
     bound_of,
@@ -64,7 +65,6 @@ _UNSCORED = ("ranked", "filter")
 
 _BOUNDS = ("closed", "open", "leftOpen", "rightOpen")
 _FLIPPED = {"eq": "eq", "lt": "gt", "gt": "lt", "lteq": "gteq", "gteq": "lteq"}
-_SIGNS = {"eq": "=", "lt": "<", "gt": ">", "lteq": "<=", "gteq": ">="}
 _VALUES = (*LITERALS, "varref", "negate")
 
 
@@ -298,7 +298,7 @@ class _Build:
             sign, left, right = _FLIPPED[sign], right, left
         if left.data != "read_field" or right.data not in _VALUES:
             raise bad_query(
-                f"YQL: expected a field and a value around '{_SIGNS[sign]}', got "
+                f"YQL: expected a field and a value around '{SIGNS[sign]}', got "
                 f"{shown(left)} and {shown(right)}"
             )
         name = _field_name(left)
@@ -307,7 +307,7 @@ class _Build:
         number = 0.0 if right.data == "boolean" else number_of(text)
         if field.kind != "number" or right.data == "boolean":
             raise bad_query(
-                f"'{name} {_SIGNS[sign]} {text}' is not supported by the embedded engine"
+                f"'{name} {SIGNS[sign]} {text}' is not supported by the embedded engine"
             )
         # The field holds whole numbers only, so a fraction moves the bound to the next one.
         up, down = math.ceil(number), math.floor(number)
