@@ -1,6 +1,5 @@
 """Mistakes of users on the command line: one clear line, and nothing half-written."""
 
-import contextlib
 import json
 import os
 import resource
@@ -19,7 +18,7 @@ from small_data import write_csv
 
 from ranker.artifacts.bundle import write_hashes
 from ranker.cli import main
-from ranker.train.run_directory import reserve, work_of
+from ranker.train.run_directory import RunDirectory
 
 HEADER = "query,title,text,label\n"
 CORPUS = '{"_id":"1","title":"red fox","text":"x"}\n{"_id":"2","title":"blue dog","text":"y"}\n'
@@ -461,10 +460,11 @@ def test_two_trainings_of_one_name(made: Path, tiny_bert: Path, tmp_path: Path) 
     given = [
         str(word) for word in ("train", made / "judged.csv", "--base", tiny_bert, "--out", out)
     ]
-    with contextlib.ExitStack() as held:
-        reserve(work_of(out), held=held)
+    with RunDirectory(out).reserved():
         (tmp_path / ".out.work" / "state").write_text("of the first")
         assert main([*given, "--seed", "3"]) == 1
         assert (tmp_path / ".out.work" / "state").read_text() == "of the first"
+    (tmp_path / ".out.work").mkdir()
+    (tmp_path / ".out.work" / "state").write_text("left by a training that was killed")
     assert main([*given, "--epochs", "1"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -126,6 +126,9 @@ def find(inspection: Inspection) -> Iterator[Finding]:
         yield from _foreign(inspection)
     except MissingExtra as error:
         inspection.skip("other languages", str(error), (FOREIGN,))
+    except OSError as error:  # py3langid unpacks its model into a temporary file
+        reason = f"py3langid cannot unpack its model ({error.strerror})"
+        inspection.skip("other languages", reason, (FOREIGN,))
 
 
 def repaired(word: str) -> str | None:
