@@ -1,4 +1,4 @@
-"""The manifest of an application package: what a client, a feeder or an engine must know of it."""
+"""The manifest of an application package: what clients, feeders and the engine read of it."""
 
 import functools
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
-from ranker.contract.encode import document_text
+from ranker.contract.encode import document_text, join_texts
 from ranker.contract.spec import TokenSpec
 from ranker.contract.storage import FLOAT, STORAGES, Storage, TensorType
 from ranker.errors import ArtifactError, SpecError, UsageError
@@ -18,7 +18,7 @@ __all__ = ["Manifest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What `manifest.json` says, and what was put into an application that was there before.
+    """The content of `manifest.json`, or the record of a model in an existing application.
 
     Attributes:
         application: name of the application; None for a model in an existing application.
@@ -27,16 +27,16 @@ class Manifest:
         schema: name of the schema, which is also the document type.
         spec: the token contract.
         profiles: the rank profiles.
-        recommended_profile: the one that did best on queries held out of training.
+        recommended_profile: the profile that did best on queries held out of training.
         timeout_s: default timeout of a query, seconds.
         model_sha256: hash of the ONNX file.
         ranker_version: version that wrote the package.
         text_fields: fields of the schema with the text: the title's first, then the text's.
-        match_fields: fields that a question is put to, each by a `userInput` of its own.
-        id_field: field with the document's own id, or None where there is none.
+        match_fields: fields that are searched for a question, each by its own `userInput`.
+        id_field: field with the document's own id, or None if there is none.
         token_field: field with the document's token ids.
         fingerprint_field: field with the fingerprint under which they were made.
-        ids_summary: summary class without texts, for evaluation, or None where there is none.
+        ids_summary: summary class without texts, for evaluation, or None if there is none.
         storage: the form in which the token ids are stored.
 
     Raises:
@@ -84,7 +84,7 @@ class Manifest:
         return self.storage.tensor_type(self.spec.document_tokens)
 
     def profile(self, name: str) -> Profile:
-        """The profile of that name.
+        """Return the profile of that name.
 
         Raises:
             UsageError: there is none; the message lists those there are.
@@ -96,27 +96,27 @@ class Manifest:
         raise UsageError(f"unknown rank profile {name!r}; the application has: {known}")
 
     def texts_of(self, document: Document) -> dict[str, str]:
-        """A document's texts under the names of the schema.
+        """Return a document's texts by the names of the schema's fields.
 
-        The title goes into the first text field and the text into the second one; where the
-        schema has a single one, it holds the text that the model sees.
+        The title is in the first text field and the text in the second one; a single text field
+        holds the text that the model sees.
         """
         if len(self.text_fields) == 1:
             return {self.text_fields[0]: document_text(document, self.spec)}
         return {self.text_fields[0]: document.title, self.text_fields[1]: document.text}
 
     def document_of(self, doc_id: str, texts: Mapping[str, Any]) -> Document:
-        """The document of texts under the names of the schema: the way back of `texts_of`.
+        """Make the document of texts by the names of the schema's fields: undo `texts_of`.
 
-        Text fields after the second one are joined to the text, by blanks.
+        Text fields after the second one are joined to the text by spaces.
         """
-        first, *rest = (str(texts.get(name) or "") for name in self.text_fields)
+        first, *rest = (_text(texts.get(name)) for name in self.text_fields)
         if not rest and "title" not in self.spec.text_fields:
             return Document(doc_id, "", first)
-        return Document(doc_id, first, " ".join(filter(None, rest)))
+        return Document(doc_id, first, join_texts(rest))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the fingerprint is added for people to read."""
+        """Return plain values for JSON; the fingerprint is added for people to read."""
         return {
             **asdict(self),
             "text_fields": list(self.text_fields),
@@ -129,14 +129,18 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Any, *, where: str = "manifest.json") -> "Manifest":
-        """The manifest of a JSON value that came from `where`.
+        """Make the manifest of a JSON value.
+
+        Args:
+            values: the JSON value.
+            where: the file that it comes from, for messages.
 
         Raises:
             ArtifactError: the value is not a manifest.
-            SpecError: its token contract is impossible.
+            SpecError: its token contract is invalid.
         """
         try:
-            # Packages made before a field came have its default.
+            # Packages that were made before a field existed have its default.
             names = [f.name for f in fields(cls) if f.default is MISSING or f.name in values]
             rest = {name: values[name] for name in names}
             rest["spec"] = TokenSpec.from_dict(values["spec"])
@@ -157,3 +161,8 @@ class Manifest:
             ) from error
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{where} is not a manifest of ranker: {error}") from error
+
+
+def _text(value: Any) -> str:
+    """Return a field's value as a text, empty if it is not set."""
+    return value if isinstance(value, str) else str(value or "")

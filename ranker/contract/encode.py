@@ -29,6 +29,7 @@ __all__ = [
     "SanitizedText",
     "TokenizerFile",
     "document_text",
+    "join_texts",
     "pair_inputs",
     "sanitize_text",
     "spec_of_tokenizer",
@@ -73,8 +74,14 @@ def document_text(document: Document, spec: TokenSpec) -> str:
         raise SpecError(
             f"text_fields {list(spec.text_fields)}: a document has title and text only"
         ) from error
-    joined = " ".join(part for part in parts if part)
-    return SanitizedText(joined) if all(isinstance(p, SanitizedText) for p in parts) else joined
+    return join_texts(parts)
+
+
+def join_texts(parts: Sequence[str]) -> str:
+    """Join texts by spaces, without empty ones; sanitized texts give a sanitized one."""
+    words = [part for part in parts if part]
+    joined = " ".join(words)
+    return SanitizedText(joined) if all(isinstance(w, SanitizedText) for w in words) else joined
 
 
 class TokenizerFile:

@@ -154,20 +154,18 @@ def tokenized(documents: Iterable[Source], app: App) -> Iterator[Tokenized]:
             for part in (app, *app.others)
         ]
         for before, document, *ids in zip(batch, clean, *rows, strict=True):
-            yield Tokenized(document, document is not before, tuple(ids))
+            yield Tokenized(document, document != before, tuple(ids))
 
 
 def _sanitized(document: Source) -> Source:
-    """Return the document without code points that Vespa refuses; itself if it has none."""
+    """Return the document without code points that Vespa refuses."""
     if isinstance(document, SchemaDocument):
-        texts = {name: value for name, value in document.fields.items() if isinstance(value, str)}
-        clean = {name: sanitize_text(value) for name, value in texts.items()}
-        if clean == texts:
-            return document
-        return SchemaDocument(document.document_id, {**document.fields, **clean})
+        fields = {
+            name: sanitize_text(value) if isinstance(value, str) else value
+            for name, value in document.fields.items()
+        }
+        return SchemaDocument(document.document_id, fields)
     title, text = sanitize_text(document.title), sanitize_text(document.text)
-    if title == document.title and text == document.text:
-        return document
     return Document(document.doc_id, title, text)
 
 
