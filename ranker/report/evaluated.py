@@ -105,7 +105,7 @@ def _differences(evaluation: Evaluation, hits: Mapping[str, Any], ident: str) ->
             for row in rows
         ],
         ident=ident,
-        title=f"Difference in {measure} to {evaluation.baseline}, one dot a query",
+        title=f"Difference in {measure} from {evaluation.baseline}, one dot per query",
         axis=f"difference in {measure} (right of 0: better than {evaluation.baseline})",
     )
 

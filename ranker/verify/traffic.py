@@ -126,20 +126,14 @@ def operation_problems(
         ids: the document's token ids.
         manifest: names the fields.
     """
-    spec, fields, name = manifest.spec, operation["fields"], operation["put"]
-    return [
-        f"{name}: {line}"
-        for line in (
-            *_tensor_problems(
-                manifest.token_field,
-                fields.get(manifest.token_field),
-                manifest.storage.pack(ids, spec.document_tokens),
-            ),
-            *_number_problems(
-                manifest.fingerprint_field, fields.get(manifest.fingerprint_field), spec
-            ),
-        )
+    spec, fields = manifest.spec, operation["fields"]
+    tokens, fingerprint = manifest.token_field, manifest.fingerprint_field
+    cells = manifest.storage.pack(ids, spec.document_tokens)
+    problems = [
+        *_tensor_problems(tokens, fields.get(tokens), cells),
+        *_number_problems(fingerprint, fields.get(fingerprint), spec),
     ]
+    return [f"{operation['put']}: {line}" for line in problems]
 
 
 def body_problems(text: str, body: Mapping[str, Any], app: App) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 import threading
 
 import ir_measures
@@ -15,6 +16,7 @@ from ranker.errors import (
     DataError,
     EndpointError,
     EvaluationError,
+    MissingExtra,
     ResponseError,
     SpecMismatch,
     UsageError,
@@ -291,6 +293,15 @@ def test_a_query_that_the_client_rejects_is_listed(tmp_path):
     error = UsageError("the question holds no word to search for: '???'")
     with pytest.raises(EvaluationError, match=r"1 of 4 queries failed.*q1 \(bm25\): the question"):
         run(tmp_path, failing({("read a file line by line", "bm25")}, error))
+
+
+@pytest.mark.parametrize("library", ["scipy", "ir_measures"])
+def test_a_missing_library_is_reported_before_the_search(tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    endpoint = Endpoint(bm25_answering())
+    with pytest.raises(MissingExtra, match=rf"{library} is not installed.*ranker\[evaluate\]"):
+        evaluate(dataset(), endpoint, profiles=["bm25"], out=tmp_path / "e")
+    assert endpoint.calls == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 
@@ -9,7 +10,7 @@ import pytest
 from evaluate_support import DOCUMENTS, QRELS, QUERIES, Endpoint, bm25_answering, dataset, manifest
 
 from ranker.artifacts.bundle import write_hashes
-from ranker.errors import ArtifactError, UsageError
+from ranker.errors import ArtifactError, MissingExtra, UsageError
 from ranker.evaluate import evaluate
 from ranker.files import sha256, write_json, write_text
 from ranker.records import Document, Query
@@ -345,4 +346,12 @@ def test_a_changed_bundle_is_rejected(tmp_path, bundle):
     (bundle / "parity.json").write_text("{}")
     with pytest.raises(ArtifactError, match="parity.json was changed after it was made"):
         page([bundle], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, evaluation, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=rf"{library} is not installed.*ranker\[evaluate\]"):
+        page([evaluation.path], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
