@@ -4,6 +4,8 @@ The expected trees of typed queries come from the trace of Vespa's own container
 this package's field names and terms; `|` after a word means that it does not count for the score.
 """
 
+from types import SimpleNamespace
+
 import pytest
 
 from ranker.engine.errors import QueryError
@@ -17,7 +19,6 @@ from ranker.engine.query.tree import (
     Range,
     Rank,
     Strings,
-    View,
     match,
 )
 from ranker.engine.query.yql import Context, parse_yql
@@ -358,12 +359,12 @@ def test_fields_and_sources():
 
 def view(text, title=""):
     words, titles = text.split(), title.split()
-    return View(
-        {
+    return SimpleNamespace(
+        terms={
             "contents": f" {'  '.join(words)} " if words else "",
             "title": f" {'  '.join(titles)} " if titles else "",
         },
-        {"token_fingerprint": 7, "doc_id": "A1"},
+        attributes={"token_fingerprint": 7, "doc_id": "A1"},
     )
 
 

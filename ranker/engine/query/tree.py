@@ -3,9 +3,9 @@
 `match` is exact and looks at one document; the index finds candidates with the same tree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 __all__ = [
     "And",
@@ -25,16 +25,16 @@ __all__ = [
 ]
 
 
-class View(NamedTuple):
-    """What matching sees of a document.
+class View(Protocol):
+    """The part of a document that matching reads."""
 
-    Attributes:
-        terms: index terms of each text field, as `terms_text` writes them.
-        attributes: values of the attributes, None where not set.
-    """
+    @property
+    def terms(self) -> Mapping[str, str]:
+        """The index terms of each text field, as `terms_text` writes them."""
 
-    terms: dict[str, str]
-    attributes: dict[str, Any]
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The value of each attribute, None where not set."""
 
 
 @dataclass(frozen=True, slots=True)

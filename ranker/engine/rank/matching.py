@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ranker.contract import vespa_names
-from ranker.engine.query.tree import Node, Phrase, View, leaves, match
+from ranker.engine.query.tree import Node, Phrase, leaves, match
 from ranker.engine.rank.timer import Timer
 from ranker.engine.storage.index import Snapshot
 from ranker.engine.storage.reader import RankedRow, Reader
@@ -156,18 +156,12 @@ def _score(
 
 
 def _matched(row: RankedRow, tree: Node, weights: _Weights) -> Matched | None:
-    texts = {
-        vespa_names.TITLE: row.title_terms,
-        vespa_names.CONTENTS: row.title_terms + row.text_terms,
-    }
-    view = View(texts, row.attributes)
-    counted = match(tree, view)
+    counted = match(tree, row)
     if counted is None:
         return None
-    lengths = {vespa_names.CONTENTS: row.contents_length, vespa_names.TITLE: row.title_length}
-    scores = dict.fromkeys(lengths, 0.0)
+    scores = dict.fromkeys(row.lengths, 0.0)
     for leaf, occurrences in counted:
-        length, average = lengths[leaf.field], weights.average[leaf.field]
+        length, average = row.lengths[leaf.field], weights.average[leaf.field]
         scores[leaf.field] += weights.idf[leaf] * bm25_weight(occurrences, length, average)
     return Matched(
         row.row,

@@ -26,14 +26,15 @@ class RankedRow(NamedTuple):
     A tuple, because a query makes many of them, at a third of the time of a frozen dataclass.
 
     Attributes:
+        row: its row.
+        terms: index terms of the fields `title` and `contents`.
+        lengths: their numbers.
         attributes: values of the fields of `ATTRIBUTES`.
     """
 
     row: int
-    title_length: int
-    contents_length: int
-    title_terms: str
-    text_terms: str
+    terms: dict[str, str]
+    lengths: dict[str, int]
     attributes: dict[str, Any]
 
 
@@ -62,8 +63,10 @@ class Reader:
         """Return row to what the first phase needs."""
         ranked = {}
         for row, title_length, contents_length, title, text, *values in self._rows(_RANKED, rows):
+            terms = {vespa_names.TITLE: title, vespa_names.CONTENTS: title + text}
+            lengths = {vespa_names.TITLE: title_length, vespa_names.CONTENTS: contents_length}
             attributes = dict(zip(ATTRIBUTES, values, strict=True))
-            ranked[row] = RankedRow(row, title_length, contents_length, title, text, attributes)
+            ranked[row] = RankedRow(row, terms, lengths, attributes)
         return ranked
 
     def tokens(self, rows: Sequence[int]) -> dict[int, bytes | None]:
