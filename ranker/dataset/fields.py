@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ranker.contract.encode import sanitize_text
 from ranker.dataset.problems import BadRow, listed_names, shown
@@ -29,7 +29,7 @@ __all__ = [
     "written_query_of",
 ]
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 
 DOCUMENT_IDS = ("_id", "doc_id", "docno", "id")
 TEXTS = ("text", "body", "contents", "abstract")
@@ -121,7 +121,7 @@ def other_content(doc_id: str) -> BadRow:
     )
 
 
-def identifier(value: Any, name: str) -> str:
+def identifier(value: object, name: str) -> str:
     """Return an id as text; a whole number becomes its digits.
 
     Raises:
@@ -139,7 +139,7 @@ def identifier(value: Any, name: str) -> str:
     return value
 
 
-def grade_of(value: Any) -> int:
+def grade_of(value: object) -> int:
     """Return a label as a grade: a whole number from 0, which may be written 1.0.
 
     Raises:
@@ -168,7 +168,7 @@ def either(names: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -182,27 +182,27 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _teacher_score(value: Any) -> float | None:
+def _teacher_score(value: object) -> float | None:
     """Return the cell as a score, or None if it is empty."""
     if _absent(value):
         return None
     try:
-        score = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
+        score = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
         score = math.nan
     if not math.isfinite(score):
         raise BadRow("bad teacher_score", f"teacher_score {shown(value)} is not a finite number")
     return score
 
 
-def _query_text(value: Any) -> str:
+def _query_text(value: object) -> str:
     text = _text(value, "the query")
     if not sanitize_text(text).strip():
         raise BadRow("empty query", "the query is empty")
     return text
 
 
-def _text(value: Any, name: str) -> str:
+def _text(value: object, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -210,7 +210,7 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _absent(value: Any) -> bool:
+def _absent(value: object) -> bool:
     return value is None or value == ""
 
 

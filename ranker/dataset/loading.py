@@ -114,7 +114,7 @@ def _source(data: str | Path, format: str | None, *, judged: bool) -> Source:
     kind = _kind(name)
     sources = [source for source in formats.SOURCES if format in (None, *source.FORMATS)]
     # A path is looked up as an id only where the format says so.
-    suited = [it for it in sources if it.KIND == kind or (format and it.KIND == "id")]
+    suited = [cls for cls in sources if cls.KIND == kind or (format and cls.KIND == "id")]
     if not suited and kind != "id":
         raise DataError(f"{name} is a {kind}; format {format} is a {sources[0].KIND}")
     refusals = []

@@ -181,7 +181,7 @@ def _named(table: Table) -> Iterator[tuple[Place, Row]]:
     first = next(table.rows, None)
     if first is None:
         return
-    has_space = [" " in first[1][name].strip() for name in _BARE]
+    has_space = [" " in str(first[1][name]).strip() for name in _BARE]
     names = ("doc_id", "query") if has_space == [False, True] else ("query", "doc_id")
     for place, row in itertools.chain([first], table.rows):
         yield place, dict(zip(names, (row[name] for name in _BARE), strict=True))

@@ -46,7 +46,7 @@ def normalized(text: str) -> str:
 
 
 def query_families(texts: Mapping[str, str]) -> list[list[str]]:
-    """Return the ids of texts in groups of near-duplicates, sorted; a lone text is a group, too.
+    """Return the ids of texts in groups of near-duplicates, sorted; a lone text is a group as well.
 
     Two texts are near-duplicates if their index terms are the same set, or their sets have a
     Jaccard index of at least 0.8; groups are what such pairs connect.
@@ -88,13 +88,13 @@ def document_copies(texts: Iterable[tuple[str, str]]) -> Copies:
     leaders: list[str] = []
     words: list[npt.NDArray[np.uint32]] = []
     for text_id, text in texts:
-        found = _WORD.findall(text.lower())
-        row = np.array([numbers.setdefault(word, len(numbers)) for word in found], dtype=np.uint32)
-        if not row.size:
+        own = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
+        if not own:
             continue
+        row = np.array(own, dtype=np.uint32)
         group = same[hashlib.blake2b(row.tobytes(), digest_size=16).digest()]
         group.append(text_id)
-        if len(group) == 1 and row.size >= RUN:
+        if len(group) == 1 and len(own) >= RUN:
             leaders.append(text_id)
             words.append(row)
     equal = {group[0]: group for group in same.values() if len(group) > 1}
@@ -109,7 +109,7 @@ def document_copies(texts: Iterable[tuple[str, str]]) -> Copies:
 
 
 class _TermFeatures:
-    """The index terms of texts, numbered as they come."""
+    """The index terms of texts, numbered in order of appearance."""
 
     def __init__(self) -> None:
         # Not at the top: it loads slowly, and only splitting needs it.
@@ -184,11 +184,11 @@ def _array(features: Features) -> Hashes:
     return np.fromiter(features, np.uint64, len(features))
 
 
-def _alike(one: Features, other: Features) -> bool:
-    shorter, longer = sorted((len(one), len(other)))
+def _alike(features: Features, other: Features) -> bool:
+    shorter, longer = sorted((len(features), len(other)))
     if 5 * shorter < 4 * longer:
         return False
-    common = len(one & other)
+    common = len(features & other)
     return 5 * common >= 4 * (shorter + longer - common)
 
 

@@ -1,4 +1,4 @@
-"""A judged collection as the linter sees it: nothing is refused, every problem has its place."""
+"""A judged collection as the linter reads it: nothing is rejected, every problem has a place."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -136,7 +136,7 @@ def collection_of(
 def read_collection(
     data: str | Path, *, format: str | None = None, split: str | None = None
 ) -> Collection:
-    """Read judged data of any format; rows that `load` would refuse are noted in `rows`.
+    """Read judged data of any format; rows that `load` would reject are noted in `rows`.
 
     Args:
         data: as for `ranker.dataset.load`.

@@ -1,4 +1,4 @@
-"""Judged data: every form read back as what was written, in every way of writing it."""
+"""Judged data: every format is read back as it was written, in every way of writing it."""
 
 import csv
 import gzip
@@ -196,7 +196,7 @@ def one_line(documents=DOCUMENTS) -> list[dict]:
         ("corpus.tsv", "".join("\t".join(row.values()) + "\n" for row in one_line())),
     ],
 )
-def test_trec_files_in_their_usual_dresses(tmp_path, name, topics, corpus, text):
+def test_trec_files_in_their_usual_formats(tmp_path, name, topics, corpus, text):
     (tmp_path / corpus).parent.mkdir(exist_ok=True)
     (tmp_path / corpus).write_text(text)
     (tmp_path / name).write_text(topics)
@@ -303,13 +303,13 @@ def test_the_same_judgement_twice_is_one(tmp_path):
         ("c.data", '\n{"query": "heat", "title": "Plates, flat", "label": "1"}\n'),
     ],
 )
-def test_the_format_is_told_by_the_content(tmp_path, name, text):
+def test_the_format_is_detected_by_the_content(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     (document,) = load(tmp_path / name).documents.values()
     assert document.title == "Plates, flat"
 
 
-def test_quotes_of_a_tsv_are_those_that_pandas_puts(tmp_path):
+def test_quotes_of_a_tsv_are_those_that_pandas_writes(tmp_path):
     (tmp_path / "a.tsv").write_text(
         'query\ttitle\tlabel\n5" pipe\t"say ""hi"""\t1\n"raw" words\t"a" and "b"\t1\n'
     )
@@ -344,7 +344,7 @@ def test_control_characters_and_nul_are_kept_for_the_encoder_to_clean(tmp_path):
 # The value
 
 
-def test_the_hash_tells_every_change_and_ignores_order(tmp_path):
+def test_the_hash_depends_on_every_change_but_not_on_order(tmp_path):
     one = load(write_beir(tmp_path / "one"))
     two = load(
         write_beir(
@@ -366,7 +366,7 @@ def test_the_hash_tells_every_change_and_ignores_order(tmp_path):
     assert len(hashes | {one.sha256}) == 5
 
 
-def test_one_class_can_be_loaded_and_is_refused_for_training_without_positives(tmp_path):
+def test_one_class_can_be_loaded_but_training_without_positives_is_rejected(tmp_path):
     (tmp_path / "zeros.csv").write_text("query,title,label\na,x,0\nb,y,0\n")
     (tmp_path / "ones.csv").write_text("query,title,label\na,x,1\nb,y,1\n")
     (tmp_path / "all.csv").write_text("query,title,label\na,x,1\na,y,1\n")

@@ -59,7 +59,7 @@ def test_a_tsv_without_header_and_a_trec_file(tmp_path):
     assert list(read_corpus(tmp_path / "b.tsv")) == list(read_corpus(tmp_path / "c")) == [PLATES]
 
 
-def test_judged_rows_give_each_document_once(tmp_path):
+def test_judged_rows_yield_each_document_once(tmp_path):
     (tmp_path / "a.csv").write_text(
         "query,title,label\nheat,Plates,1\nlift,Plates,0\nlift,Wings,1\nheat,Wings,0\n"
     )
@@ -118,7 +118,7 @@ def test_standard_input_of_a_real_process_is_read_as_it_comes():
         killer.cancel()
 
 
-def test_documents_before_a_bad_row_are_given_and_then_all_bad_rows_told(tmp_path):
+def test_documents_before_a_bad_row_are_yielded_and_then_all_bad_rows_reported(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "d2", "text": "heat"}\n{}\n{"id": "d1", "text": "x"}\n[]\n')
     stream = read_corpus(path)
@@ -150,7 +150,7 @@ def test_a_damaged_line_inside_quotes_costs_its_row_only(tmp_path):
     assert list(read_corpus(path, skip_bad=True)) == [PLATES]
 
 
-def test_misuse_is_told_at_the_call_not_at_the_first_document(tmp_path):
+def test_misuse_is_reported_at_the_call_not_at_the_first_document(tmp_path):
     with pytest.raises(UsageError, match="format 'xml' is unknown"):
         read_corpus(tmp_path, format="xml")
     with pytest.raises(DataError, match="no such file or folder"):

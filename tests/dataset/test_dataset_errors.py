@@ -172,7 +172,7 @@ def test_a_bad_row_of_a_trec_folder(tmp_path, file, text, reason):
     assert load(tmp_path, skip_bad=True).qrels == {"q1": {"d1": 1}}
 
 
-def test_a_quote_that_nobody_closes_costs_its_own_row_only(tmp_path):
+def test_an_unclosed_quote_costs_only_its_own_row(tmp_path):
     path = tmp_path / "rows.csv"
     rows = [f"q{n},title {n},1\n" for n in range(50)]
     rows[10] = 'q10,"title 10,1\n'  # to the quote of row 30
@@ -193,7 +193,7 @@ def test_a_quote_that_nobody_closes_costs_its_own_row_only(tmp_path):
     ]
 
 
-def test_ten_bad_rows_are_told_and_the_rest_counted(tmp_path):
+def test_ten_bad_rows_are_reported_and_the_rest_counted(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(GOOD + "heat,x,-1\n" * 3 + "heat,y,z\n" * 38)
     assert message(path) == (
@@ -205,7 +205,7 @@ def test_ten_bad_rows_are_told_and_the_rest_counted(tmp_path):
     assert "; and at least 990 more (" in message(path)
 
 
-def test_bad_rows_are_told_file_by_file(beir):
+def test_bad_rows_are_reported_file_by_file(beir):
     append(beir / "corpus.jsonl", "{\n")
     append(beir / "qrels" / "test.tsv", "q1\td9\t1\n")
     assert "d9" not in message(beir)  # the row of d9 may be the bad one
@@ -280,7 +280,7 @@ def test_empty_files_of_a_beir_folder(beir, file, reason):
     assert message(beir) == reason.format(path=beir / file)
 
 
-def test_a_folder_without_judged_data_says_what_was_looked_for(beir):
+def test_the_error_for_a_folder_without_judged_data_says_what_was_expected(beir):
     (beir / "queries.jsonl").unlink()
     assert message(beir) == (
         f"no judged data in {beir}: a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv) lacks "
@@ -297,7 +297,7 @@ def test_a_folder_without_judged_data_says_what_was_looked_for(beir):
     assert message(beir / "empty").endswith("it is empty")
 
 
-def test_splits_that_are_not_there(beir):
+def test_missing_splits(beir):
     (beir / "qrels" / "dev.tsv").write_text("q1\td1\t1\n")
     assert message(beir, split="train") == f"{beir} has no split 'train'; it has dev, test"
     (beir / "a.csv").write_text(GOOD)
@@ -324,13 +324,13 @@ def test_formats_that_do_not_fit(beir):
         load(beir, format="xml")
 
 
-def test_paths_that_are_not_there(tmp_path):
+def test_missing_paths(tmp_path):
     assert message(tmp_path / "nope.csv") == f"{tmp_path}/nope.csv: no such file or folder"
     assert message("nope.csv") == "nope.csv: no such file or folder"
     assert message("-") == ("judged data cannot be read from standard input; name a file or folder")
 
 
-def test_queries_that_nobody_judged_are_told_and_absent(beir, caplog):
+def test_unjudged_queries_are_reported_and_left_out(beir, caplog):
     append(beir / "queries.jsonl", '{"_id": "q3", "text": "drag"}\n')
     with caplog.at_level(logging.INFO):
         data = load(beir)

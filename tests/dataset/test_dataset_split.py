@@ -134,7 +134,7 @@ def test_a_hash_of_a_side_is_that_of_the_same_data_loaded(tmp_path):
     assert load(tmp_path / "b.csv").sha256 == train.sha256
 
 
-def test_when_it_cannot_be():
+def test_data_that_cannot_be_split():
     with pytest.raises(DataError, match="toy: cannot hold queries out: its 2 judged queries are"):
         split_queries(dataset({"a": "the lift", "b": "The lift!"}))
     with pytest.raises(DataError, match="it has only one judged query"):

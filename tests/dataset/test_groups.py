@@ -70,7 +70,7 @@ def test_no_judged_document_is_a_negative_above_its_grade(seed: int) -> None:
         assert len(set(ids)) == len(ids)
 
 
-def test_a_copy_of_the_answer_is_no_negative() -> None:
+def test_a_copy_of_the_answer_is_not_a_negative() -> None:
     """d0, d13 and d26 have the same text."""
     for seed in range(20):
         for group in judged_groups(DATA, INDEX, negatives=Negatives(count=8), seed=seed):
@@ -78,7 +78,7 @@ def test_a_copy_of_the_answer_is_no_negative() -> None:
             assert texts.count(texts[0]) == 1
 
 
-def test_where_there_are_no_texts_a_copy_has_the_same_title() -> None:
+def test_without_texts_a_copy_has_the_same_title() -> None:
     titles = ["red fox runs", "red fox runs", "red fox", "red dog"]
     documents = {f"d{n}": Document(f"d{n}", title, "") for n, title in enumerate(titles)}
     data = replace(
@@ -90,7 +90,7 @@ def test_where_there_are_no_texts_a_copy_has_the_same_title() -> None:
         assert [document.doc_id for document in group.documents[1:]] in (["d2", "d3"], ["d3", "d2"])
 
 
-def test_min_grade_sets_the_lowest_grade_of_an_answer() -> None:
+def test_min_grade_sets_the_minimum_grade_of_a_positive() -> None:
     groups = list(judged_groups(DATA, INDEX, negatives=Negatives(count=3), seed=0, min_grade=2))
     assert [group.documents[0].doc_id for group in groups] == ["d0"]
     with pytest.raises(DataError, match="no query has a document of grade 4"):
@@ -108,7 +108,7 @@ def test_hard_negatives_come_from_the_top_of_bm25() -> None:
 
 
 def unjudged(groups: list[TrainingGroup], query_id: str) -> set[str]:
-    """Documents of a query's groups that nobody judged."""
+    """Return the unjudged documents of a query's groups."""
     return {
         document.doc_id
         for group in groups
@@ -119,7 +119,7 @@ def unjudged(groups: list[TrainingGroup], query_id: str) -> set[str]:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_skip_top_keeps_the_best_of_bm25_away(seed: int) -> None:
-    """Also from the negatives that are drawn from the whole corpus; judged ones are not touched."""
+    """Also from the negatives sampled from the whole corpus; judged ones are not affected."""
     best = {doc_id for doc_id, _ in APART_INDEX.search("red thing q1", 3)}
     without = list(
         judged_groups(APART, APART_INDEX, negatives=Negatives(count=30, random=20), seed=seed)
@@ -134,7 +134,7 @@ def test_skip_top_keeps_the_best_of_bm25_away(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_skip_top_is_of_bm25_whatever_the_model_likes(seed: int) -> None:
+def test_skip_top_is_of_bm25_regardless_of_the_model(seed: int) -> None:
     best = [doc_id for doc_id, _ in APART_INDEX.search("red thing q1", 39)]
     liked = dict.fromkeys(reversed(best), 0.0) | dict.fromkeys(best[:3], 9.0)
     logits = dict.fromkeys(APART.qrels, liked)
@@ -144,7 +144,7 @@ def test_skip_top_is_of_bm25_whatever_the_model_likes(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_copy_of_another_answer_is_no_negative(seed: int) -> None:
+def test_a_copy_of_another_answer_is_not_a_negative(seed: int) -> None:
     data = collection({"q1": {"d0": 1, "d1": 1}})  # d13 and d26 have the text of d0
     groups = list(judged_groups(data, INDEX, negatives=Negatives(count=30, random=20), seed=seed))
     assert unjudged(groups, "q1") and not {"d13", "d26", "d14", "d27"} & unjudged(groups, "q1")
@@ -219,14 +219,14 @@ def test_pretraining_takes_the_query_out_of_its_document() -> None:
     assert count_negatives(groups)["positive"] == 60
 
 
-def test_a_corpus_that_cannot_be_taken_apart_is_refused() -> None:
+def test_a_corpus_that_cannot_be_taken_apart_is_rejected() -> None:
     documents = {"a": Document("a", "", "one two")}
     with pytest.raises(DataError, match="train without --pretrain"):
         list(pretrain_groups(documents, INDEX.index, count=1, negatives=Negatives(), seed=0))
 
 
 def test_bm25_is_searched_once_for_a_set_of_queries(monkeypatch) -> None:
-    """However many epochs there are, whatever their depth and their guard need."""
+    """Regardless of the number of epochs, of their depth and of their guard."""
     searched: list[str] = []
     scores = BM25Index.scores
     monkeypatch.setattr(
@@ -240,7 +240,7 @@ def test_bm25_is_searched_once_for_a_set_of_queries(monkeypatch) -> None:
 
 
 def test_the_groups_of_a_seed_are_the_same_in_every_release() -> None:
-    """A training can be repeated; the digest was made when BM25 was searched anew each epoch."""
+    """A training can be repeated; the digest dates from when each epoch searched BM25 again."""
     logits = {query_id: {f"d{n}": (n * 7 % 11) / 3 for n in range(30)} for query_id in DATA.qrels}
     digest = hashlib.sha256()
     for seed in range(5):

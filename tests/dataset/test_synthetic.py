@@ -1,4 +1,4 @@
-"""Synthetic queries: read, filtered by the rank of their own document, learned from."""
+"""Synthetic queries: read, filtered by the rank of their source document, and learned from."""
 
 import json
 from pathlib import Path
@@ -51,13 +51,13 @@ ROWS = [("fox runs", "d1"), ("a blue house", "d3")]
         ("q.jsonl", "".join(json.dumps({"query": q, "doc_id": d}) + "\n" for q, d in ROWS)),
     ],
 )
-def test_every_form_gives_the_same(name: str, text: str, tmp_path: Path) -> None:
+def test_every_format_is_read_alike(name: str, text: str, tmp_path: Path) -> None:
     found = loaded(tmp_path / name, text)
     assert pairs(found) == {"fox runs": {"d1"}, "a blue house": {"d3"}}
     assert (found.rows, found.kept, sum(found.dropped.values())) == (2, 2, 0)
 
 
-def test_a_query_is_kept_if_it_finds_its_own_document(tmp_path: Path) -> None:
+def test_a_query_is_kept_if_it_finds_its_source_document(tmp_path: Path) -> None:
     """`red fox` finds d2 (the shorter) before d1, and neither d3 nor d9."""
     text = "query,doc_id\n" + "".join(f"red fox,d{n}\n" for n in (1, 2, 3, 9, 9)) + "dog,d4\n"
     first, second = (loaded(tmp_path / "q.csv", text, rank) for rank in (1, 2))
@@ -68,7 +68,7 @@ def test_a_query_is_kept_if_it_finds_its_own_document(tmp_path: Path) -> None:
     assert first.rows == 6 == first.kept + sum(first.dropped.values())
 
 
-def test_a_query_that_asks_what_a_judged_one_asks_is_not_learned_from(tmp_path: Path) -> None:
+def test_a_near_duplicate_of_a_judged_query_is_dropped(tmp_path: Path) -> None:
     """It would be learned before the folds, whose queries are measured as never seen."""
     path = tmp_path / "q.csv"
     path.write_text("query,doc_id\nred fox,d2\nslow dog,d4\nThe Fox (red)!,d2\n")
@@ -99,7 +99,7 @@ def test_what_cannot_be_used_is_named(name: str, text: str, words: str, tmp_path
         loaded(tmp_path / name, text)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*none\.csv: No such file"):
         load_synthetic(tmp_path / "none.csv", DOCUMENTS, INDEX, rank=1)
 
@@ -110,7 +110,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def write_synthetic(path: Path, data: Dataset) -> Path:
-    """Titles as queries of their documents, and one row of a document that is not there."""
+    """Titles as queries of their documents, and one row of a missing document."""
     rows = [f"{document.title},{doc_id}\n" for doc_id, document in data.documents.items()]
     path.write_text("query,doc_id\n" + "".join([*rows[:30], "red,nowhere\n"]))
     return path
@@ -128,7 +128,7 @@ def trained(data: Dataset, tiny_bert: Path, tmp_path_factory: pytest.TempPathFac
     return train(load(csv), folder / "out", arguments=arguments, source=DataProvenance.of(str(csv)))
 
 
-def test_the_stage_comes_after_the_warm_up_and_before_the_judged(trained: Checkpoint) -> None:
+def test_the_stage_comes_after_pretraining_and_before_the_judged_one(trained: Checkpoint) -> None:
     history = trained.training["history"]
     stages = list(dict.fromkeys(row["stage"] for row in history))
     assert stages[:2] == ["pretrain", "synthetic"] and set(stages[2:]) <= {"judged"}
@@ -162,7 +162,7 @@ def test_the_report_says_what_was_kept_and_what_it_did(trained: Checkpoint) -> N
 def test_without_judged_epochs_the_stage_alone_changes_the_model(
     data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    """And each query is learned from at most once, however many steps are allowed."""
+    """And each query is learned from at most once, regardless of the number of steps."""
     path = write_synthetic(tmp_path / "written.csv", data)
     arguments = TrainArguments(
         base=str(tiny_bert), synthetic=str(path), **{**SMALL, "epochs": 0}
@@ -192,6 +192,6 @@ def test_a_bad_file_leaves_nothing_behind(data: Dataset, tiny_bert: Path, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["written.csv"]
 
 
-def test_sizes_that_make_no_sense() -> None:
+def test_impossible_sizes() -> None:
     with pytest.raises(UsageError, match="synthetic_rank must be at least 1.*synthetic_steps"):
         TrainArguments(synthetic_rank=0, synthetic_steps=0)

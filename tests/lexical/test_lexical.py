@@ -68,7 +68,7 @@ def test_terms_are_those_that_vespa_gave() -> None:
 
 
 def test_terms_do_not_depend_on_what_came_before() -> None:
-    """Known words are kept; upper case and accents come to them by other ways."""
+    """Known words are cached; upper case and accents reach them in other ways."""
     for text in ("studies STUDIES", "Studies é STUDIES", "studies"):
         assert {term for term in terms(text) if term != "e"} == {"study"}
 
@@ -99,7 +99,7 @@ def test_live_vespa_gives_the_golden_terms(opened: tuple[VespaProcess, Path]) ->
 
 
 @pytest.mark.java
-def test_our_package_indexes_english_whatever_the_text_looks_like(
+def test_our_package_indexes_english_regardless_of_the_text(
     opened: tuple[VespaProcess, Path],
 ) -> None:
     """Without `set_language` Vespa guesses, and stems this one as German."""
@@ -194,7 +194,7 @@ def test_ties_keep_corpus_order() -> None:
 
 
 @pytest.mark.parametrize("documents", [[], [Document("x", "", "...")]])
-def test_a_corpus_without_words_is_refused(documents: list[Document]) -> None:
+def test_a_corpus_without_words_is_rejected(documents: list[Document]) -> None:
     with pytest.raises(DataError, match="without a single word"):
         BM25Index(documents)
 

@@ -430,7 +430,7 @@ def test_grades_that_contradict_each_other_across_splits(tmp_path) -> None:
     assert lint(read_collection(folder, split="test")).finding("contradicting-grades") is None
 
 
-def test_what_load_refuses_is_an_error_and_the_rest_is_the_same(tmp_path) -> None:
+def test_what_load_rejects_is_an_error_and_the_rest_is_the_same(tmp_path) -> None:
     faulty = clean()
     for kind_id in ("missing-documents", "unreadable-rows", "duplicate-ids", "missing-queries"):
         PLANTS[kind_id][0](faulty)
@@ -477,7 +477,7 @@ def test_a_trec_folder(tmp_path) -> None:
     assert report.data["judgements"] == 2
 
 
-def test_without_a_usable_judgement_only_the_rows_are_told(tmp_path) -> None:
+def test_without_a_usable_judgement_only_the_rows_are_reported(tmp_path) -> None:
     data = clean()
     data.qrels["test"] = [("q-unknown", "d1-0", "1")]
     report = data.lint(tmp_path / "data")
@@ -487,7 +487,7 @@ def test_without_a_usable_judgement_only_the_rows_are_told(tmp_path) -> None:
         read_collection(tmp_path / "nowhere")
 
 
-def test_a_split_of_bad_rows_only_is_told_and_compared_with_none(tmp_path) -> None:
+def test_a_split_of_bad_rows_only_is_reported_and_compared_with_none(tmp_path) -> None:
     data = clean()
     data.judge("q0", "d0-0", "good", split="dev")
     folder = data.write(tmp_path / "data")
@@ -512,7 +512,7 @@ def test_a_loaded_dataset_is_compared_with_its_other_splits(tmp_path) -> None:
 # Thresholds and measures
 
 
-def test_a_quick_run_leaves_out_what_is_slow(tmp_path, monkeypatch) -> None:
+def test_a_quick_run_skips_slow_checks(tmp_path, monkeypatch) -> None:
     data = clean()
     PLANTS["duplicate-documents"][0](data)
     collection = read_collection(data.write(tmp_path / "data"))
@@ -527,7 +527,7 @@ def test_a_quick_run_leaves_out_what_is_slow(tmp_path, monkeypatch) -> None:
     assert lint(collection).finding("duplicate-documents") is not None
 
 
-def test_without_a_base_model_the_slots_are_left_out(tmp_path) -> None:
+def test_without_a_base_model_the_slots_are_skipped(tmp_path) -> None:
     report = clean().lint(tmp_path / "data", encoder=None, no_encoder="torch is not there")
     assert [(one.check, one.reason) for one in report.skipped] == [
         ("texts truncated by the slots", "torch is not there")
@@ -548,14 +548,14 @@ def test_holes_are_counted_by_depth(tmp_path) -> None:
     assert finding.severity == "warning" and finding.figures["pooled"]
 
 
-def test_holes_beside_answers_only_are_a_note(tmp_path) -> None:
+def test_holes_next_to_answers_only_are_a_note(tmp_path) -> None:
     data = clean()
     data.qrels["test"] = [row for row in data.qrels["test"] if row[2] != "0"]
     finding = data.lint(tmp_path / "data").finding("judgement-holes")
     assert (finding.severity, finding.figures["pooled"]) == ("note", False)
 
 
-def test_the_lowest_grade_of_an_answer_counts(tmp_path) -> None:
+def test_the_minimum_grade_of_an_answer_counts(tmp_path) -> None:
     collection = read_collection(clean().write(tmp_path / "data"))
     assert lint(collection, min_grade=2).finding("queries-without-answer") is None
     assert lint(collection, min_grade=3).finding("queries-without-answer").count == 100
@@ -622,7 +622,7 @@ def families_of_all_pairs(texts):
     return {frozenset(group) for group in group_of.values() if len(group) > 1}
 
 
-def test_copies_differ_in_case_and_signs_only() -> None:
+def test_copies_differ_only_in_case_and_punctuation() -> None:
     texts = {
         "a": "Red fox!",
         "b": "red  FOX",
@@ -637,7 +637,7 @@ def test_copies_differ_in_case_and_signs_only() -> None:
     assert document_copies([]).families == []
 
 
-def test_templates_with_other_words_are_no_copies() -> None:
+def test_templates_with_other_words_are_not_copies() -> None:
     texts = [(f"{n}", f"Report on week {n} of year {n + 1}") for n in range(20)]
     assert document_copies(texts).families == []
 
@@ -659,7 +659,7 @@ def test_templates_with_other_words_are_no_copies() -> None:
         "bonds of 1.2 Å–1.5 Å, or 3Å’",
     ],
 )
-def test_what_is_right_is_not_found(text, tmp_path) -> None:
+def test_correct_text_is_not_reported(text, tmp_path) -> None:
     data = clean()
     for number in range(20):
         data.documents[f"d{number}-0"]["text"] += f" {unicodedata.normalize('NFC', text)}"
@@ -697,7 +697,7 @@ def test_what_is_not_mojibake_is_not_repaired() -> None:
         ("", False),
     ],
 )
-def test_languages_are_told_apart(text, foreign) -> None:
+def test_languages_are_distinguished(text, foreign) -> None:
     assert is_foreign(text) is foreign
 
 
@@ -842,14 +842,14 @@ def test_verb_ends_with_1_on_errors_and_writes_page_json_and_options(tmp_path, c
     assert again == told == {key: saved[key] for key in told}
 
 
-def test_verb_lets_no_text_draw_on_the_terminal(hostile, capsys) -> None:
+def test_no_text_controls_the_terminal(hostile, capsys) -> None:
     assert main(["lint", str(hostile), "--examples", "50"]) == 1
     shown = capsys.readouterr().out
     assert "[bold]x[/bold]" in " ".join(shown.split()) and "{{7*5801}}" in shown
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
 
 
-def test_verb_refuses_bad_names_before_it_works(tmp_path, capsys) -> None:
+def test_verb_rejects_bad_names_before_it_starts(tmp_path, capsys) -> None:
     assert main(["lint", str(tmp_path), "--out", str(tmp_path / "lint.pdf")]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert main(["lint", str(tmp_path / "nowhere")]) == 1
@@ -857,7 +857,7 @@ def test_verb_refuses_bad_names_before_it_works(tmp_path, capsys) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_says_what_is_wrong_and_goes_on(tmp_path, tiny_bert, capsys) -> None:
+def test_training_reports_problems_and_continues(tmp_path, tiny_bert, capsys) -> None:
     data = clean()
     PLANTS["texts-cut-off"][0](data)
     PLANTS["few-queries"][0](data)
@@ -883,7 +883,7 @@ def test_holes_are_counted_as_deep_as_there_are_hits(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind_id", ["texts-cut-off", "titles-repeated"])
-def test_a_fault_of_every_text_is_told_too(kind_id: str, tmp_path) -> None:
+def test_a_fault_of_every_text_is_reported(kind_id: str, tmp_path) -> None:
     data = clean()
     for row in data.documents.values():
         row["text"] = f"{row['title']} . {row['text']}.."
@@ -892,7 +892,7 @@ def test_a_fault_of_every_text_is_told_too(kind_id: str, tmp_path) -> None:
 
 
 def test_two_scores_of_a_teacher_contradict_each_other(tmp_path) -> None:
-    """`load` refuses them, whatever the grades say."""
+    """`load` rejects them, regardless of the grades."""
     (tmp_path / "t.csv").write_text(
         "query,title,label,teacher_score\nred,fox,1,1\nred,fox,1,2\nred,fox,1,1\nred,dog,0,0\n"
     )

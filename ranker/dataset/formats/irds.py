@@ -21,6 +21,9 @@ from ranker.records import Document, Qrel, Query
 
 __all__ = ["IrDataset", "looks_like_id"]
 
+Record = Any
+"""A named tuple of ir_datasets, whose fields differ between datasets."""
+
 _PREFIX = "ir_datasets:"
 _ID = re.compile(r"[a-z0-9-]+(/[a-z0-9._-]+)+", re.IGNORECASE)
 
@@ -87,7 +90,7 @@ class IrDataset(Parts):
         """Read the judgements."""
         return parsed(self._records("qrels"), _qrel_of, problems)
 
-    def _records(self, what: str) -> Iterator[tuple[Place, Any]]:
+    def _records(self, what: str) -> Iterator[tuple[Place, Record]]:
         if not self.known():
             raise DataError(f"ir_datasets has no dataset {self.id}; its catalogue: ir-datasets.com")
         dataset = require("ir_datasets", extra="datasets").load(self.id)
@@ -101,13 +104,13 @@ class IrDataset(Parts):
             raise DataError(f"ir_datasets cannot read {self.id}: {reason}") from error
 
 
-def _row(record: Any, texts: Sequence[str]) -> Row:
+def _row(record: Record, texts: Sequence[str]) -> Row:
     """Return the record's fields; if none has a usual name, the text that ir_datasets chooses."""
-    row: dict[str, Any] = record._asdict()
+    row: dict[str, object] = record._asdict()
     return row if set(texts) & set(row) else {**row, texts[0]: record.default_text()}
 
 
-def _qrel_of(record: Any) -> Qrel:
+def _qrel_of(record: Record) -> Qrel:
     return Qrel(
         identifier(record.query_id, "query_id"),
         identifier(record.doc_id, "doc_id"),

@@ -20,7 +20,7 @@ Kind = Literal["file", "folder", "id"]
 
 
 class Source(ABC):
-    """Judged data of one format at one place, read anew each time it is asked for.
+    """Judged data of one format at one place, read again each time it is asked for.
 
     Attributes:
         FORMATS: the names of the format, as `--format` takes them.

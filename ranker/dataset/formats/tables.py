@@ -8,12 +8,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ranker.dataset.fields import KNOWN, Row, either
 from ranker.dataset.formats.lines import STDIN, Lines, reading
 from ranker.dataset.problems import BadRow, Place, Problems, listed_names, shown
 from ranker.errors import DataError, require
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetFile
 
 __all__ = ["Table", "open_table"]
 
@@ -249,7 +253,9 @@ def _parquet(source: Path | str, problems: Problems) -> Table:
     return Table(file, columns, True, _parquet_rows(table, file, problems))
 
 
-def _parquet_rows(table: Any, file: str, problems: Problems) -> Iterator[tuple[Place, Row]]:
+def _parquet_rows(
+    table: "ParquetFile", file: str, problems: Problems
+) -> Iterator[tuple[Place, Row]]:
     wanted = [name for name in table.schema_arrow.names if name in KNOWN]
     start = 1
     with table, reading(file):
@@ -259,7 +265,7 @@ def _parquet_rows(table: Any, file: str, problems: Problems) -> Iterator[tuple[P
 
 
 def _batch_rows(
-    batch: Any, file: str, start: int, problems: Problems
+    batch: "RecordBatch", file: str, start: int, problems: Problems
 ) -> Iterator[tuple[Place, Row]]:
     try:
         for number, row in enumerate(batch.to_pylist(), start):
