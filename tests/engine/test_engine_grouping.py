@@ -54,16 +54,17 @@ def test_other_groupings_are_refused(text):
     )
 
 
-def test_groupings_that_cannot_be():
+def test_a_grouping_by_another_field_is_a_bad_request():
     text = 'all(group(title) filter(regex("^a$", title)) each(output(count())))'
-    with pytest.raises(QueryError) as caught:
+    with pytest.raises(QueryError, match="expected a grouping by 'doc_id', got 'title'") as caught:
         parse_grouping(text, {})
-    assert (
-        caught.value.code == 17
-        and "expected a grouping by 'doc_id', got 'title'" in caught.value.message
-    )
-    with pytest.raises(QueryError) as caught:
-        parse_grouping(text.replace("title", "doc_id"), {"grouping.defaultMaxGroups": "x"})
+    assert caught.value.code == 17
+
+
+@pytest.mark.parametrize("most", ["x", "", "-2", "99999999999", 1.5, True, None])
+def test_an_illegal_number_of_groups(most):
+    with pytest.raises(QueryError, match="'grouping.defaultMaxGroups': expected") as caught:
+        parse_grouping(grouped("", ["a"]).partition("|")[2], {"grouping.defaultMaxGroups": most})
     assert caught.value.code == 3
 
 

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 
 from ranker.contract import vespa_names
-from ranker.engine.errors import QueryError, bad_query
+from ranker.engine.errors import QueryError, bad_query, illegal_query
 from ranker.engine.query.grammar import parser
-from ranker.engine.query.properties import Parameters, integer
+from ranker.engine.query.properties import Parameters, text_of, whole
 from ranker.errors import require
 
 __all__ = ["Grouping", "parse_grouping"]
@@ -63,7 +63,12 @@ def parse_grouping(text: str, parameters: Parameters) -> Grouping:
     for name in (str(field), filtered):
         if name != vespa_names.ID:
             raise QueryError(17, f"expected a grouping by '{vespa_names.ID}', got '{name}'")
-    most = integer(parameters, "grouping.defaultMaxGroups", MAX_GROUPS, least=-1)
+    most = whole(parameters.get("grouping.defaultMaxGroups", MAX_GROUPS))
+    if most is None or most < -1:
+        got = text_of(parameters["grouping.defaultMaxGroups"])
+        raise illegal_query(
+            f"'grouping.defaultMaxGroups': expected a number or -1, got {got!r:.80}"
+        )
     return Grouping(str(field), _values(pattern), None if most == -1 else most)
 
 
