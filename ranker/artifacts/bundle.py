@@ -1,4 +1,4 @@
-"""The model folders on disk: the checkpoint that training leaves, the bundle that export makes."""
+"""The model folders on disk: the checkpoint of `ranker train`, the bundle of `ranker export`."""
 
 import math
 from collections.abc import Collection
@@ -39,7 +39,7 @@ class Checkpoint:
         """Read and check a checkpoint folder.
 
         Raises:
-            ArtifactError: the folder is no checkpoint, or a file was changed.
+            ArtifactError: the folder is not a checkpoint, or a file was changed.
         """
         training = read_json(path / cls.MARKER, what="checkpoint of `ranker train`")
         check_hashes(path, what="checkpoint", make="ranker train", skip=(cls.CARD,))
@@ -47,7 +47,7 @@ class Checkpoint:
         return cls(path, spec, (path / "tokenizer.json").read_text(encoding="utf-8"), training)
 
     def encoder(self) -> Encoder:
-        """The encoder of this checkpoint's contract."""
+        """Return the encoder of this checkpoint's contract."""
         return Encoder(self.spec, self.tokenizer_json)
 
 
@@ -57,7 +57,7 @@ class Bundle:
 
     Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
     `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
-    was forced, the report of its training, or the origin of a cross-encoder that others trained),
+    was forced, the report of its training, or the origin of an existing cross-encoder),
     `README.md` (the model card), `hashes.json`.
     """
 
@@ -74,7 +74,7 @@ class Bundle:
         """Read and check a bundle folder.
 
         Raises:
-            ArtifactError: the folder is no bundle, or a file was changed.
+            ArtifactError: the folder is not a bundle, or a file was changed.
         """
         about = read_json(path / cls.MARKER, what="bundle of `ranker export`")
         check_hashes(path, what="bundle", make="ranker export", skip=(cls.CARD,))
@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def blend_weight(self) -> float:
-        """Weight of the logit in `bm25 + weight * logit`."""
+        """The logit's weight in the profile `blend`."""
         return float(self.about["blend_weight"])
 
     @property
@@ -104,28 +104,32 @@ class Bundle:
 
     @property
     def forced(self) -> bool:
-        """Whether it was exported although it is not better than BM25."""
+        """True if it was exported although it is not better than BM25."""
         return bool(self.about.get("forced", False))
 
     @property
     def training(self) -> dict[str, Any] | None:
-        """The report of `ranker train`; None of a cross-encoder that others trained."""
+        """The report of `ranker train`; None for an existing cross-encoder."""
         report: dict[str, Any] | None = self.about["training"]
         return report
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """Where the model came from, if others trained it: `open_cross_encoder`'s record."""
+        """The origin of an existing cross-encoder, as `open_cross_encoder` records it."""
         origin: dict[str, Any] | None = self.about.get("origin")
         return origin
 
     def encoder(self) -> Encoder:
-        """The encoder of this bundle's contract."""
+        """Return the encoder of this bundle's contract."""
         return Encoder(self.spec, self.tokenizer_json)
 
 
 def _check_about(about: Any, path: Path) -> None:
-    """Refuse a bundle.json without what serving needs of it."""
+    """Refuse a bundle.json without the values that serving needs.
+
+    Raises:
+        ArtifactError: one is missing or invalid.
+    """
     if isinstance(about, dict) and about.get("task", "relevance") != "relevance":
         return  # no rank profiles
     weight = about.get("blend_weight") if isinstance(about, dict) else None
@@ -140,13 +144,13 @@ def _check_about(about: Any, path: Path) -> None:
 
 
 def write_hashes(folder: Path) -> None:
-    """Write `hashes.json` over every other file of the folder, as the last step of making it."""
+    """Write the hash of every other file of a folder to `hashes.json`, as the last step."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     write_json(folder / HASHES, {p.relative_to(folder).as_posix(): sha256(p) for p in paths})
 
 
 def check_hashes(folder: Path, *, what: str, make: str, skip: Collection[str] = ()) -> None:
-    """Compare every file with `hashes.json`, but those to skip.
+    """Compare every file with `hashes.json`, except those to skip.
 
     Raises:
         ArtifactError: a file is missing or was changed.

@@ -1,8 +1,8 @@
-"""What `ranker package --into` put into somebody's application, as a file of that application.
+"""The record of what `ranker package --into` added to an application, a file of that application.
 
 `ext/ranker/NAME.json`: Vespa reserves `ext/` for files that it does not read.  It holds the
-manifest, which makes `feed`, `query`, `evaluate` and `verify` work, and what must be known to take
-the model out again.
+manifest, which makes `feed`, `query`, `evaluate` and `verify` work, and what is needed to remove
+the model again.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Insertion:
-    """Text that was put into a file which was there before.
+    """Text that was inserted into an existing file.
 
     Attributes:
         file: its path in the application.
-        text: exactly what was put in, line ends included.
+        text: exactly what was inserted, including line ends.
     """
 
     file: str
@@ -50,8 +50,8 @@ class Installation:
     Attributes:
         manifest: its names and contract.
         files: files that were added, with the hash of their content (`content_hash`).
-        insertion: the lines in the schema, or None where the fields were there already.
-        folders: folders that were made for the files.
+        insertion: the lines in the schema, or None if it had the fields already.
+        folders: folders that were created for the files.
     """
 
     manifest: Manifest
@@ -66,21 +66,21 @@ class Installation:
 
     @property
     def record(self) -> str:
-        """Path of the record."""
+        """The path of the record."""
         return record_file(self.name)
 
     @property
     def model(self) -> str:
-        """Path of the ONNX file."""
+        """The path of the ONNX file."""
         return model_file(self.name)
 
     @property
     def tokenizer(self) -> str:
-        """Path of the tokenizer."""
+        """The path of the tokenizer."""
         return tokenizer_file(self.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         insertion = self.insertion
         return {
             "format": FORMAT,
@@ -92,14 +92,18 @@ class Installation:
 
     @classmethod
     def from_dict(cls, values: Any, *, where: str) -> "Installation":
-        """The installation of a JSON value that came from `where`.
+        """Make the installation of a JSON value.
+
+        Args:
+            values: the JSON value.
+            where: the file that it comes from, for messages.
 
         Raises:
-            ArtifactError: the value is none.
+            ArtifactError: the value is not a record.
         """
         try:
             if values["format"] != FORMAT:
-                raise ValueError(f"its format is {values['format']!r}, this ranker knows {FORMAT}")
+                raise ValueError(f"expected the format {FORMAT}, got {values['format']!r}")
             insertion = values["insertion"]
             paths = [
                 *values["files"],
@@ -124,18 +128,19 @@ class Installation:
         """Read a record.
 
         Raises:
-            ArtifactError: it is missing, or is none.
+            ArtifactError: it is missing, or is not a record.
         """
-        found = cls.from_dict(read_json(path, what="model in an application"), where=str(path))
-        if found.name != path.stem:
+        record = cls.from_dict(read_json(path, what="model in an application"), where=str(path))
+        if record.name != path.stem:
             raise ArtifactError(
-                f"{path} is the record of the model {found.name}; it cannot be under another name"
+                f"{path} is the record of the model {record.name}; expected the file name "
+                f"{record.name}.json"
             )
-        return found
+        return record
 
 
 def installations(app: Path) -> list[Installation]:
-    """The models that were put into an application, by name.
+    """Return the models that were added to an application, by name.
 
     Raises:
         ArtifactError: a record cannot be read.
@@ -144,38 +149,38 @@ def installations(app: Path) -> list[Installation]:
 
 
 def records(app: Path) -> list[Path]:
-    """The record of every model in an application."""
+    """Return the path of every model's record in an application."""
     return sorted((app / RECORDS).glob("[!.]*.json"), key=lambda path: path.name)
 
 
 def _require_inside(path: str) -> None:
-    """Files of a record may be deleted one day: none of them may lie outside of the application.
+    """Refuse a path outside the application: files of a record are deleted with the model.
 
     Raises:
-        ValueError: one does.
+        ValueError: the path leads outside.
     """
     pure = PurePosixPath(path)
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in path:
-        raise ValueError(f"{path!r} is no path in an application")
+        raise ValueError(f"{path!r} is not a path in an application")
 
 
 def record_file(name: str) -> str:
-    """Path of a model's record."""
+    """Return the path of a model's record."""
     return f"{RECORDS}/{name}.json"
 
 
 def model_file(name: str) -> str:
-    """Path of a model; in files/, not models/: Vespa imports all of models/ a second time."""
+    """Return the path of a model; in files/, because Vespa imports all of models/ twice."""
     return f"files/{name}.onnx"
 
 
 def tokenizer_file(name: str) -> str:
-    """Path of a model's tokenizer, in a folder of its own so that it is not taken for a record."""
+    """Return the path of a model's tokenizer, in its own folder so that it is no `NAME.json`."""
     return f"{RECORDS}/{name}/tokenizer.json"
 
 
 def content_hash(content: bytes | Path) -> str:
-    """Hex SHA-256 of a file's bytes; of a text, whatever its line ends: git may change them."""
+    """Return the SHA-256 of a file; of a text regardless of its line ends, which git may change."""
     if isinstance(content, Path):
         if content.suffix == ".onnx":
             return sha256(content)

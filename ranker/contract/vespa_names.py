@@ -1,4 +1,4 @@
-"""The names that Python, the schema, the JSON files and the ONNX model share.  Nothing else."""
+"""The names that Python, the schema, the JSON files and the ONNX model share."""
 
 __all__ = [
     "BLEND",
@@ -38,7 +38,7 @@ CONTENTS = "contents"
 (nDCG@10 0.682 against 0.658 on SciFact, 0.432 against 0.361 on Vaswani)."""
 DOC_TOKEN_IDS = "doc_token_ids"
 TOKEN_FINGERPRINT = "token_fingerprint"
-"""The fingerprint as a number, with every document (field) and every query (input)."""
+"""The fingerprint as a number: a field of every document, an input of every query."""
 
 # Inputs of a query, as query(NAME) in the schema and input.query(NAME) in a request.
 QUERY_TOKEN_IDS = "query_token_ids"
@@ -51,7 +51,7 @@ CROSS_GLOBAL = "cross_global"
 BLEND = "blend"
 
 IDS_SUMMARY = "ids"
-"""Summary class with the document's own id only, for evaluation."""
+"""Summary class that has only the document's own id, for evaluation."""
 
 RERANK_COUNT = 100
 TIMEOUT_S = 10.0
@@ -60,7 +60,7 @@ TIMEOUT_S = 10.0
 # The ONNX model.
 MODEL = "cross_encoder"
 LARGEST_MODEL = 2**31
-"""Bytes of its file: protobuf takes no larger one, and Vespa one self-contained file."""
+"""Upper limit of the file's size in bytes, which protobuf sets; Vespa takes only one file."""
 ONNX_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ONNX_OUTPUT = "logits"
 ONNX_FINGERPRINT = "ranker.fingerprint"

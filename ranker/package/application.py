@@ -3,7 +3,7 @@
 The schema, the query profile and its type come from pyvespa.  Rank profiles are files of their
 own (`ranker.package.profiles`), and pyvespa cannot choose the cluster ids in services.xml, which
 is text here.
-A package is also a model that `ranker package --into` put into somebody's application.
+A package is also a model that `ranker package --into` added to an existing application.
 """
 
 import re
@@ -60,11 +60,11 @@ class Package:
 
     Attributes:
         path: folder of the application package.
-        manifest: what a client must know.
+        manifest: its names and contract.
         tokenizer_json: content of the tokenizer.
         model: the ONNX file.
-        own: whether the whole application was made by `ranker package --out`; otherwise the model
-            was put into an application of somebody's own.
+        own: True if the whole application was made by `ranker package --out`; otherwise the model
+            was added to an existing application.
     """
 
     path: Path
@@ -82,35 +82,35 @@ class Package:
         Args:
             path: the folder; where an application holds several models, the record of one, as
                 `APP/ext/ranker/NAME.json`.
-            model: whether to check the ONNX file too; a client has no use for it.
+            model: False if the ONNX file is not needed, so that it is not checked.
 
         Raises:
-            ArtifactError: the folder is no package of ranker, it holds several models, or a file
-                was changed.
+            ArtifactError: the folder is not a package of ranker, it holds several models, or a
+                file was changed.
         """
-        found = _records(path)
-        if not found:
+        records = _records(path)
+        if not records:
             return _open_own(path, model=model)
-        if len(found) > 1:
-            names = ", ".join(str(record) for record in found)
+        if len(records) > 1:
+            names = ", ".join(map(str, records))
             raise ArtifactError(f"{path} holds several models; name one of them: {names}")
-        return _open_installed(found[0], model=model)
+        return _open_installed(records[0], model=model)
 
     @classmethod
     def every(cls, path: Path, *, model: bool = True) -> list["Package"]:
-        """All models of an application package, read and checked.
+        """Read and check all models of an application package.
 
         Args:
             path: the folder.
-            model: whether to check the ONNX files too.
+            model: False if the ONNX files are not needed, so that they are not checked.
 
         Raises:
             ArtifactError: as for `open`.
         """
-        found = _records(path)
-        if not found:
+        records = _records(path)
+        if not records:
             return [_open_own(path, model=model)]
-        return [_open_installed(record, model=model) for record in found]
+        return [_open_installed(record, model=model) for record in records]
 
     @property
     def spec(self) -> TokenSpec:
@@ -118,17 +118,17 @@ class Package:
         return self.manifest.spec
 
     def encoder(self) -> Encoder:
-        """The encoder of this package's contract."""
+        """Return the encoder of this package's contract."""
         return Encoder(self.spec, self.tokenizer_json)
 
     def require_own(self, who: str) -> None:
-        """Refuse a model in somebody's application.
+        """Refuse a model in an existing application.
 
         Args:
-            who: what takes only packages of `ranker package --out`.
+            who: the program that takes only packages of `ranker package --out`.
 
         Raises:
-            ArtifactError: this is another one.
+            ArtifactError: this is not such a package.
         """
         if not self.own:
             raise ArtifactError(
@@ -139,22 +139,22 @@ class Package:
 
 
 def _records(path: Path) -> list[Path]:
-    """The records of the models in somebody's application; none for a package of our own."""
+    """Return the records of the models in an existing application; none for our own packages."""
     if path.is_file() and path.resolve().parent.parts[-2:] == tuple(RECORDS.split("/")):
         return [path.resolve()]
     return [] if is_own(path) else records(path)
 
 
 def is_own(path: Path) -> bool:
-    """Whether a folder is a package of `ranker package --out`."""
+    """Return True if a folder is a package of `ranker package --out`."""
     return all((path / name).is_file() for name in (Package.MARKER, HASHES))
 
 
 def _open_own(path: Path, *, model: bool = True) -> Package:
     if (path / "services.xml").is_file() and not (path / Package.MARKER).is_file():
         raise ArtifactError(
-            f"{path} is a Vespa application without a model: {Package.MARKER} is missing; put one "
-            "in: ranker package BUNDLE --into"
+            f"{path} is a Vespa application without a model: {Package.MARKER} is missing; add one: "
+            "ranker package BUNDLE --into"
         )
     values = read_json(path / Package.MARKER, what="application package of `ranker package`")
     skip = () if model else (MODEL_FILE,)
@@ -164,24 +164,24 @@ def _open_own(path: Path, *, model: bool = True) -> Package:
 
 
 def _open_installed(record: Path, *, model: bool = True) -> Package:
-    """Only the model and the tokenizer are compared: rank profiles may be tuned by hand."""
-    found = Installation.open(record)
+    """Open a model in an application; its rank profiles are not checked, they may be tuned."""
+    installed = Installation.open(record)
     app = record.parents[2]
-    for name in (found.tokenizer, *([found.model] if model else [])):
+    for name in (installed.tokenizer, *([installed.model] if model else [])):
         try:
-            same = content_hash(app / name) == found.files.get(name)
+            same = content_hash(app / name) == installed.files.get(name)
         except OSError as error:
             raise ArtifactError(
-                f"{app / name} cannot be read ({error.strerror}); put the model in again: "
+                f"{app / name} cannot be read ({error.strerror}); add the model again: "
                 "ranker package --into"
             ) from error
         if not same:
             raise ArtifactError(
-                f"{app / name} was changed after it was put in; put the model in again: "
+                f"{app / name} was changed after it was added; add the model again: "
                 "ranker package --into"
             )
-    tokenizer = (app / found.tokenizer).read_text(encoding="utf-8")
-    return Package(app, found.manifest, tokenizer, app / found.model, own=False)
+    tokenizer = (app / installed.tokenizer).read_text(encoding="utf-8")
+    return Package(app, installed.manifest, tokenizer, app / installed.model, own=False)
 
 
 def render(
@@ -248,24 +248,24 @@ def default_texts(application: str = "ranker", *, storage: Storage = FLOAT) -> d
 
 
 def differences(folder: Path, texts: dict[str, str]) -> list[str]:
-    """Files of `folder` that are missing or differ from `texts`, one line each."""
-    found = []
+    """Return a line for each file of a folder that is missing or differs from its text."""
+    lines = []
     for name, text in texts.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is missing")
+            lines.append(f"{path} is missing")
         elif path.read_text(encoding="utf-8") != text:
-            found.append(f"{path} differs from what the code writes")
-    return found
+            lines.append(f"{path} differs from what the code writes")
+    return lines
 
 
 def differences_from(
     bundle: Bundle, folder: Path, *, application: str, storage: Storage = FLOAT
 ) -> list[str]:
-    """How a package differs from what `write` would make of the bundle, one line each.
+    """Return a line for each difference of a package from what `write` makes of the bundle.
 
     Raises:
-        ArtifactError: `folder` is no application package, or a file of it was changed.
+        ArtifactError: `folder` is not an application package, or a file of it was changed.
     """
     manifest = _manifest(bundle, application, storage)
     found = differences(folder, {**_texts(manifest), "files/tokenizer.json": bundle.tokenizer_json})
@@ -399,5 +399,5 @@ def _services() -> str:
 
 
 def _tidy(text: str) -> str:
-    """Text without blank ends of lines, with one line end at the end."""
+    """Remove spaces at the ends of lines, and end the text with one line end."""
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"

@@ -1,7 +1,7 @@
 """An application package as one zip file: the same bytes for the same content.
 
-A zip file that comes over the network is not trusted: what would leave the folder, what is no
-plain file, and what is larger than a package can be, is refused before a byte is written.
+A zip file that comes over the network is not trusted: paths outside the folder, entries that are
+not plain files, and sizes beyond those of a package are refused before a byte is written.
 """
 
 import os
@@ -23,11 +23,11 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest date that a zip file can hold."""
 
 DENSE = {".onnx"}
-"""Trained weights: compressing them takes seconds and saves less than a tenth."""
+"""Suffixes of trained weights: compressing them takes seconds and saves less than a tenth."""
 
 MOST_FILES = 1000
 LARGEST_REST = 2**28
-"""Bytes of all other files together; the largest tokenizers have some 30 MB."""
+"""Bytes of all other files together; the largest tokenizers have about 30 MB."""
 
 
 def write_archive(
@@ -63,20 +63,20 @@ def write_archive(
 
 
 def package_files(app: Path) -> list[str]:
-    """Paths of the files in a package folder, sorted; hidden ones are left out."""
+    """Return the paths of the files in a package folder, sorted, without hidden ones."""
     return sorted(name for path in app.rglob("*") if (name := _name(app, path)) is not None)
 
 
 def unpack_archive(source: IO[bytes], folder: Path) -> None:
-    """Unpack a package's zip file; what was written is on the disk when this returns.
+    """Unpack a package's zip file; all files are synced to the disk when this returns.
 
     Args:
         source: the zip file; it must be seekable.
         folder: an empty folder.
 
     Raises:
-        ArtifactError: it is no whole zip file, it holds what no package holds, or the disk is
-            full.  Something of it may lie in the folder.
+        ArtifactError: it is not a complete zip file, it holds what no package holds, or the disk
+            is full.  The folder may hold a part of it then.
     """
     try:
         with zipfile.ZipFile(source) as archive:
@@ -88,43 +88,49 @@ def unpack_archive(source: IO[bytes], folder: Path) -> None:
                 _extract(archive, entry, target)
     except OSError as error:
         raise ArtifactError(f"cannot unpack the zip file: {write_failure(error)}") from error
-    # A wrong checksum, an end that is missing, a password.
+    # A wrong checksum, a missing end, a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise ArtifactError(
-            f"expected a whole zip file with an application package, got one that cannot be read: "
+            f"expected a complete zip file with an application package, got an unreadable one: "
             f"{error}"
         ) from error
 
 
 def _checked(entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The files by their path, if all are what a package can hold."""
+    """Return the files by their path.
+
+    Raises:
+        ArtifactError: an entry is one that no package holds.
+    """
     files: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
-        # Vespa's words (`ArchiveStreamReader`), and like there `./x` is `x`.
+        # As in Vespa's `ArchiveStreamReader`, `./x` is `x`.
         parts = [part for part in entry.filename.rstrip("/").split("/") if part != "."]
         if any(part in ("", "..") for part in parts) or "\\" in entry.filename:
             raise ArtifactError(
-                f"Unexpected non-normalized path found in zip content: '{entry.filename}'"
+                f"expected a path inside the application package, got '{entry.filename}'"
             )
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if entry.is_dir() or kind == stat.S_IFDIR:
             continue
         name = "/".join(parts)
         if kind == stat.S_IFLNK:
-            raise ArtifactError(f"Archive entry {name} is a symbolic link, which is disallowed")
+            raise ArtifactError(
+                f"the archive entry {name} is a symbolic link, expected a plain file"
+            )
         if kind not in (0, stat.S_IFREG):
-            raise ArtifactError(f"Archive entry {name} is not a plain file, which is disallowed")
+            raise ArtifactError(f"the archive entry {name} is not a plain file")
         if name in files:
-            raise ArtifactError(f"Archive entry {name} is there twice")
+            raise ArtifactError(f"the archive holds the entry {name} twice")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ArtifactError(f"Archive entry {name} is packed in a way that Vespa does not use")
+            raise ArtifactError(f"the archive entry {name} is neither stored nor deflated")
         files[name] = entry
     _check_sizes(files)
     return files
 
 
 def _check_sizes(files: Mapping[str, zipfile.ZipInfo]) -> None:
-    """Refuse what unpacks to more than a package; more than is declared cannot be unpacked."""
+    """Refuse an archive that unpacks to more than a package; zipfile enforces declared sizes."""
     if len(files) > MOST_FILES:
         raise ArtifactError(f"expected at most {MOST_FILES} files, got {len(files)}")
     models = [entry.file_size for name, entry in files.items() if Path(name).suffix in DENSE]
@@ -135,8 +141,7 @@ def _check_sizes(files: Mapping[str, zipfile.ZipInfo]) -> None:
     ):
         if size > limit:
             raise ArtifactError(
-                f"Total size of archive exceeds size limit: {what} unpack to {size} bytes, "
-                f"expected at most {limit}"
+                f"the archive is too large: {what} unpack to {size} bytes, expected at most {limit}"
             )
 
 
@@ -168,7 +173,7 @@ def _entry(name: str, size: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, date_time=EPOCH)
     dense = Path(name).suffix in DENSE
     entry.compress_type = zipfile.ZIP_STORED if dense else zipfile.ZIP_DEFLATED
-    entry.create_system = 3  # Unix, wherever it is made
+    entry.create_system = 3  # Unix, on every system
     entry.external_attr = 0o644 << 16
     entry.file_size = size
     return entry

@@ -514,10 +514,10 @@ def hostile(app):
     """Yield zip files that no client makes, each after the words of its refusal."""
     whole = zipped(app)
     zeros = b"\0" * 20_000_000
-    yield "content: '../evil'", archive_of(app, entry("../evil"))
-    yield "content: 'files/../../evil'", archive_of(app, entry("files/../../evil"))
-    yield "content: '/tmp/evil'", archive_of(app, entry("/tmp/evil"))
-    yield "content: 'files\\evil'", archive_of(app, entry("files\\evil"))
+    yield "package, got '../evil'", archive_of(app, entry("../evil"))
+    yield "package, got 'files/../../evil'", archive_of(app, entry("files/../../evil"))
+    yield "package, got '/tmp/evil'", archive_of(app, entry("/tmp/evil"))
+    yield "package, got 'files\\evil'", archive_of(app, entry("files\\evil"))
     yield (
         "files/evil is a symbolic link",
         archive_of(app, entry("files/evil", kind=stat.S_IFLNK | 0o777, content=b"/etc/passwd")),
@@ -525,24 +525,24 @@ def hostile(app):
     yield "files/evil is not a plain file", archive_of(app, entry("files/evil", kind=stat.S_IFIFO))
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = archive_of(app, entry("services.xml"))
-    yield "services.xml is there twice", twice
+    yield "holds the entry services.xml twice", twice
     yield "cannot unpack the zip file", archive_of(app, entry("services.xml/x"))
     yield "cannot unpack the zip file: File name too long", archive_of(app, entry("n" * 300))
     yield "at most 1000 files, got 1012", archive_of(app, *(entry(f"n{n}") for n in range(1000)))
     yield (
-        "size limit: files other than the model unpack to 3",
+        "too large: files other than the model unpack to 3",
         archive_of(app, declare={"files/tokenizer.json": 3 << 30}),
     )
     yield (
-        "size limit: ONNX files unpack to 9",
+        "too large: ONNX files unpack to 9",
         archive_of(app, declare={"files/cross_encoder.onnx": 9 << 30}),
     )
     bomb = archive_of(app, entry("files/x.json", content=zeros), declare={"files/x.json": 10})
     assert len(bomb) < len(whole) + 100_000
-    yield "cannot be read: Bad CRC-32", bomb
-    yield "got one that cannot be read", whole[: len(whole) // 2]
-    yield "got one that cannot be read", b"PK\x03\x04 and then nothing of a zip file"
-    yield "got one that cannot be read", whole.replace(b"PK\x05\x06", b"PK\x05\x07")
+    yield "got an unreadable one: Bad CRC-32", bomb
+    yield "got an unreadable one", whole[: len(whole) // 2]
+    yield "got an unreadable one", b"PK\x03\x04 and then nothing of a zip file"
+    yield "got an unreadable one", whole.replace(b"PK\x05\x06", b"PK\x05\x07")
     yield "the body is empty; expected a zip file", b""
 
 

@@ -99,7 +99,7 @@ def test_only_lines_come_whatever_the_writing(name: str, bundle: Bundle, tmp_pat
     new = (app / "schemas" / f"{name}.sd").read_bytes()
     front = next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(old))
     added = len(new) - len(old)
-    assert new[:front] + new[front + added :] == old, "one run of bytes was put in"
+    assert new[:front] + new[front + added :] == old, "one run of bytes was inserted"
     assert new.count(b"\r\n") - old.count(b"\r\n") in (0, new.count(b"\n") - old.count(b"\n"))
     here = Application(Tree(app))
     declared = here.document(here.schema(name)).fields
@@ -510,7 +510,7 @@ def test_a_record_names_only_files_of_its_application(
     record = shop / "ext/ranker/ranker.json"
     values = json.loads(record.read_text())
     record.write_text(json.dumps({**values, "files": {path: "0" * 64}}))
-    with pytest.raises(ArtifactError, match="is no path in an application"):
+    with pytest.raises(ArtifactError, match="is not a path in an application"):
         uninstall(shop, "ranker")
 
 
@@ -520,7 +520,7 @@ def test_records_that_are_none(bundle: Bundle, shop: Path) -> None:
     good = record.read_text()
     for text, words in (
         ("{}", "not a record .*'format'"),
-        (good.replace('"format": 1', '"format": 2'), "its format is 2"),
+        (good.replace('"format": 1', '"format": 2'), "expected the format 1, got 2"),
         ("[", "not JSON"),
     ):
         record.write_text(text)
