@@ -1,6 +1,6 @@
 """The weight of the logit in the blend of BM25 and cross-encoder, learned from queries.
 
-The raw sum is what a second phase can say.  On SciFact its form mattered little (raw 0.753,
+The raw sum is what a second phase can express.  On SciFact its form mattered little (raw 0.753,
 z-normalised 0.758, min-max 0.751 nDCG@10), its weight a lot.
 """
 

@@ -237,11 +237,11 @@ def predict(
     *,
     batch: int = 32,
     precision: str = "fp32",
-    tell: Callable[[int, int], None] = lambda *_: None,
+    report: Callable[[int, int], None] = lambda *_: None,
 ) -> npt.NDArray[np.float32]:
     """Return the outputs [pairs, outputs] of a module of `forward_of`, in batches of like length.
 
-    `tell` receives the number of pairs that are done, and of all pairs.
+    `report` receives the number of pairs that are done, and of all pairs.
     """
     torch = require("torch", extra="train")
     order = np.argsort([len(q) + len(d) for q, d in zip(queries_ids, documents_ids, strict=True)])
@@ -263,7 +263,7 @@ def predict(
             if outputs is None:
                 outputs = np.zeros((len(order), batch_outputs.shape[1]), dtype=np.float32)
             outputs[rows] = batch_outputs
-            tell(min(start + batch, len(order)), len(order))
+            report(min(start + batch, len(order)), len(order))
     forward.train(was_training)
     return np.zeros((0, 1), dtype=np.float32) if outputs is None else outputs
 

@@ -11,7 +11,7 @@ __all__ = ["add_lora", "merge_lora"]
 
 
 def add_lora(model: Any, rank: int) -> None:
-    """Put adapters of this rank into a sequence-classification model; only they and the head learn.
+    """Add adapters of this rank to a sequence-classification model; only they and the head learn.
 
     Their output is scaled by alpha / rank = 2.
 
@@ -34,7 +34,7 @@ def add_lora(model: Any, rank: int) -> None:
 
 
 def merge_lora(model: Any) -> None:
-    """Add the adapters to the weights and take them out: the model is an ordinary one again."""
+    """Merge the adapters into the weights and remove them: the model is an ordinary one again."""
     layers = require("peft.tuners.tuners_utils", extra="lora")
     for name, module in list(model.named_modules()):
         if isinstance(module, layers.BaseTunerLayer):

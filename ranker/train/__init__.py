@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranker.train.arguments import TrainArguments
     from ranker.train.processes import is_first
-    from ranker.train.repeat import reproduce
-    from ranker.train.run import train
+    from ranker.train.run import reproduce, train
 
 __all__ = ["TrainArguments", "is_first", "reproduce", "train"]
 
 _MODULES = {
     "TrainArguments": "arguments",
     "is_first": "processes",
-    "reproduce": "repeat",
+    "reproduce": "run",
     "train": "run",
 }
 

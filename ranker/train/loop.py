@@ -147,7 +147,7 @@ def run_stage(
         },
         loss=loss,
         patience=arguments.patience,
-        tell=lambda step, loss, value: on_progress(stage, step, batches.steps, loss, value),
+        report=lambda step, loss, value: on_progress(stage, step, batches.steps, loss, value),
     )
     with _explained(folder):
         _run(trainer, saves)
@@ -288,7 +288,7 @@ def _trainer(
     settings: dict[str, Any],
     loss: LossFunction,
     patience: int,
-    tell: Callable[[int, float | None, float | None], None],
+    report: Callable[[int, float | None, float | None], None],
 ) -> Any:
     """Return a Trainer that takes whole batches, and evaluates by the measure of the task."""
     transformers = require("transformers", extra="train")
@@ -338,7 +338,7 @@ def _trainer(
     trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     key = validation.key if validation else ""
-    trainer.add_callback(_watcher(transformers, trainer, key, patience, tell))
+    trainer.add_callback(_watcher(transformers, trainer, key, patience, report))
     return trainer
 
 
@@ -347,7 +347,7 @@ def _watcher(
     trainer: Any,
     key: str,
     patience: int,
-    tell: Callable[[int, float | None, float | None], None],
+    report: Callable[[int, float | None, float | None], None],
 ) -> Any:
     """Return a callback that keeps the best weights, and stops early, at Ctrl-C or at a NaN.
 
@@ -370,7 +370,7 @@ def _watcher(
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             rows = [row for row in state.log_history if key in row]
-            tell(state.global_step, None, rows[-1][key])
+            report(state.global_step, None, rows[-1][key])
             if _best(rows, key)["step"] == rows[-1]["step"]:
                 weights = trainer.model.state_dict()
                 processes.by_first(lambda: _keep(weights, folder))
@@ -387,7 +387,7 @@ def _watcher(
                     f"the loss is not a number at step {state.global_step}; "
                     "try a lower --learning-rate or --precision fp32"
                 )
-            tell(state.global_step, row["loss"], None)
+            report(state.global_step, row["loss"], None)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             due = time.monotonic() - self.saved >= SAVE_SECONDS

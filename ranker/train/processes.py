@@ -1,7 +1,7 @@
 """Several processes that train one model together, as `torchrun` or `accelerate launch` start them.
 
-All run the same program; the first one alone scores, decides and writes, and the others take
-what it found.  They need one file system.
+All run the same program; only the first one scores, decides and writes, and the others receive
+its results.  They need a common file system.
 """
 
 import os
@@ -23,28 +23,28 @@ minutes on GPUs and half an hour on CPUs.  If a process fails, its launcher ends
 
 
 def count() -> int:
-    """How many processes train together; 1 without a launcher."""
+    """Return the number of processes that train together; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """Return the number of this process among them, from 0."""
     return int(os.environ.get("RANK") or 0) if count() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process is the one that writes."""
     return rank() == 0
 
 
 def join() -> None:
-    """Meet the others and take this process's GPU, where it has one.
+    """Connect to the other processes and take this process's GPU, if it has one.
 
-    It then ends when its launcher ends, however that ends: nobody else may write into the folder
-    of a training that was begun anew.
+    It then ends when its launcher ends, however that ends: the folder may belong to a new run by
+    then.
 
     Raises:
-        UsageError: the environment speaks of several processes that no launcher started, or there
+        UsageError: the environment describes several processes that no launcher started, or there
             are more of them than GPUs.
     """
     if count() > 1:
@@ -55,10 +55,10 @@ def join() -> None:
             )
         threading.Thread(target=_end_with_the_launcher, args=(os.getppid(),), daemon=True).start()
         torch = require("torch", extra="train")
-        here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-        if torch.cuda.is_available() and here > torch.cuda.device_count():
+        local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        if torch.cuda.is_available() and local > torch.cuda.device_count():
             raise UsageError(
-                f"{here} processes on a machine with {torch.cuda.device_count()} GPUs: start as "
+                f"{local} processes on a machine with {torch.cuda.device_count()} GPUs: start as "
                 "many as it has"
             )
         accelerate = require("accelerate", extra="train")
@@ -72,21 +72,21 @@ def _end_with_the_launcher(launcher: int) -> None:
 
 
 def by_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them; nobody goes on before it is done."""
+    """Return what the first process computes, in all of them; the others wait for it."""
     return agreed(compute() if is_first() else None)  # type: ignore[return-value]
 
 
 def agreed(value: T) -> T:
-    """The first process's value, in all of them."""
+    """Return the first process's value, in all of them."""
     if count() == 1:
         return value
-    found: list[Any] = [value]
-    require("torch.distributed", extra="train").broadcast_object_list(found)
-    return found[0]  # type: ignore[no-any-return]
+    values: list[Any] = [value]
+    require("torch.distributed", extra="train").broadcast_object_list(values)
+    return values[0]  # type: ignore[no-any-return]
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes give."""
+    """Return the largest of the numbers that the processes give."""
     if count() == 1:
         return number
     numbers: list[Any] = [None] * count()

@@ -77,11 +77,11 @@ class RerankedQueries:
             self._document_rows |= zip(part, rows, strict=True)
 
     def outputs(
-        self, forward: "Module", *, tell: Callable[[int, int], None] = lambda *_: None
+        self, forward: "Module", *, report: Callable[[int, int], None] = lambda *_: None
     ) -> npt.NDArray[np.float32]:
         """Return the model's outputs [pairs, outputs] for `pairs`.
 
-        `tell` receives the number of pairs that are done, and of all pairs.
+        `report` receives the number of pairs that are done, and of all pairs.
         """
         queries = {id_: self._texts.queries[row] for id_, row in self._query_rows.items()}
         documents = {id_: self._texts.documents[row] for id_, row in self._document_rows.items()}
@@ -91,15 +91,15 @@ class RerankedQueries:
             [queries[query_id] for query_id, _ in self.pairs],
             [documents[doc_id] for _, doc_id in self.pairs],
             precision=self._precision,
-            tell=tell,
+            report=report,
         )
 
     def scores(
-        self, forward: "Module", *, tell: Callable[[int, int], None] = lambda *_: None
+        self, forward: "Module", *, report: Callable[[int, int], None] = lambda *_: None
     ) -> dict[str, dict[str, float]]:
         """Return the model's score of every document that is reranked, by query."""
         run: dict[str, dict[str, float]] = {query_id: {} for query_id in self.bm25}
-        scores = self._task.score(self.outputs(forward, tell=tell))
+        scores = self._task.score(self.outputs(forward, report=report))
         for (query_id, doc_id), score in zip(self.pairs, scores, strict=True):
             run[query_id][doc_id] = float(score)
         return run

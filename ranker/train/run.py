@@ -1,4 +1,7 @@
-"""A training run as a whole: its stages, what held-out queries or folds say, the checkpoint."""
+"""A training run as a whole: its stages, what held-out queries or folds say, the checkpoint.
+
+The same training can be reproduced from the report that it left.
+"""
 
 import contextlib
 import hashlib
@@ -11,17 +14,23 @@ from typing import Any
 from ranker import __version__
 from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.contract.encode import Encoder
-from ranker.dataset import Dataset, require_trainable, split_queries
+from ranker.dataset import Dataset, load, require_trainable, split_queries
 from ranker.dataset.collection import same_collection
-from ranker.dataset.synthetic import synthetic_sha256
-from ranker.errors import UsageError
+from ranker.dataset.synthetic import check_synthetic, synthetic_sha256
+from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.files import check_replaceable, new_folder, read_json, write_json, write_text
 from ranker.metrics.plots import training_curves
 from ranker.model.base import Base, open_base
 from ranker.model.card import card
 from ranker.model.interchange import save_model
 from ranker.model.lora import merge_lora
-from ranker.model.provenance import DataProvenance, environment, model_provenance
+from ranker.model.provenance import (
+    DataProvenance,
+    check_base,
+    check_data,
+    environment,
+    model_provenance,
+)
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.loop import OnProgress, StageResult
@@ -30,7 +39,7 @@ from ranker.train.stages import Stages
 from ranker.train.tasks import TRAININGS, TaskTraining
 from ranker.train.teacher import Teacher, require_scores
 
-__all__ = ["train"]
+__all__ = ["reproduce", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +134,91 @@ def train(
             report["seconds"] = round(directory.seconds(), 1)
             processes.by_first(lambda: _write(out, stages, outcome, report))
     return Checkpoint.open(out)
+
+
+def reproduce(
+    report: Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    on_progress: OnProgress = lambda *_: None,
+) -> Checkpoint:
+    """Train again with the options and the data of an earlier training.
+
+    On the same machine with the same versions the weights are the same; differences are logged as
+    a warning.
+
+    Args:
+        report: `training.json` of the earlier one, or its folder.
+        out: folder of the new checkpoint.
+        data: where the data is now, if it was moved.
+        on_progress: called at each step and evaluation.
+
+    Raises:
+        UsageError: `out` is the folder of the earlier training.
+        ArtifactError: the report cannot be reproduced, or the base model has changed.
+        DataError: the data is gone or has changed; the message names the file.
+    """
+    path = report / Checkpoint.MARKER if report.is_dir() else report
+    if out.resolve() == path.parent.resolve():
+        raise UsageError(f"{out} is the training to repeat; name another folder with --out")
+    training = read_json(path, what="checkpoint of `ranker train`")
+    arguments, before = _recorded(training, path)
+    reading: dict[str, Any] = {
+        "format": before.format,
+        "split": before.split,
+        "skip_bad": before.skip_bad,
+    }
+    now = DataProvenance.of(data or before.data, **reading, license=before.license)
+    check_data(before, now)
+    dataset = load(now.data, **reading)
+    if dataset.sha256 != training["data"]["sha256"]:
+        raise DataError(
+            f"{now.data} is not what the training read: sha256 of its content "
+            f"{dataset.sha256[:13]}, expected {training['data']['sha256'][:13]}"
+        )
+    check_base(training["base"], open_base(arguments.base))
+    if arguments.teacher and training.get("teacher"):
+        check_base(training["teacher"], open_base(arguments.teacher))
+    if arguments.synthetic and training.get("synthetic"):
+        check_synthetic(Path(arguments.synthetic), training["synthetic"]["sha256"])
+    machine = environment(processes=processes.count())
+    changed = [
+        f"{name} {machine.get(name)} (was {value})"
+        for name, value in training["versions"].items()
+        if machine.get(name) != value
+    ]
+    if changed:
+        logger.warning("the weights may differ: %s", ", ".join(changed))
+    return train(
+        dataset,
+        out,
+        arguments=arguments,
+        source=now,
+        fold_workers=training["fold_workers"],
+        on_progress=on_progress,
+    )
+
+
+def _recorded(training: Any, path: Path) -> tuple[TrainArguments, DataProvenance]:
+    """Return the arguments and the data of a training report.
+
+    Raises:
+        ArtifactError: it lacks them, or is of another version.
+    """
+    try:
+        arguments = TrainArguments(**training["arguments"])
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path}: its arguments are not those of this version of ranker ({error})"
+        ) from error
+    missing = {"base", "versions", "fold_workers", "data"} - training.keys()
+    if missing or not training.get("source"):
+        raise ArtifactError(
+            f"{path} does not say where its data came from: it is older than --reproduce, or was "
+            "trained from Python without `source`"
+        )
+    return arguments, DataProvenance(**training["source"])
 
 
 def _decisive(dataset: Dataset, arguments: TrainArguments, provenance: dict[str, Any]) -> list[Any]:

@@ -300,7 +300,7 @@ class Stages:
 
     def scores(self, queries: RerankedQueries, forward: "Module", stage: str) -> Run:
         """Return the model's scores, computed by the first process, with progress as `stage`."""
-        return processes.by_first(lambda: queries.scores(forward, tell=self._report(stage)))
+        return processes.by_first(lambda: queries.scores(forward, report=self._report(stage)))
 
     def saved_scores(
         self, path: Path, queries: Callable[[], RerankedQueries], forward: "Module", stage: str
@@ -309,7 +309,7 @@ class Stages:
 
         def save() -> None:
             if not path.is_file():
-                write_json(path, queries().scores(forward, tell=self._report(stage)))
+                write_json(path, queries().scores(forward, report=self._report(stage)))
 
         processes.by_first(save)
         run: Run = json.loads(path.read_text(encoding="utf-8"))
@@ -354,12 +354,12 @@ class Stages:
         show = self._report(f"{stage}: teacher")
         for number, chunk in enumerate(_chunks(groups)):
 
-            def tell(
+            def report(
                 done: int, total: int, at: int = number * TOGETHER, size: int = len(chunk)
             ) -> None:
                 show(at + size * done // total, count)
 
-            yield with_scores(chunk, self.teacher, tell=tell)
+            yield with_scores(chunk, self.teacher, report=report)
 
     def _run(
         self,

@@ -1,8 +1,8 @@
 """A teacher: a cross-encoder whose scores are learned from, each pair scored once.
 
 Scores are kept in the user's cache, in one SQLite file for each teacher (its weights and its
-contract), so that a second run, a resumed one and the other folds do not score again.  Which pairs
-are computed together moves the last digits of a score; the first that is written counts.
+contract), so that a second run, a resumed one and the other folds reuse them.  Which pairs are
+computed together changes the last digits of a score; the first one that is written counts.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ CHUNK = 1024
 _MOST_VARIABLES = 500
 _PATIENCE_S = 60.0
 
-Tell = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 Pair = tuple[str, str]
 
 
@@ -49,11 +49,11 @@ class Teacher:
 
     Args:
         name: folder or Hugging Face id.
-        query_slots: of its contract; a checkpoint of ranker has its own.
+        query_slots: slots of its contract; a checkpoint of ranker has its own.
         document_slots: likewise.
 
     Raises:
-        TrainError: the model cannot be had, or has no tokenizer.
+        TrainError: the model cannot be reached, or has no tokenizer.
         SpecError: the contract does not fit the model.
     """
 
@@ -72,14 +72,14 @@ class Teacher:
 
     @classmethod
     def of(cls, arguments: TrainArguments) -> "Teacher | None":
-        """The teacher that a run names, if it does; it reads as much of a text as its pupil."""
+        """Return the teacher that a run names, if any; it reads as much of a text as its pupil."""
         if arguments.teacher is None:
             return None
         slots = {"query_slots": arguments.query_slots, "document_slots": arguments.document_slots}
         return cls(arguments.teacher, **slots)
 
     def load(self) -> Any:
-        """Its forward, on the GPU where there is one.
+        """Return its forward, on the GPU if there is one.
 
         Raises:
             ArtifactError: the weights cannot be read, or hold no head of one logit.
@@ -90,13 +90,13 @@ class Teacher:
         return forward.cuda() if torch.cuda.is_available() else forward
 
     def scores(
-        self, pairs: Sequence[tuple[str, Document]], *, tell: Tell = lambda *_: None
+        self, pairs: Sequence[tuple[str, Document]], *, report: Report = lambda *_: None
     ) -> list[float]:
-        """The logit of each pair of query and document, from the cache where it is there.
+        """Return the logit of each pair of query and document, from the cache if it has it.
 
         Args:
             pairs: query texts and documents.
-            tell: told how many of the pairs that the cache lacks are scored, and of how many.
+            report: called with the number of scored pairs that the cache lacks, and of all those.
 
         Raises:
             ArtifactError: the weights cannot be read.
@@ -105,15 +105,17 @@ class Teacher:
         texts = [(query, document_text(document, self.spec)) for query, document in pairs]
         keys = {pair: _key(pair) for pair in dict.fromkeys(texts)}
         with _opened(self._cache()) as cache:
-            known = _found(cache, keys.values())
+            known = _cached(cache, keys.values())
             missing = {key: pair for pair, key in keys.items() if key not in known}
             if missing:
-                self._score(cache, missing, tell)
-                known |= _found(cache, missing)
+                self._score(cache, missing, report)
+                known |= _cached(cache, missing)
         return [known[keys[pair]] for pair in texts]
 
-    def _score(self, cache: sqlite3.Connection, missing: Mapping[bytes, Pair], tell: Tell) -> None:
-        """Score pairs and keep the scores; the weights are in memory only meanwhile."""
+    def _score(
+        self, cache: sqlite3.Connection, missing: Mapping[bytes, Pair], report: Report
+    ) -> None:
+        """Score pairs and keep the scores; the weights are in memory only for that time."""
         forward = self.load()
         rows = list(missing.items())
         for start in range(0, len(rows), CHUNK):
@@ -134,21 +136,21 @@ class Teacher:
             scored = zip((key for key, _ in chunk), map(float, logits), strict=True)
             with cache:
                 cache.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?)", scored)
-            tell(start + len(chunk), len(rows))
+            report(start + len(chunk), len(rows))
 
     def _cache(self) -> Path:
-        """The file of this teacher's scores: its name says weights and contract."""
+        """Return the file of this teacher's scores, named after its weights and contract."""
         identity = json.dumps([self.provenance["files"], self.spec.to_dict()], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()
         return cache_folder() / "teachers" / f"{digest[:24]}.sqlite"
 
 
 def with_scores(
-    groups: Sequence[TrainingGroup], teacher: Teacher, *, tell: Tell = lambda *_: None
+    groups: Sequence[TrainingGroup], teacher: Teacher, *, report: Report = lambda *_: None
 ) -> list[TrainingGroup]:
-    """The groups with the teacher's score of every document."""
+    """Return the groups with the teacher's score of every document."""
     pairs = [(group.query, document) for group in groups for document in group.documents]
-    scores = iter(processes.by_first(lambda: teacher.scores(pairs, tell=tell)))
+    scores = iter(processes.by_first(lambda: teacher.scores(pairs, report=report)))
     return [
         replace(group, teacher_scores=tuple(next(scores) for _ in group.documents))
         for group in groups
@@ -176,16 +178,16 @@ def require_scores(dataset: Dataset, arguments: TrainArguments) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The cache; in memory only, with a warning, where nothing can be written."""
+    """Open the cache; in memory only, with a warning, if nothing can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        place = str(path)
+        database = str(path)
     except OSError as error:
         logger.warning("the teacher's scores are not kept: %s: %s", path, error.strerror)
-        place = ":memory:"
+        database = ":memory:"
     try:
-        with contextlib.closing(sqlite3.connect(place, timeout=_PATIENCE_S)) as cache:
+        with contextlib.closing(sqlite3.connect(database, timeout=_PATIENCE_S)) as cache:
             cache.execute(
                 "CREATE TABLE IF NOT EXISTS scores "
                 "(pair BLOB PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID"
@@ -193,18 +195,19 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield cache
     except sqlite3.Error as error:
         raise TrainError(
-            f"the teacher's scores in {place} cannot be used: {error}; delete the file and repeat"
+            f"the teacher's scores in {database} cannot be used: {error}; delete the file and "
+            "repeat"
         ) from error
 
 
-def _found(cache: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, float]:
+def _cached(cache: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, float]:
     wanted = list(keys)
-    found: dict[bytes, float] = {}
+    scores: dict[bytes, float] = {}
     for start in range(0, len(wanted), _MOST_VARIABLES):
         part = wanted[start : start + _MOST_VARIABLES]
         marks = ", ".join("?" * len(part))
-        found.update(cache.execute(f"SELECT * FROM scores WHERE pair IN ({marks})", part))
-    return found
+        scores.update(cache.execute(f"SELECT * FROM scores WHERE pair IN ({marks})", part))
+    return scores
 
 
 def _key(pair: Pair) -> bytes:

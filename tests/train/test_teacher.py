@@ -74,11 +74,11 @@ def test_scores_are_the_teachers_own_logits(roberta: Path) -> None:
 
 def test_what_was_scored_once_is_not_scored_again(roberta: Path, cache: Path) -> None:
     told: list[tuple[int, int]] = []
-    first = Teacher(str(roberta), **SLOTS).scores(PAIRS, tell=lambda *done: told.append(done))
+    first = Teacher(str(roberta), **SLOTS).scores(PAIRS, report=lambda *done: told.append(done))
     assert told == [(3, 3)] and rows(cache) == 3
     again = Teacher(str(roberta), **SLOTS)
     more = [*PAIRS, ("slow dog", PAIRS[1][1])]
-    assert again.scores(more, tell=lambda *done: told.append(done))[:3] == first
+    assert again.scores(more, report=lambda *done: told.append(done))[:3] == first
     assert told == [(3, 3), (1, 1)] and rows(cache) == 4
 
 
@@ -113,10 +113,10 @@ def test_a_kill_costs_a_chunk_only(
 
     teacher = Teacher(str(roberta), **SLOTS)
     with pytest.raises(KeyboardInterrupt):
-        teacher.scores(PAIRS, tell=stop)
+        teacher.scores(PAIRS, report=stop)
     assert rows(cache) == 2
     told: list[tuple[int, int]] = []
-    teacher.scores(PAIRS, tell=lambda *done: told.append(done))
+    teacher.scores(PAIRS, report=lambda *done: told.append(done))
     assert told == [(1, 1)]
 
 
@@ -146,7 +146,7 @@ def test_models_that_are_no_teacher(roberta: Path, tmp_path: Path) -> None:
     config = transformers.AutoConfig.from_pretrained(roberta, num_labels=3)
     transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(classes)
     with pytest.raises(
-        ArtifactError, match=r"no cross-encoder with one logit: classifier\.\S+ is "
+        ArtifactError, match=r"not a single-logit cross-encoder: classifier\.\S+ is "
     ):
         Teacher(str(plain), **SLOTS).scores(PAIRS)
     with pytest.raises(ArtifactError, match=r"classifier\.out_proj\.bias is \(3,\) in its weights"):

@@ -43,8 +43,8 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def exclusive_lock(csv: Path, tiny_bert: Path, environment: dict, tmp_path_factory) -> Checkpoint:
-    out = tmp_path_factory.mktemp("exclusive_lock") / "out"
+def alone(csv: Path, tiny_bert: Path, environment: dict, tmp_path_factory) -> Checkpoint:
+    out = tmp_path_factory.mktemp("alone") / "out"
     subprocess.run(command([], csv, tiny_bert, out), env=environment, check=True)
     return Checkpoint.open(out)
 
@@ -91,7 +91,7 @@ def test_two_processes_train_what_one_trains(
     wait_for_its_processes(str(out))
     result = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    same(Checkpoint.open(out), exclusive_lock)
+    same(Checkpoint.open(out), alone)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert result.stdout.count("ship gate:") == 1  # one of them speaks
     assert "fold 3/3" in result.stderr and "fold 1/3" not in result.stderr

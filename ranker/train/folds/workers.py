@@ -214,10 +214,10 @@ def _work(shared: dict[str, Any], run: FoldRun, threads: int, pipe: Connection) 
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         require("torch", extra="train").set_num_threads(threads)
 
-        def tell(*content: Any) -> None:
+        def report(*content: Any) -> None:
             send("progress", content)
 
-        stages = Stages(dataset=run.dataset, on_progress=tell, directory=run.directory, **shared)
+        stages = Stages(dataset=run.dataset, on_progress=report, directory=run.directory, **shared)
         for fold in iter(pipe.recv, None):
             run_fold(stages, fold, run)
             gc.collect()  # a Trainer is part of a reference cycle with its model
