@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,16 +179,12 @@ class ApplicationServer:
 
     def close(self) -> None:
         """Stop everything; documents and index are complete on disk when this returns."""
-        steps: list[Callable[[], object]] = [
-            self._pool.shutdown,
-            self._commits.close,
-            self._index.close,
-        ]
-        if self.active is not None:
-            steps.append(self.active.scorer.close)
-        with contextlib.ExitStack() as stack:
-            for step in reversed(steps):
-                stack.callback(step)
+        with contextlib.ExitStack() as last_first:  # each step runs even if one before it fails
+            if self.active is not None:
+                last_first.callback(self.active.scorer.close)
+            last_first.callback(self._index.close)
+            last_first.callback(self._commits.close)
+            last_first.callback(self._pool.shutdown)
 
     @contextlib.asynccontextmanager
     async def _quiet(self, same_contract: bool) -> AsyncIterator[None]:

@@ -85,11 +85,9 @@ class ConfigServer:
         archive = await self._received(request)
         number, application = await self._deployments.deploy(archive)
         return {
+            **_session(number, "prepared and activated"),
             **_log(application),
-            "message": f"Session {number} for tenant 'default' prepared and activated.",
-            "session-id": str(number),
             "activated": True,
-            "tenant": "default",
             "url": f"{_base(request)}{_INSTANCE}",
             "configChangeActions": _NO_ACTIONS,
         }
@@ -99,35 +97,26 @@ class ConfigServer:
         number = await self._deployments.create(archive)
         session = f"{_base(request)}{_TENANT}/session/{number}"
         return {
+            **_session(number, "created"),
             "log": [],
-            "tenant": "default",
-            "session-id": str(number),
             "prepared": f"{session}/prepared",
             "content": f"{session}/content/",
-            "message": f"Session {number} for tenant 'default' created.",
         }
 
     async def _prepare(self, request: Request) -> dict[str, Any]:
         number = request.path_params["number"]
         application = await self._deployments.prepare(number)
         return {
+            **_session(number, "prepared"),
             **_log(application),
-            "tenant": "default",
-            "session-id": str(number),
             "activate": f"{_base(request)}{_TENANT}/session/{number}/active",
-            "message": f"Session {number} for tenant 'default' prepared.",
             "configChangeActions": _NO_ACTIONS,
         }
 
     async def _activate(self, request: Request) -> dict[str, Any]:
         number = request.path_params["number"]
         await self._deployments.activate(number)
-        return {
-            "tenant": "default",
-            "session-id": str(number),
-            "message": f"Session {number} for tenant 'default' activated.",
-            "url": f"{_base(request)}{_INSTANCE}",
-        }
+        return {**_session(number, "activated"), "url": f"{_base(request)}{_INSTANCE}"}
 
     async def _application(self, request: Request) -> dict[str, Any]:
         application = self._active()
@@ -272,6 +261,15 @@ def _check_size(size: int) -> None:
 
 def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
+
+
+def _session(number: int, done: str) -> dict[str, Any]:
+    """Return what every answer about a session says."""
+    return {
+        "tenant": "default",
+        "session-id": str(number),
+        "message": f"Session {number} for tenant 'default' {done}.",
+    }
 
 
 def _log(application: ActiveApplication) -> dict[str, Any]:
