@@ -45,8 +45,8 @@ from ranker.verify.parity.pairs import (
 from ranker.verify.parity.scored_pairs import EncodedPairs, ScoredPairs, encode_pairs
 from ranker.verify.provenance import NotFound, find_checkpoint
 from ranker.verify.target import model_problems, runtime_of
-from ranker.verify.timing import hopeless, timeouts, too_short
 from ranker.verify.traffic import SPEC_INPUT, TOKENS_INPUT, body_problems, operation_problems
+from ranker.verify.validity import hopeless, timeouts, too_short
 from ranker.verify.vespa.build import VESPA_VERSION, class_path, java
 
 FOX = Document("1", "red fox", "jumps over the dog")
