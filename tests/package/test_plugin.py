@@ -461,13 +461,13 @@ def test_a_link_is_not_edited_and_the_lines_are_told(bundle: Bundle, shop: Path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("schema product { document product {", "line 1: the block that begins here is never cl"),
+        ("schema product { document product {", "line 1: the block that begins here is not closed"),
         (
             "schema product {\n document product { field x type string }\n}\n}",
-            "line 4: a } that cl",
+            "line 4: a } without an op",
         ),
         ('schema product {\n document product { field x type string { match: "x } } }', "string"),
-        ("schema product {\n field x type tensor(x{ {} }", "line 2: the ( that begins here"),
+        ("schema product {\n field x type tensor(x{ {} }", "line 2: the ( here is not closed"),
         ("schema product { }", "has 0 document blocks"),
     ],
 )

@@ -1,4 +1,4 @@
-r"""Vespa's schema language, as far as its blocks go: what begins and ends where.
+r"""Vespa's schema language, as far as its blocks go: where each begins and ends.
 
 After the token rules of Vespa's own grammar (`config-model/src/main/javacc/SchemaParser.jj` and
 `indexinglanguage/src/main/javacc/IndexingParser.jj`), which have four kinds of text in which a
@@ -9,7 +9,7 @@ brace, a quote or a `#` means different things:
 - ranking expressions and tensor values, where only braces count;
 - feature lists, which end at the first `}`, and bindings of an onnx-model, at the line's end.
 
-Nothing is changed and nothing is judged here; places are offsets into the text.
+Nothing is changed or checked here; positions are offsets into the text.
 """
 
 import re
@@ -25,8 +25,8 @@ _RAW = {"expression", "value"}
 _BINDINGS = {"input", "output"}
 _INDEXING = "indexing"
 
-_BLANKS = re.compile(r"(?:[ \t\r\f\ufeff]|#[^\r\n]*)*")
-_BLANK_LINES = re.compile(r"(?:[ \t\r\f\ufeff\n]|#[^\r\n]*)*")
+_SPACES = re.compile(r"(?:[ \t\r\f\ufeff]|#[^\r\n]*)*")
+_EMPTY_LINES = re.compile(r"(?:[ \t\r\f\ufeff\n]|#[^\r\n]*)*")
 _BRACE = re.compile("[{}]")
 _BRACE_OR_END = re.compile("[{}\n]")
 _END_OF_FEATURES = re.compile("}")
@@ -42,12 +42,12 @@ class Item:
     """A statement or a block.
 
     Attributes:
-        words: what stands before its `:` or `{`; a comma is a word.
-        start: where the first word begins.
-        end: just after its last character.
+        words: the words before its `:` or `{`; a comma is a word.
+        start: position of the first word.
+        end: position after its last character.
         inside: the words of its value, or of a block that is not made of statements.
-        brace: where the `{` of a block is.
-        items: what is in the block.
+        brace: position of a block's `{`, None for a statement.
+        items: the items in the block.
     """
 
     words: tuple[str, ...]
@@ -64,7 +64,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The second word: what a block is called."""
+        """The second word, which is the name of a block."""
         return self.words[1] if len(self.words) > 1 else ""
 
     @property
@@ -76,7 +76,7 @@ class Item:
         return tuple(word for word in after if word != ",")
 
     def all_words(self) -> Iterator[str]:
-        """Every word in it, comments and strings left out."""
+        """Yield every word in it, without comments and strings."""
         yield from self.words
         yield from self.inside
         for item in self.items:
@@ -84,67 +84,71 @@ class Item:
 
 
 def parse(text: str, *, where: str) -> tuple[Item, ...]:
-    """The items of a schema or rank-profile file.
+    """Parse a schema or rank-profile file.
 
     Raises:
-        ArtifactError: a block, a bracket or a string does not end, or one ends that did not begin.
+        ArtifactError: a block, bracket or string is not closed, or one is closed that is not open.
     """
     scanner = _Scanner(text, where)
     items = scanner.items()
-    if scanner.here:
-        raise scanner.error(scanner.at, "a } that closes nothing")
+    if scanner.next:
+        raise scanner.error(scanner.position, "a } without an opening brace")
     return items
 
 
 class _Scanner:
     def __init__(self, text: str, where: str) -> None:
-        self.text, self.where, self.at = text, where, 0
+        self.text, self.where, self.position = text, where, 0
 
     @property
-    def here(self) -> str:
+    def next(self) -> str:
         """The next character; nothing at the end."""
-        return self.text[self.at : self.at + 1]
+        return self.text[self.position : self.position + 1]
 
-    def error(self, at: int, what: str) -> ArtifactError:
-        line = self.text.count("\n", 0, at) + 1
+    def error(self, position: int, what: str) -> ArtifactError:
+        line = self.text.count("\n", 0, position) + 1
         return ArtifactError(f"{self.where}, line {line}: {what}")
 
     def items(self) -> tuple[Item, ...]:
-        """Items up to the `}` of their block, or to the end."""
-        found = []
+        """Read items up to the `}` of their block, or to the end."""
+        items = []
         self._skip(lines=True)
-        while self.here and self.here != "}":
-            found.append(self._item())
+        while self.next and self.next != "}":
+            items.append(self._item())
             self._skip(lines=True)
-        return tuple(found)
+        return tuple(items)
 
     def _item(self) -> Item:
-        start, words, end = self.at, list[str](), self.at
+        start, words, end = self.position, list[str](), self.position
         while True:
             self._skip(lines=False)
-            if self.here == "{":
+            if self.next == "{":
                 return self._block(start, tuple(words))
-            if self.here == ":" and words:
+            if self.next == ":" and words:
                 return self._value(start, tuple(words))
-            if self.here == "\n" and self._goes_on(words):
+            if self.next == "\n" and self._continues(words):
                 continue
-            if self.here in ("", "\n", "}"):
+            if self.next in ("", "\n", "}"):
                 return Item(tuple(words), start, end)
             words.append(self._word())
-            end = self.at
+            end = self.position
 
-    def _goes_on(self, words: list[str]) -> bool:
-        """At a line's end: whether the head of a block goes on in a later line; goes there."""
-        before = self.at
+    def _continues(self, words: list[str]) -> bool:
+        """At the end of a line, move on if the head of a block continues in a later line."""
+        before = self.position
         self._skip(lines=True)
-        if self.here == "{" or words[-1:] == [","] or self.text.startswith("inherits", self.at):
+        if (
+            self.next == "{"
+            or words[-1:] == [","]
+            or self.text.startswith("inherits", self.position)
+        ):
             return True
-        self.at = before
+        self.position = before
         return False
 
     def _block(self, start: int, words: tuple[str, ...]) -> Item:
-        brace, last = self.at, words[-1] if words else ""
-        self.at += 1
+        brace, last = self.position, words[-1] if words else ""
+        self.position += 1
         inside, items = tuple[str, ...](), tuple[Item, ...]()
         if not _FEATURES.isdisjoint(words):
             self._to(_END_OF_FEATURES)
@@ -154,13 +158,13 @@ class _Scanner:
             inside = tuple(self._words(closed_by="}", escapes=True))
         else:
             items = self.items()
-        if self.here != "}":
-            raise self.error(brace, "the block that begins here is never closed")
-        self.at += 1
-        return Item(words, start, self.at, inside, brace, items)
+        if self.next != "}":
+            raise self.error(brace, "the block that begins here is not closed")
+        self.position += 1
+        return Item(words, start, self.position, inside, brace, items)
 
     def _value(self, start: int, words: tuple[str, ...]) -> Item:
-        self.at += 1
+        self.position += 1
         if words[-1] in _FEATURES:
             self._to(_END_OF_VALUE)
         elif words[-2:-1] and words[-2] in _BINDINGS:
@@ -169,117 +173,117 @@ class _Scanner:
             self._balanced(None)
         else:
             inside = tuple(self._words(closed_by="", escapes=words[-1] == _INDEXING))
-            return Item(words, start, self.at, inside)
-        return Item(words, start, self.at)
+            return Item(words, start, self.position, inside)
+        return Item(words, start, self.position)
 
     def _words(self, *, closed_by: str, escapes: bool) -> Iterator[str]:
-        """Words of a value up to the end of its statement, or of a block up to its brace."""
-        depth, empty, last = [self.at] if closed_by else [], True, ""
+        """Yield the words of a value up to its statement's end, or of a block up to its `}`."""
+        depth, empty, last = [self.position] if closed_by else [], True, ""
         while True:
             self._skip(lines=bool(depth) or (escapes and last == "|"))
-            sign, at = self.here, self.at
-            if sign == "":
+            character, position = self.next, self.position
+            if character == "":
                 if depth:
-                    raise self.error(depth[-1] - 1, "the bracket that begins here is never closed")
+                    raise self.error(depth[-1] - 1, "the bracket that begins here is not closed")
                 return
-            if sign == "\n" and not (empty and self._bracket_follows()):
+            if character == "\n" and not (empty and self._bracket_follows()):
                 return
-            if sign in _CLOSE and len(depth) <= bool(closed_by):
-                if sign != "}":
-                    raise self.error(at, f"a {sign} that closes nothing")
+            if character in _CLOSE and len(depth) <= bool(closed_by):
+                if character != "}":
+                    raise self.error(position, f"a {character} without an opening bracket")
                 return
-            if sign in "\"'":
+            if character in "\"'":
                 self._string(escapes=escapes)
-            elif sign in _OPEN:
-                self.at += 1
-                depth.append(self.at)
-            elif sign in _CLOSE:
-                self.at += 1
+            elif character in _OPEN:
+                self.position += 1
+                depth.append(self.position)
+            elif character in _CLOSE:
+                self.position += 1
                 depth.pop()
-            elif sign != "\n":
+            elif character != "\n":
                 word = self._plain()
                 if not depth and not empty and self._colon_follows() and word[:1].isalpha():
-                    self.at = at  # the next statement, in the same line
+                    self.position = position  # the next statement, in the same line
                     return
                 yield word
-            empty, last = empty and sign == "\n", sign
+            empty, last = empty and character == "\n", character
 
     def _word(self) -> str:
-        """A word of a head, with what is in its parentheses; or a string, or a comma."""
-        start = self.at
-        if self.here in "\"'":
+        """Read a word of a head, including its parentheses; or a string, or a comma."""
+        start = self.position
+        if self.next in "\"'":
             self._string(escapes=False)
-            return self.text[start : self.at]
-        while self.here and (self.here not in _ENDS_WORD or self.at == start):
-            if self.here == "(":
+            return self.text[start : self.position]
+        while self.next and (self.next not in _ENDS_WORD or self.position == start):
+            if self.next == "(":
                 self._parentheses()
             else:
-                self.at += 1
+                self.position += 1
                 if self.text[start] == ",":
                     break
-        return self.text[start : self.at]
+        return self.text[start : self.position]
 
     def _plain(self) -> str:
-        """A word of a value, or one sign."""
-        found = _PLAIN.match(self.text, self.at)
-        self.at = found.end() if found else self.at
-        return found.group() if found else ""
+        """Read a word of a value, or one other character."""
+        word = _PLAIN.match(self.text, self.position)
+        self.position = word.end() if word else self.position
+        return word.group() if word else ""
 
     def _parentheses(self) -> None:
-        start, depth = self.at, 0
-        while self.here:
-            depth += (self.here == "(") - (self.here == ")")
-            self.at += 1
+        start, depth = self.position, 0
+        while self.next:
+            depth += (self.next == "(") - (self.next == ")")
+            self.position += 1
             if not depth:
                 return
-        raise self.error(start, "the ( that begins here is never closed")
+        raise self.error(start, "the ( here is not closed")
 
     def _balanced(self, brace: int | None) -> None:
-        """Goes to the `}` that closes a block, or to the end of a value's line."""
-        depth, start = 0, self.at
+        """Move to the `}` that closes a block, or to the end of a value's line."""
+        depth, start = 0, self.position
         while self._to(_BRACE if depth or brace is not None else _BRACE_OR_END):
-            if not depth and self.here != "{":
+            if not depth and self.next != "{":
                 return
-            depth += 1 if self.here == "{" else -1
-            self.at += 1
+            depth += 1 if self.next == "{" else -1
+            self.position += 1
         if brace is not None or depth:
-            raise self.error(start if brace is None else brace, "a { here is never closed")
+            raise self.error(start if brace is None else brace, "a { here is not closed")
 
-    def _to(self, sign: re.Pattern[str]) -> bool:
-        """Goes to the next sign of some, or to the end; whether there is one."""
-        found = sign.search(self.text, self.at)
-        self.at = found.start() if found else len(self.text)
-        return found is not None
+    def _to(self, pattern: re.Pattern[str]) -> bool:
+        """Move to the next match, or to the end of the text; return True if there is a match."""
+        match = pattern.search(self.text, self.position)
+        self.position = match.start() if match else len(self.text)
+        return match is not None
 
     def _string(self, *, escapes: bool) -> None:
-        start, quote = self.at, self.here
+        start, quote = self.position, self.next
         end = self.text.find(quote, start + 1)
         if end < 0:
             raise self.error(start, f"the string that begins here has no closing {quote}")
         while escapes and self.text[end - 1] == "\\":
-            # The longest match, as in Vespa: a quote after a \ ends it only if it is the last.
+            # The longest match, as in Vespa: only the last quote after a \ ends the string.
             after = self.text.find(quote, end + 1)
             if after < 0:
                 break
             end = after
-        self.at = end + 1
+        self.position = end + 1
 
     def _skip(self, *, lines: bool) -> None:
-        """Goes over blanks and comments, and over line ends if `lines`."""
-        found = (_BLANK_LINES if lines else _BLANKS).match(self.text, self.at)
-        self.at = found.end() if found else self.at
+        """Skip spaces and comments, and line ends if `lines`."""
+        skipped = (_EMPTY_LINES if lines else _SPACES).match(self.text, self.position)
+        self.position = skipped.end() if skipped else self.position
 
     def _colon_follows(self) -> bool:
-        at = self.at
-        while self.text[at : at + 1] in (" ", "\t"):
-            at += 1
-        return self.text[at : at + 1] == ":"
+        position = self.position
+        while self.text[position : position + 1] in (" ", "\t"):
+            position += 1
+        return self.text[position : position + 1] == ":"
 
     def _bracket_follows(self) -> bool:
-        """At the end of a line without a value: whether the value follows; goes there."""
-        before = self.at
+        """At the end of a line without a value, move on if the value follows in a later line."""
+        before = self.position
         self._skip(lines=True)
-        if self.here and self.here in "[{":
+        if self.next and self.next in "[{":
             return True
-        self.at = before
+        self.position = before
         return False
