@@ -12,7 +12,7 @@ RankerError
 ├── EndpointError        a server that is not there or does not answer
 │   └── ResponseError    a server that answers with an error
 ├── FeedError            documents that did not arrive
-├── EvaluationError      queries that failed, so that there is no honest figure
+├── EvaluationError      failed queries, without which no measure is honest
 └── VerifyError          a check that did not hold
     └── MissingTool      a program that a check needs (JDK, Maven) is not installed
 
@@ -69,7 +69,7 @@ class UsageError(RankerError):
 
 
 class MissingExtra(RankerError):
-    """An optional library is not installed."""
+    """An optional library that is not installed."""
 
 
 class DataError(RankerError):
@@ -109,7 +109,7 @@ class EndpointError(RankerError):
 
 
 class ResponseError(EndpointError):
-    """A server answered with an error.
+    """A server that answers with an error.
 
     Attributes:
         status: the HTTP status.
@@ -127,7 +127,7 @@ class FeedError(RankerError):
 
 
 class EvaluationError(RankerError):
-    """Queries failed, so there is no honest figure."""
+    """Failed queries, without which no measure is honest."""
 
 
 class VerifyError(RankerError):

@@ -45,7 +45,7 @@ class Upload(Protocol):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is, and the client certificate it asks for.
+    """The address of a server, and the client certificate it asks for.
 
     Attributes:
         url: `http://HOST[:PORT][/PREFIX]` or `https://…`, without a slash at the end.
@@ -107,7 +107,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server answered.
+    """The response of a server.
 
     Attributes:
         url: the address of the request.
@@ -148,7 +148,7 @@ class Http:
     `no_proxy`, as libcurl reads them), but never for this machine itself.
 
     Args:
-        endpoint: where.
+        endpoint: the server.
 
     Raises:
         UsageError: the endpoint's certificate cannot be used.

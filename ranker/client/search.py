@@ -42,7 +42,7 @@ GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class App:
-    """What a client must know of an application: its manifest and its tokenizer.
+    """An application as a client needs it: its manifest and its tokenizer.
 
     Attributes:
         manifest: of the model that answers queries.

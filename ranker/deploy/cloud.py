@@ -69,7 +69,7 @@ def deploy_cloud(
         url=url,
         message=f"deployed to {tenant}.{application}.{instance}; feed and query with "
         f"--cert {cloud.data_cert_path} --key {cloud.data_key_path}",
-        warnings=tuple(line for line in lines.said if line.startswith("WARNING")),
+        warnings=tuple(line for line in lines.written if line.startswith("WARNING")),
     )
 
 
@@ -115,13 +115,13 @@ class _Lines(io.TextIOBase):
     """A text file that reports whole lines."""
 
     def __init__(self, say: Say) -> None:
-        self.said: list[str] = []
+        self.written: list[str] = []
         self._say, self._part = say, ""
 
     def write(self, text: str) -> int:
         *whole, self._part = (self._part + text).split("\n")
         for line in filter(None, map(str.strip, whole)):
-            self.said.append(line)
+            self.written.append(line)
             self._say(line)
         return len(text)
 

@@ -67,10 +67,8 @@ def deploy_embedded(
     return _deployment(url, process.pid, log, "deployed", process=process)
 
 
-def _deployment(url: str, pid: int, log: Path, said: str, **more: Any) -> Deployment:
-    message = (
-        f"{said.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
-    )
+def _deployment(url: str, pid: int, log: Path, result: str, **more: Any) -> Deployment:
+    message = f"{outcome.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
     return Deployment(target="embedded", url=url, message=message, pid=pid, log=log, **more)
 
 

@@ -145,10 +145,10 @@ def _warnings(activated: Mapping[str, Any]) -> tuple[str, ...]:
     return (*_logged(activated), *wanted)
 
 
-def _logged(said: Mapping[str, Any]) -> list[str]:
+def _logged(response: Mapping[str, Any]) -> list[str]:
     return [
         f"{entry['level']}: {' '.join(str(entry.get('message', '')).split())}"
-        for entry in said.get("log") or ()
+        for entry in response.get("log") or ()
         if entry.get("level") in ("WARNING", "SEVERE", "ERROR")
     ]
 

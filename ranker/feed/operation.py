@@ -93,7 +93,7 @@ class Tokenized:
         """Make the operation that puts the document.
 
         Raises:
-            DataError: the document's id cannot be one in Vespa.
+            DataError: the document's id is not possible in Vespa.
         """
         manifest, document = app.manifest, self.document
         if isinstance(document, SchemaDocument):
@@ -121,7 +121,7 @@ def operations(documents: Iterable[Source], app: App) -> Iterator[dict[str, Any]
         `vespa feed`; memory does not grow beyond one batch.
 
     Raises:
-        DataError: a document's id cannot be one in Vespa.
+        DataError: a document's id is not possible in Vespa.
     """
     for document in tokenized(documents, app):
         yield document.put(app).to_dict()
@@ -134,7 +134,7 @@ def write_operations(documents: Iterable[Source], app: App, path: Path) -> int:
         The number of documents written.
 
     Raises:
-        DataError: a document's id cannot be one in Vespa.
+        DataError: a document's id is not possible in Vespa.
         ArtifactError: the file cannot be written.
     """
     count = 0

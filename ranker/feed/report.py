@@ -21,7 +21,7 @@ class Failure:
     Attributes:
         document: the id of the document as the source has it.
         status: the server's last HTTP status; None where there was no response, or no request.
-        message: what the server said, or why there was no request.
+        message: the server's message, or why there was no request.
     """
 
     document: str
@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedReport:
-    """What became of the documents that were read: `read == ok + len(failed)`, always.
+    """The account of the documents that were read: `read == ok + len(failed)`, always.
 
     Attributes:
         read: documents taken from the source.

@@ -173,14 +173,14 @@ def test_code_points_that_vespa_refuses_do_not_get_into_the_request(app: App) ->
 def test_a_result(app: App) -> None:
     answer = result(child("a/b c", app, 3.25), child("z", app, "-Infinity"))
     with scripted(lambda request: Reply(200, answer)) as server, Client(server.url, app) as client:
-        found = client.search("red fox", profile="cross")
-        assert [hit.doc_id for hit in found.hits] == ["a/b c", "z"]
-        assert [hit.relevance for hit in found.hits] == [3.25, -math.inf]
-        assert found.hits[0].match_features["bm25(contents)"] == 7.1
-        assert found.hits[0].fields["title"] == "red fox"
-        assert "matchfeatures" not in found.hits[0].fields
-        assert (found.total_count, found.server_s) == (42, 0.006)
-        assert 0 < found.latency_s < 5
+        outcome = client.search("red fox", profile="cross")
+        assert [hit.doc_id for hit in outcome.hits] == ["a/b c", "z"]
+        assert [hit.relevance for hit in outcome.hits] == [3.25, -math.inf]
+        assert outcome.hits[0].match_features["bm25(contents)"] == 7.1
+        assert outcome.hits[0].fields["title"] == "red fox"
+        assert "matchfeatures" not in outcome.hits[0].fields
+        assert (outcome.total_count, outcome.server_s) == (42, 0.006)
+        assert 0 < outcome.latency_s < 5
         sent = server.requests[0]
         assert (sent.method, sent.path) == ("POST", "/search/")
         assert sent.headers["content-type"] == "application/json"
@@ -191,8 +191,8 @@ def test_no_hits_is_a_result(app: App) -> None:
     answer = result()
     del answer["root"]["children"], answer["timing"]
     with scripted(lambda request: Reply(200, answer)) as server, Client(server.url, app) as client:
-        found = client.search("red")
-        assert (found.hits, found.server_s) == ((), None)
+        outcome = client.search("red")
+        assert (outcome.hits, outcome.server_s) == ((), None)
 
 
 def test_a_hit_without_the_field_is_named_by_its_document_id(app: App) -> None:
@@ -412,9 +412,9 @@ def test_the_app_of_an_engine(app: App) -> None:
         return Reply(200, tokenizer_json().encode())
 
     with scripted(script) as server:
-        found = App.of_engine(server.url)
-    assert found.manifest == app.manifest
-    assert found.encoder.query_ids("red fox") == app.encoder.query_ids("red fox")
+        served = App.of_engine(server.url)
+    assert served.manifest == app.manifest
+    assert served.encoder.query_ids("red fox") == app.encoder.query_ids("red fox")
 
 
 def test_an_engine_that_hands_out_another_tokenizer_is_refused(app: App) -> None:
@@ -560,5 +560,7 @@ def test_the_client_waits_for_a_slow_search(app: App) -> None:
         Client(server.url, app) as client,
     ):
         start = time.perf_counter()
-        found = client.search("red", timeout_s=0.05)  # the server decides; the client waits longer
-        assert 0.3 <= found.latency_s <= time.perf_counter() - start
+        outcome = client.search(
+            "red", timeout_s=0.05
+        )  # the server decides; the client waits longer
+        assert 0.3 <= outcome.latency_s <= time.perf_counter() - start

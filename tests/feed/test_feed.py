@@ -583,7 +583,7 @@ PLANS = st.lists(st.lists(st.sampled_from(sorted(FAULTS)), max_size=3), min_size
 
 @given(plans=PLANS, connections=st.integers(1, 12))
 @settings(max_examples=15, deadline=None)
-def test_the_account_is_exact_whatever_happens(
+def test_the_account_is_exact_regardless_of_failures(
     module_server: tuple[ScriptedServer, App], plans: list[list[str]], connections: int
 ) -> None:
     server, app = module_server
@@ -603,8 +603,8 @@ def test_the_account_is_exact_whatever_happens(
         if "drop" in plan:
             continue
         lasting = [fault for fault in plan if fault not in PASSING]
-        found = [f.status for f in report.failed if f.document == document.doc_id]
-        assert found == [FAULTS[fault].status for fault in lasting[:1]]
+        statuses = [f.status for f in report.failed if f.document == document.doc_id]
+        assert statuses == [FAULTS[fault].status for fault in lasting[:1]]
     if not any("drop" in plan for plan in plans):
         assert report.retried == sum(bool(plan) and plan[0] in PASSING for plan in plans)
 

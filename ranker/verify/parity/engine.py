@@ -15,6 +15,7 @@ import numpy as np
 from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, query_body
+from ranker.contract.document_id import DocumentId
 from ranker.errors import EndpointError, MissingExtra, UsageError, VerifyError
 from ranker.feed import feed
 from ranker.records import Document
@@ -133,10 +134,12 @@ class EngineBackend:
                 f"the embedded engine answers with code {error['code']}: {error['message']} "
                 f"(profile {profile.name}, query {text[:60]!a})"
             )
-        hits = {hit["id"].partition("::")[2]: hit for hit in result["root"].get("children", ())}
+        hits = {
+            DocumentId.parse(hit["id"]).doc_id: hit for hit in result["root"].get("children", ())
+        }
         traced = (child["message"] for child in result["trace"]["children"])
         received = {
-            message["document"].partition("::")[2]: message
+            DocumentId.parse(message["document"]).doc_id: message
             for message in traced
             if isinstance(message, dict)
         }
