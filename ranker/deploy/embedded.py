@@ -68,7 +68,9 @@ def deploy_embedded(
 
 
 def _deployment(url: str, pid: int, log: Path, result: str, **more: Any) -> Deployment:
-    message = f"{outcome.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
+    message = (
+        f"{result.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
+    )
     return Deployment(target="embedded", url=url, message=message, pid=pid, log=log, **more)
 
 
