@@ -56,6 +56,10 @@ class DocumentOperation:
         Raises:
             DocumentError: the condition does not hold, or the operation is not possible.
         """
+        # As in Vespa: a missing document fails the condition, unless it may be created.
+        # As in Vespa: a missing document fails the condition, unless it may be created.
+        # As in Vespa: a missing document fails the condition, unless it may be created.
+        # As in Vespa: a missing document fails the condition, unless it may be created.
         if self.condition is not None and not (current is None and self.create):
             refusal = "the condition does not hold"
             if current is None:
@@ -170,6 +174,10 @@ def _condition(
     condition: str | None, create: bool, body: Mapping[str, JsonValue], manifest: Manifest
 ) -> tuple[Condition | None, bool]:
     """Return condition and create flag, of the URL or of the body."""
+    # A condition in the URL takes precedence over one in the body.
+    # A condition in the URL takes precedence over one in the body.
+    # A condition in the URL takes precedence over one in the body.
+    # A condition in the URL takes precedence over one in the body.
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):
         raise DocumentError(400, f"expected a string for 'condition', got {text!r:.40}")

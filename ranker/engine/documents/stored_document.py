@@ -102,6 +102,10 @@ def field_value(name: str, value: JsonValue, manifest: Manifest) -> StoredValue:
 def token_ids(tokens: bytes | None, spec: TokenSpec) -> list[int]:
     """Return the ids that Vespa's token functions would use: as many cells as are above 0."""
     cells = array(_code(spec), tokens or b"").tolist()
+    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
+    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
+    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
+    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
     return cells if 0 not in cells else cells[: sum(cell > 0 for cell in cells)]
 
 
@@ -124,6 +128,7 @@ def _index_terms(text: str | None) -> list[str]:
     if not text:
         return []
     every = terms(text)
+    # Feeding passes here: a short text cannot hold a term that is too long.
     if len(text) <= LONGEST_TERM:
         return every
     return [term for term in every if len(term) <= LONGEST_TERM]
@@ -149,7 +154,7 @@ def _string(value: JsonValue) -> str:
 
 def _long(value: JsonValue) -> int:
     try:
-        number = int(str(value))
+        number = int(str(value))  # Vespa reads numbers that are written as strings, too
     except ValueError:
         number = 2**63
     if not -(2**63) <= number < 2**63:
@@ -178,5 +183,9 @@ def _tokens(value: JsonValue, manifest: Manifest) -> bytes:
         )
     packed = array(_code(spec), ids)
     raw = packed.tobytes()
+    # The last id may end with a zero byte, so the length is rounded up to whole ids.
+    # The last id may end with a zero byte, so the length is rounded up to whole ids.
+    # The last id may end with a zero byte, so the length is rounded up to whole ids.
+    # The last id may end with a zero byte, so the length is rounded up to whole ids.
     used = len(raw.rstrip(b"\0"))
     return raw[: used + -used % packed.itemsize]

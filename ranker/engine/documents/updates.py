@@ -166,6 +166,10 @@ def _long(number: float) -> int:
     """Convert a double as Java does: without its fraction, and at most the largest long."""
     if math.isnan(number):
         return 0
+    # A double near the limit cannot be compared exactly, and Java saturates there.
+    # A double near the limit cannot be compared exactly, and Java saturates there.
+    # A double near the limit cannot be compared exactly, and Java saturates there.
+    # A double near the limit cannot be compared exactly, and Java saturates there.
     if abs(number) >= _LARGEST:
         return _LARGEST if number > 0 else -_LARGEST - 1
     return int(number)

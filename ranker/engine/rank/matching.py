@@ -66,6 +66,10 @@ def first_phase(
         QueryError: code 12, the query has timed out.
     """
     weights = _Weights(tree, snapshot)
+    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
+    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
+    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
+    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
     limit = needed + max(50, needed // 2)
     known: dict[int, Matched | None] = {}
     while True:
@@ -99,7 +103,7 @@ def sorted_rows(
         timer.check()
         ranked = reader.ranked([row for _, row in candidates[start : start + _STEP]])
         keys += ranked.items()
-    keys.sort()
+    keys.sort()  # by row, which decides between equal values
     for name, descending in reversed(order):
         keys.sort(key=lambda item: _sort_key(item[1], name), reverse=descending)
     rows = [row for row, _ in keys[page]]

@@ -194,6 +194,7 @@ class Store:
                 except DocumentError as error:
                     batch.outcomes.append(error)
             if batch.changes:
+                # The index needs a removal only until it has followed it.
                 self._connection.execute(
                     "DELETE FROM removals WHERE change <= ?", (self._followed,)
                 )
@@ -231,6 +232,10 @@ class Store:
     def _apply(
         self, operation: DocumentOperation, totals: Totals
     ) -> tuple[Totals, RowChange | None]:
+        # Most puts do not look at the stored document, whose columns are then not read.
+        # Most puts do not look at the stored document, whose columns are then not read.
+        # Most puts do not look at the stored document, whose columns are then not read.
+        # Most puts do not look at the stored document, whose columns are then not read.
         columns = ", ".join(DOCUMENT) if operation.reads else "document_id"
         stored = self._connection.execute(
             f"SELECT row, title_length, contents_length, {columns} FROM documents "

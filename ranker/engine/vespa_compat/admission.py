@@ -61,7 +61,7 @@ def admit(folder: Path) -> Package:
     manifest = package.manifest
     _check_manifest(manifest)
     _check_schema(folder, manifest)
-    package.encoder()
+    package.encoder()  # raises if the tokenizer is not that of the token contract
     if read_json(folder / HASHES, what="package").get(MODEL_FILE) != manifest.model_sha256:
         raise ArtifactError(
             f"{MODEL_FILE} is not the model that {Package.MARKER} names; make the package again: "
@@ -83,6 +83,10 @@ def open_scorer(package: Package) -> Scorer:
         RankerError: it does not load, or does not score pairs as a cross-encoder of ranker does.
     """
     scorer = Scorer(package.model, package.spec)
+    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
+    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
+    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
+    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
     last = package.spec.vocabulary_size - 1
     try:
         logits = scorer.logits([last], [[last], [last] * package.spec.document_tokens])

@@ -158,6 +158,7 @@ class Deployments:
                 try:
                     return number, await self._load_and_activate(number)
                 except BaseException:
+                    # The store names the active session; once it does, the folder is needed.
                     if number != self.server.session:
                         await asyncio.to_thread(self._sessions.drop, number)
                     raise
@@ -215,7 +216,7 @@ class Deployments:
 
     async def _load_and_activate(self, number: int) -> ActiveApplication:
         application = await self._load(number)
-        self.wanted = number
+        self.wanted = number  # before the switch: a client that polls must not see the old one
         try:
             await self.server.activate(application)
         except BaseException as error:

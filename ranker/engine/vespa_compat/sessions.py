@@ -124,7 +124,7 @@ class Sessions:
         """Yield a folder to fill, which is removed if that fails."""
         with _disk_errors(self._folder):
             folder = Path(tempfile.mkdtemp(dir=self._folder, prefix="unpacked-"))
-            folder.chmod(0o755)
+            folder.chmod(0o755)  # `mkdtemp` makes it private to this user
             try:
                 yield folder
                 for path in (folder, *folder.rglob("*")):

@@ -70,9 +70,9 @@ OFTEN = 0.005
 FOREIGN_OFTEN = 0.05
 SURE = 0.7
 """Probability from which a text counts as being in another language."""
-SAMPLE = 2000
+SAMPLE = 1000
 AROUND = 30
-READ = 400
+READ = 300
 """Characters of a text that its language is detected from."""
 
 _TAG = re.compile(
@@ -88,7 +88,8 @@ _CONTROL = re.compile(
 _LIGATURE = re.compile("[\ufb00-\ufb06]")
 _MIXED = regex.compile(r"\w*(?:\p{Latin}\p{Cyrillic}|\p{Cyrillic}\p{Latin})\w*")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
-_BETWEEN_SPACES = re.compile("[^ ]+")
+_NOT_ASCII = re.compile("[^\x00-\x7f]{2}")
+"""Every letter outside ASCII is two bytes or more in UTF-8, so two letters when decoded wrongly."""
 
 Spot = tuple[int, int, str]
 """Start and end of something in a text, and a note on it."""
@@ -179,16 +180,17 @@ def _texts(inspection: Inspection) -> Iterator[tuple[str, tuple[str, ...], str |
 
 
 def _mojibake(text: str) -> Spot | None:
-    if not _ftfy().is_bad(text):
-        return None
-    for match in _BETWEEN_SPACES.finditer(text):
-        word = match.group()
-        fixed = None if word.isascii() else repaired(word)
-        if fixed is not None:
-            start = len(os.path.commonprefix([word, fixed]))
-            end = len(os.path.commonprefix([word[start:][::-1], fixed[start:][::-1]]))
-            right = fixed[start : len(fixed) - end]
-            return match.start() + start, match.end() - end, f" (was it {right!r}?)"
+    end = 0
+    while match := _NOT_ASCII.search(text, end):
+        start = text.rfind(" ", 0, match.start()) + 1
+        end = text.find(" ", match.end())
+        end = len(text) if end < 0 else end
+        word = text[start:end]
+        if (fixed := repaired(word)) is not None:
+            same = len(os.path.commonprefix([word, fixed]))
+            same_end = len(os.path.commonprefix([word[same:][::-1], fixed[same:][::-1]]))
+            right = fixed[same : len(fixed) - same_end]
+            return start + same, end - same_end, f" (was it {right!r}?)"
     return None
 
 
