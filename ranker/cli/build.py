@@ -1,4 +1,4 @@
-"""Verbs that make artifacts of a checkpoint: export, package, verify."""
+"""The verbs that turn a checkpoint into an application: export, package, verify."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,8 +12,10 @@ from ranker.cli.verify import verify
 from ranker.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from ranker.artifacts.bundle import Bundle
+    from ranker.artifacts.bundle import Bundle, Checkpoint
+    from ranker.contract.encode import Encoder
     from ranker.contract.storage import Storage
+    from ranker.export.to_onnx import Pair
 
 __all__ = ["register"]
 
@@ -34,17 +36,18 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="Checkpoint of `ranker train`, or any cross-encoder: folder or Hugging Face id."
+            help="Checkpoint of `ranker train`, or an existing cross-encoder: its folder or its "
+            "Hugging Face id."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     data: Annotated[
-        str | None, typer.Option(help="Judged data: check on its real pairs too.")
+        str | None, typer.Option(help="Judged data whose real pairs are also compared.")
     ] = None,
     format: Format = None,
-    opset: Annotated[int, typer.Option(help="ONNX opset; 17 loads everywhere.")] = 17,
+    opset: Annotated[int, typer.Option(help="ONNX opset; every Vespa since 8.100 loads 17.")] = 17,
     force: Annotated[
-        bool, typer.Option("--force", help="Export a model that is not better than BM25, too.")
+        bool, typer.Option("--force", help="Export a model even if it is not better than BM25.")
     ] = False,
     query_slots: Annotated[
         int | None,
@@ -58,32 +61,32 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a checkpoint, or a cross-encoder that others trained, into a checked ONNX bundle.
+    """Turn a checkpoint, or an existing cross-encoder, into a checked ONNX bundle.
 
-    The bundle is written only if its logits equal torch's within 1e-4, on made-up pairs of every
+    The bundle is written only if its logits equal torch's within 1e-4, on synthetic pairs of every
     length and on the pairs of --data. A model that cross-validation did not find better than BM25
-    is refused without --force.
+    is rejected without --force.
 
-    Of transformers and sentence-transformers it takes every sequence classification with one
-    label, such as cross-encoder/ms-marco-MiniLM-L6-v2. What is served is its raw logit, on a
-    document's title and text joined by a blank. Nobody learned a weight for the blend then, so
-    that it is 1 and cross is recommended; `ranker train` learns it.
+    Any sequence classification model of transformers or sentence-transformers with one label is
+    accepted, such as cross-encoder/ms-marco-MiniLM-L6-v2. Its raw logit is served, on a document's
+    title and text joined by a space. The weight of the blend is 1 then, because it was not
+    learned, and cross is recommended; `ranker train` learns the weight.
     """
     from ranker.export.to_onnx import export as run
 
     slots = {"query_slots": query_slots, "document_slots": document_slots}
     slots = {name: value for name, value in slots.items() if value is not None}
-    opened = _opened(checkpoint, slots)
+    opened = _open(checkpoint, slots)
     pairs = _real_pairs(opened.encoder(), data, format) if data else []
     note(f"exporting and comparing with torch on {len(pairs) + 64} pairs ...")
     bundle = run(opened, out, pairs=pairs, opset=opset, force=force)
     options = {"checkpoint": checkpoint, "out": out, "opset": opset, "data": data, "force": force}
     save_options("export", options | slots, out)
-    _tell_exported(bundle, as_json=as_json)
+    _print_exported(bundle, as_json=as_json)
 
 
-def _tell_exported(bundle: "Bundle", *, as_json: bool) -> None:
-    """Say what the bundle is, and how nearly its logits equal torch's."""
+def _print_exported(bundle: "Bundle", *, as_json: bool) -> None:
+    """Print what the bundle is, and how closely its logits match torch's."""
     from ranker.files import read_json
 
     check = read_json(bundle.path / "parity.json", what="bundle")
@@ -237,8 +240,8 @@ def _write_package(
     )
 
 
-def _opened(source: Path, slots: dict[str, Any]) -> Any:
-    """A checkpoint of ours, or one made of a cross-encoder that others trained."""
+def _open(source: Path, slots: dict[str, Any]) -> "Checkpoint":
+    """Open a checkpoint, or an existing cross-encoder as one."""
     from ranker.artifacts.bundle import Checkpoint
     from ranker.model.interchange import is_cross_encoder, open_cross_encoder
 
@@ -251,23 +254,23 @@ def _opened(source: Path, slots: dict[str, Any]) -> Any:
         if value != getattr(opened.spec, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} {value}: {source} was trained with "
-                f"{getattr(opened.spec, name)}, which stay; train it again for others"
+                f"{getattr(opened.spec, name)}, which is fixed; train it again to change it"
             )
     return opened
 
 
-def _what_is_served(opened: Any) -> str:
-    """In which way the scores are not those that people know of this cross-encoder."""
+def _what_is_served(opened: "Checkpoint") -> str:
+    """Say how the served scores differ from those that the cross-encoder is known for."""
     origin, fields = opened.training["origin"], " + ".join(opened.spec.text_fields)
-    said = f"{origin['name']}: served is the raw logit of a query and a document's {fields}"
+    said = f"{origin['name']}: the raw logit of a query and a document's {fields} is served"
     activation = origin["activation"].rsplit(".", 1)[-1]
     if activation == "Identity":
         return said
-    return f"{said}; sentence-transformers gives its {activation}: other numbers, the same order"
+    return f"{said}; sentence-transformers applies {activation}: other numbers, the same order"
 
 
-def _real_pairs(encoder: Any, data: str, format: str | None, most: int = 200) -> list[Any]:
-    """Judged pairs of a collection as token ids, spread over its queries."""
+def _real_pairs(encoder: "Encoder", data: str, format: str | None, most: int = 200) -> "list[Pair]":
+    """Return judged pairs of a collection as token ids, spread over its queries."""
     from ranker.dataset import load
 
     dataset = load(data, format=format)

@@ -115,8 +115,11 @@ def test_the_bundle_says_where_the_model_came_from(
     out = tmp_path / "bundle"
     assert main(["export", str(model), "--out", str(out), "--json"]) == 0
     said = capsys.readouterr()
-    assert "served is the raw logit of a query and a document's title + text" in said.err
-    assert "gives its Sigmoid" in said.err and "the blend's weight is 1.0, not learned" in said.err
+    assert "the raw logit of a query and a document's title + text is served" in said.err
+    assert (
+        "sentence-transformers applies Sigmoid" in said.err
+        and "the blend's weight is 1.0, not learned" in said.err
+    )
     bundle = Bundle.open(out)
     origin = json.loads(said.out)["origin"]
     assert origin == bundle.origin == bundle.about["origin"]
@@ -136,7 +139,7 @@ def test_the_bundle_says_where_the_model_came_from(
 
 def test_the_report_does_not_claim_that_its_profile_was_chosen() -> None:
     said = words.recommendation(evaluation(), {"origin": {"name": "model"}})
-    assert "since others trained the model and nobody has learned a blend for it" in said
+    assert "since it is an existing model for which no blend was learned" in said
 
 
 def test_slots_are_chosen_and_must_fit(
