@@ -1,1 +1,1 @@
-"""Does every backend compute the same score for the same pair?"""
+"""The parity of backends: they must compute the same score for the same pair."""
