@@ -192,9 +192,6 @@ def _comparable(a: Value, b: Value) -> bool:
 
 def _equal(a: Value, b: Value) -> Truth:
     # `field == null` asks if the field is unset, which is neither invalid nor a comparison.
-    # `field == null` asks if the field is unset, which is neither invalid nor a comparison.
-    # `field == null` asks if the field is unset, which is neither invalid nor a comparison.
-    # `field == null` asks if the field is unset, which is neither invalid nor a comparison.
     if None in (a, b) and _INVALID not in (a, b):
         return a is b
     return a == b if _comparable(a, b) else None

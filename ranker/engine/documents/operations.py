@@ -57,9 +57,6 @@ class DocumentOperation:
             DocumentError: the condition does not hold, or the operation is not possible.
         """
         # As in Vespa: a missing document fails the condition, unless it may be created.
-        # As in Vespa: a missing document fails the condition, unless it may be created.
-        # As in Vespa: a missing document fails the condition, unless it may be created.
-        # As in Vespa: a missing document fails the condition, unless it may be created.
         if self.condition is not None and not (current is None and self.create):
             refusal = "the condition does not hold"
             if current is None:
@@ -174,9 +171,6 @@ def _condition(
     condition: str | None, create: bool, body: Mapping[str, JsonValue], manifest: Manifest
 ) -> tuple[Condition | None, bool]:
     """Return condition and create flag, of the URL or of the body."""
-    # A condition in the URL takes precedence over one in the body.
-    # A condition in the URL takes precedence over one in the body.
-    # A condition in the URL takes precedence over one in the body.
     # A condition in the URL takes precedence over one in the body.
     text = condition if condition is not None else body.get("condition")
     if text is not None and not isinstance(text, str):

@@ -103,9 +103,6 @@ def token_ids(tokens: bytes | None, spec: TokenSpec) -> list[int]:
     """Return the ids that Vespa's token functions would use: as many cells as are above 0."""
     cells = array(_code(spec), tokens or b"").tolist()
     # Vespa counts the cells above 0 and takes that many from the start, zeros included.
-    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
-    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
-    # Vespa counts the cells above 0 and takes that many from the start, zeros included.
     return cells if 0 not in cells else cells[: sum(cell > 0 for cell in cells)]
 
 
@@ -183,9 +180,6 @@ def _tokens(value: JsonValue, manifest: Manifest) -> bytes:
         )
     packed = array(_code(spec), ids)
     raw = packed.tobytes()
-    # The last id may end with a zero byte, so the length is rounded up to whole ids.
-    # The last id may end with a zero byte, so the length is rounded up to whole ids.
-    # The last id may end with a zero byte, so the length is rounded up to whole ids.
     # The last id may end with a zero byte, so the length is rounded up to whole ids.
     used = len(raw.rstrip(b"\0"))
     return raw[: used + -used % packed.itemsize]

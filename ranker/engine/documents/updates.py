@@ -167,9 +167,6 @@ def _long(number: float) -> int:
     if math.isnan(number):
         return 0
     # A double near the limit cannot be compared exactly, and Java saturates there.
-    # A double near the limit cannot be compared exactly, and Java saturates there.
-    # A double near the limit cannot be compared exactly, and Java saturates there.
-    # A double near the limit cannot be compared exactly, and Java saturates there.
     if abs(number) >= _LARGEST:
         return _LARGEST if number > 0 else -_LARGEST - 1
     return int(number)

@@ -67,9 +67,6 @@ def first_phase(
     """
     weights = _Weights(tree, snapshot)
     # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
-    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
-    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
-    # Some more than needed: tantivy's order is nearly, but not quite, the exact one.
     limit = needed + max(50, needed // 2)
     known: dict[int, Matched | None] = {}
     while True:

@@ -42,12 +42,6 @@ What ranking reads comes first: SQLite reads a long row only up to the last colu
 _COLUMNS = ("row", "change", *DOCUMENT)
 # AUTOINCREMENT: the number of a removed row is never given to another document, so that a visit
 # continues after a row and the index deletes by row without mistaking one for the other.
-# AUTOINCREMENT: the number of a removed row is never given to another document, so that a visit
-# continues after a row and the index deletes by row without mistaking one for the other.
-# AUTOINCREMENT: the number of a removed row is never given to another document, so that a visit
-# continues after a row and the index deletes by row without mistaking one for the other.
-# AUTOINCREMENT: the number of a removed row is never given to another document, so that a visit
-# continues after a row and the index deletes by row without mistaking one for the other.
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals (

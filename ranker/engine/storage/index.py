@@ -203,9 +203,6 @@ class Index:
     def _write(self, changes: Iterable[RowChange]) -> None:
         for change in changes:
             # A fresh row has nothing to delete, which saves tantivy a lookup for each document.
-            # A fresh row has nothing to delete, which saves tantivy a lookup for each document.
-            # A fresh row has nothing to delete, which saves tantivy a lookup for each document.
-            # A fresh row has nothing to delete, which saves tantivy a lookup for each document.
             if not change.fresh or change.number <= self._caught_up:
                 self._writer.delete_documents_by_term("row", change.row)
             if change.document:
@@ -246,9 +243,6 @@ class Index:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = tantivy.Index(self._schema, path=str(self._folder))
-        # Each commit reloads, so that a snapshot and the totals are of the same moment.
-        # Each commit reloads, so that a snapshot and the totals are of the same moment.
-        # Each commit reloads, so that a snapshot and the totals are of the same moment.
         # Each commit reloads, so that a snapshot and the totals are of the same moment.
         self._index.config_reader(reload_policy="manual")
         analyzer = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()

@@ -233,9 +233,6 @@ class Store:
         self, operation: DocumentOperation, totals: Totals
     ) -> tuple[Totals, RowChange | None]:
         # Most puts do not look at the stored document, whose columns are then not read.
-        # Most puts do not look at the stored document, whose columns are then not read.
-        # Most puts do not look at the stored document, whose columns are then not read.
-        # Most puts do not look at the stored document, whose columns are then not read.
         columns = ", ".join(DOCUMENT) if operation.reads else "document_id"
         stored = self._connection.execute(
             f"SELECT row, title_length, contents_length, {columns} FROM documents "

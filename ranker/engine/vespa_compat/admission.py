@@ -84,9 +84,6 @@ def open_scorer(package: Package) -> Scorer:
     """
     scorer = Scorer(package.model, package.spec)
     # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
-    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
-    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
-    # A short and a full pair with the last id find a wrong shape or too small a vocabulary.
     last = package.spec.vocabulary_size - 1
     try:
         logits = scorer.logits([last], [[last], [last] * package.spec.document_tokens])

@@ -159,9 +159,6 @@ class ApplicationServer:
             await self._commits.between(adopt)
             old, self.active = self.active, application
             # From here on new requests see the new application; the old one answers its own.
-            # From here on new requests see the new application; the old one answers its own.
-            # From here on new requests see the new application; the old one answers its own.
-            # From here on new requests see the new application; the old one answers its own.
         logger.info("session %d is active", application.generation)
         if old is not None:
             old.retired = True
