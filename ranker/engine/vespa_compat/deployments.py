@@ -216,7 +216,7 @@ class Deployments:
 
     async def _load_and_activate(self, number: int) -> ActiveApplication:
         application = await self._load(number)
-        self.wanted = number  # before the switch: a client that polls must not see the old one
+        self.wanted = number  # first, so that no client takes the old one for converged
         try:
             await self.server.activate(application)
         except BaseException as error:
