@@ -307,6 +307,12 @@ def _failure(handle: "pycurl.Curl", code: int, url: str, timeout_s: float) -> En
     import pycurl
 
     message, errno = handle.errstr(), handle.getinfo(pycurl.OS_ERRNO)
+    if handle.getinfo(pycurl.USED_PROXY) or code == pycurl.E_COULDNT_RESOLVE_PROXY:
+        return EndpointError(
+            f"{url} cannot be reached through the proxy of the environment ({message}); check "
+            "http_proxy and https_proxy, or name the host in no_proxy",
+            cause=message,
+        )
     if code == pycurl.E_COULDNT_CONNECT:
         cause = os.strerror(errno).lower() if errno else message
         return EndpointError(
@@ -314,7 +320,7 @@ def _failure(handle: "pycurl.Curl", code: int, url: str, timeout_s: float) -> En
             "The embedded engine starts with: ranker serve APP --data DIR",
             cause=cause,
         )
-    if code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
+    if code == pycurl.E_COULDNT_RESOLVE_HOST:
         return EndpointError(
             f"the host of {url} is not known ({message}); check the URL", cause=message
         )
