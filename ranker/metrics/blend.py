@@ -19,7 +19,7 @@ WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCALES = (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.5)
 """Sharpness of the softmax over a query's documents; it is fitted with the weight, not kept."""
 UNLEARNED = 1.0
-"""The weight where nothing says which is better."""
+"""The weight if nothing shows which one is better."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class HeldOut:
     The blend's figure is honest: each query is blended with the weight that the others chose.
 
     Attributes:
-        queries: how many.
+        queries: number of queries.
         bm25, cross, blend: mean nDCG@10 of the first phase, reranked by the logit, by the blend.
         blend_weight: the weight that all of them choose.
-        recommended_profile: the best of the three; BM25 where nothing is better.
+        recommended_profile: the best of the three; BM25 if none is better.
     """
 
     queries: int
@@ -55,7 +55,7 @@ def blend_run(bm25: Run, logits: Run, weight: float) -> dict[str, dict[str, floa
 
 
 def learn_weight(qrels: Qrels, bm25: Run, logits: Run) -> float:
-    """The weight of the grid under which the judgements are most likely.
+    """Return the weight of the grid under which the judgements are most likely.
 
     A softmax over `scale` times the blend's scores of a query's documents is compared with the
     grades' share (ListNet, Cao et al. 2007), which uses every document.  The weight with the
@@ -66,7 +66,7 @@ def learn_weight(qrels: Qrels, bm25: Run, logits: Run) -> float:
 
 
 def held_out_figures(qrels: Qrels, bm25: Run, logits: Run) -> HeldOut:
-    """Figures of BM25, cross and blend on held-out queries, and the weight to ship."""
+    """Return the figures of BM25, cross and blend on held-out queries, and the weight to ship."""
     losses = _losses(qrels, bm25, logits)
     total = losses.sum(axis=0)
     queries = list(qrels)
@@ -96,17 +96,17 @@ def held_out_figures(qrels: Qrels, bm25: Run, logits: Run) -> HeldOut:
 
 
 def _losses(qrels: Qrels, bm25: Run, logits: Run) -> npt.NDArray[np.float64]:
-    """Cross-entropy [queries, weights, scales]; 0 where no document found is relevant."""
+    """Return the cross-entropy [queries, weights, scales]; 0 without a relevant document."""
     losses = np.zeros((len(qrels), len(WEIGHTS), len(SCALES)))
     profiles = [blend(weight) for weight in WEIGHTS]
     scales = np.array(SCALES)[:, None]
     for row, (query_id, judged) in enumerate(qrels.items()):
-        found = bm25.get(query_id, {})
-        gains = np.array([max(judged.get(doc_id, 0), 0) for doc_id in found], dtype=float)
+        retrieved = bm25.get(query_id, {})
+        gains = np.array([max(judged.get(doc_id, 0), 0) for doc_id in retrieved], dtype=float)
         if not gains.sum():
             continue
-        first = np.array(list(found.values()))
-        second = np.array([logits[query_id][doc_id] for doc_id in found])
+        first = np.array(list(retrieved.values()))
+        second = np.array([logits[query_id][doc_id] for doc_id in retrieved])
         blended = np.stack([profile.score(first, second) for profile in profiles])
         scores = scales * blended[:, None]
         scores -= scores.max(axis=2, keepdims=True)
@@ -116,7 +116,7 @@ def _losses(qrels: Qrels, bm25: Run, logits: Run) -> npt.NDArray[np.float64]:
 
 
 def _likeliest(losses: npt.NDArray[np.float64]) -> float:
-    """The weight of the smallest loss [weights, scales]; no query with an answer, no loss."""
+    """Return the weight of the smallest loss [weights, scales]."""
     if not losses.any():
         return UNLEARNED
     return WEIGHTS[int(np.unravel_index(np.argmin(losses), losses.shape)[0])]

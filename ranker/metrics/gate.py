@@ -1,9 +1,9 @@
-"""The ship gate: is the model better than what is there without it, beyond chance?
+"""The ship gate: is the model better than ranking without it, beyond chance?
 
 Every run is out of fold: a query is ranked by a model, and blended with a weight, that never saw
 it.  The verdict is `passed` when the blend or the cross-encoder is better than BM25, `not_better`
-when neither is, and `unknown` where there was no cross-validation, whose handful of held-out
-queries cannot say.
+when neither is, and `unknown` without a cross-validation, as a handful of held-out queries cannot
+tell.
 """
 
 import itertools
@@ -21,14 +21,14 @@ MEASURE = "nDCG@10"
 Verdict = Literal["passed", "not_better", "unknown"]
 
 _CANDIDATES = ("blend", "cross")
-"""Profiles that training makes; of equals the first is recommended."""
+"""Profiles that training adds; the first of equals is recommended."""
 _BASELINES = ("bm25", "base")
 _STAGES = ("base", "pretrained", "synthetic", "cross")
-"""Runs in the order in which training comes by them; the middle ones are of optional stages."""
+"""Runs in the order of training; those in the middle are of optional stages."""
 
 
 def decide(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
-    """The verdict on out-of-fold runs, with everything that it rests on.
+    """Return the verdict on out-of-fold runs, with everything that it rests on.
 
     Args:
         qrels: the judged queries.
@@ -65,46 +65,47 @@ def decide(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def unknown(queries: int) -> dict[str, Any]:
-    """The verdict of a training without cross-validation, on so many held-out queries."""
+    """Return the verdict of a training without cross-validation, on this many held-out queries."""
     return {"verdict": "unknown", "measure": MEASURE, "queries": queries}
 
 
 def verdict_of(training: Mapping[str, Any]) -> Verdict:
-    """The verdict in a training report; unknown where the report is older than the gate."""
+    """Return the verdict in a training report; unknown if the report is older than the gate."""
     verdict: Verdict = training.get("gate", {}).get("verdict", "unknown")
     return verdict
 
 
 def shortfall(gate: Mapping[str, Any]) -> str:
-    """By how much a model that is not better fell short, and what usually helps."""
+    """Return by how much a model that is not better fell short, and what usually helps."""
     rows = [row for row in gate["comparisons"] if row["baseline"] == "bm25"]
-    found = "; ".join(
+    differences = "; ".join(
         f"{row['profile']} {row['mean_difference']:+.4f} "
         f"[{row['interval'][0]:+.4f}, {row['interval'][1]:+.4f}], p {row['p_holm']:.3f}"
         for row in rows
     )
     return (
         f"neither blend nor cross is reliably better than BM25 ({MEASURE} "
-        f"{gate['runs']['bm25']['mean']:.4f}) on {gate['queries']} queries out of fold: {found} "
+        f"{gate['runs']['bm25']['mean']:.4f}) on {gate['queries']} queries out of fold: "
+        f"{differences} "
         f"(95 % intervals, p after Holm). What usually helps: {'; '.join(_advice(gate))}"
     )
 
 
 def caution(training: Mapping[str, Any]) -> str:
-    """What an unknown verdict means, and how to get one."""
+    """Return what an unknown verdict means, and how to get one."""
     held = training.get("held_out", {})
     figures = ", ".join(
         f"{name} {held[name]:.4f}" for name in ("bm25", "cross", "blend") if name in held
     )
-    on = (
+    flattering = (
         f": its {held['queries']} held-out queries ({MEASURE} {figures}) also chose the checkpoint "
         "and the blend's weight, so they flatter it"
         if figures
         else ""
     )
     return (
-        "whether this model is better than BM25 is not known"
-        f"{on}; `ranker train --cv 5` measures it on all judged queries"
+        "it is not known whether this model is better than BM25"
+        f"{flattering}; `ranker train --cv 5` measures it on all judged queries"
     )
 
 
@@ -116,14 +117,14 @@ def _advice(gate: Mapping[str, Any]) -> list[str]:
 
 
 def _more_queries(gate: Mapping[str, Any]) -> str:
-    """How many judged queries would show the better of the differences."""
+    """Return how many judged queries would show the better of the differences."""
     needed = {name: count for name, count in gate["queries_needed"].items() if count is not None}
     if not needed:
         return "more judgements to learn from (there is no gain yet that more queries would show)"
     name = min(needed, key=lambda name: needed[name])
     return (
-        f"more judgements (were {name}'s difference the true one, it would take about "
-        f"{needed[name]:,} queries to see it)"
+        f"more judgements (if {name}'s difference is real, about {needed[name]:,} "
+        f"queries would show it)"
     )
 
 

@@ -178,8 +178,8 @@ def load_weights(
 def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> None:
     """Raise ArtifactError for weights that leave a part of the encoder random."""
     other = {
-        key: f"{tuple(found)}, expected {tuple(wanted)}"
-        for key, found, wanted in loaded["mismatched_keys"]
+        key: f"{tuple(actual)}, expected {tuple(wanted)}"
+        for key, actual, wanted in loaded["mismatched_keys"]
     }
     shapes = {**dict.fromkeys(loaded["missing_keys"], "missing"), **other}
     prefix = f"{model.base_model_prefix}."
@@ -194,7 +194,7 @@ def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> 
 
 def _require_head(loaded: dict[str, Any], source: str | Path, outputs: int) -> None:
     """Raise ArtifactError for weights without a head of this size."""
-    shapes = {key: f"{tuple(found)}" for key, found, _ in loaded["mismatched_keys"]}
+    shapes = {key: f"{tuple(actual)}" for key, actual, _ in loaded["mismatched_keys"]}
     lacking = sorted({*loaded["missing_keys"], *shapes})
     if lacking:
         logits = "single-logit cross-encoder" if outputs == 1 else f"model of {outputs} logits"
@@ -256,8 +256,8 @@ def predict(
             rows = order[start : start + batch]
             inputs = pair_inputs(
                 spec,
-                [list(queries_ids[row]) for row in rows],
-                [list(documents_ids[row]) for row in rows],
+                [_plain(queries_ids[row]) for row in rows],
+                [_plain(documents_ids[row]) for row in rows],
             )
             batch_outputs = forward(**tensors(inputs, spec, device)).float().cpu().numpy()
             if outputs is None:
@@ -266,6 +266,11 @@ def predict(
             report(min(start + batch, len(order)), len(order))
     forward.train(was_training)
     return np.zeros((0, 1), dtype=np.float32) if outputs is None else outputs
+
+
+def _plain(ids: TokenIds) -> Sequence[int]:
+    """Return ids as Python's integers, which are assembled much faster than numpy's."""
+    return ids.tolist() if isinstance(ids, np.ndarray) else ids
 
 
 def tensors(inputs: ModelInputs, spec: TokenSpec, device: "device | str") -> "dict[str, Tensor]":

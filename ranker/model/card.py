@@ -123,17 +123,17 @@ def _data(training: Training) -> list[str]:
     ]
 
 
-def _synthetic(found: Mapping[str, Any] | None) -> list[str]:
+def _synthetic(synthetic: Mapping[str, Any] | None) -> list[str]:
     """Return what was kept of a file of synthetic queries."""
-    if found is None:
+    if synthetic is None:
         return []
     dropped = ", ".join(
-        f"{count:,} {_DROPPED[reason]}" for reason, count in found["dropped"].items() if count
+        f"{count:,} {_DROPPED[reason]}" for reason, count in synthetic["dropped"].items() if count
     )
     return [
-        f"Synthetic queries from `{found['file']}` (SHA-256 `{found['sha256']}`): of "
-        f"{found['rows']:,} rows {found['kept']:,} were kept, with their source document in BM25's "
-        f"top {found['rank']}" + (f"; dropped: {dropped}." if dropped else ".")
+        f"Synthetic queries from `{synthetic['file']}` (SHA-256 `{synthetic['sha256']}`): of "
+        f"{synthetic['rows']:,} rows {synthetic['kept']:,} were kept, whose source document is in "
+        f"BM25's top {synthetic['rank']}" + (f"; dropped: {dropped}." if dropped else ".")
     ]
 
 

@@ -1,14 +1,14 @@
 """Interchange with transformers and sentence-transformers, both ways.
 
-`open_cross_encoder` makes a checkpoint of a cross-encoder that others trained, after checking
-that what ranker would serve is what its own libraries compute.  `save_model` writes ours so that
+`open_cross_encoder` makes a checkpoint of an existing cross-encoder, after checking that what
+ranker would serve is what the model's own libraries compute.  `save_model` writes ours so that
 sentence-transformers' `CrossEncoder` loads it and scores equally.
 
-Equal are all pairs that fit the slots, and cut ones whose query fills its slots exactly.  Others
-cannot be: the contract cuts query and document each to its own slots, since Vespa stores the
-documents' tokens before it knows a query, and `CrossEncoder` cuts the longer of the two until
-the pair fits.  An empty document differs, too: transformers takes it for none, and leaves out its
-separator.
+Scores are equal for all pairs that fit the slots, and for truncated pairs whose query fills its
+slots exactly.  For others they cannot be: the contract truncates query and document each to its
+own slots, since Vespa stores the documents' tokens before it knows a query, while `CrossEncoder`
+truncates the longer of the two until the pair fits.  An empty document differs as well:
+transformers treats it as missing, and leaves out its separator.
 """
 
 import json
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 TOLERANCE = 1e-4
-"""Largest difference of a logit between ranker's forward and the library's that is let through."""
+"""Largest accepted difference of a logit between ranker's forward and the library's."""
 
 _TRANSFORMER = "sentence_bert_config.json"
 IDENTITY = "torch.nn.modules.linear.Identity"
@@ -64,7 +64,7 @@ _TEXTS = [
 
 
 def is_cross_encoder(source: Path) -> bool:
-    """Whether `source` is to be opened here: a model folder or a hub id, no checkpoint of ours."""
+    """Return whether `source` is a model folder or a hub id, and not a checkpoint of ranker."""
     if source.exists():
         ours = any((source / name).exists() for name in (Checkpoint.MARKER, "spec.json"))
         return (source / "config.json").is_file() and not ours
@@ -94,23 +94,23 @@ def open_cross_encoder(
     document_slots: int = 96,
     text_fields: Sequence[str] = ("title", "text"),
 ) -> Checkpoint:
-    """A trained cross-encoder of one logit as a checkpoint that can be exported.
+    """Return a trained single-logit cross-encoder as a checkpoint that can be exported.
 
     Its `training` holds no training but an `origin`: name, source (the folder or hub id),
-    revision, licence, hashes of the files, the activation that its own library puts on the logit,
-    and cautions in words.  The blend's weight is 1.0, since nobody learned one.
+    revision, licence, hashes of the files, the activation that its own library applies to the
+    logit, and cautions in words.  The blend's weight is 1.0, as none was learned.
 
     Args:
         source: folder of transformers or sentence-transformers (with or without modules.json), or
             a Hugging Face id.
-        revision: of a Hugging Face id; the newest by default.
+        revision: a commit, branch or tag of a Hugging Face id; the newest commit by default.
         query_slots: positions of the query part.
         document_slots: positions of the document part.
         text_fields: fields of a document, in the order in which the model sees them.
 
     Raises:
-        ExportError: it is no cross-encoder of one logit, or its own library computes something
-            else than ranker would serve.
+        ExportError: it is not a single-logit cross-encoder, or its own library computes something
+            other than ranker would serve.
         ArtifactError: its files cannot be read, or its head is not among the weights.
         SpecError: the slots do not fit it.
         MissingExtra: transformers is not installed.
@@ -125,7 +125,7 @@ def open_cross_encoder(
         query_slots=query_slots, document_slots=document_slots, text_fields=text_fields
     )
     if "token_type_ids" not in tokenizer.model_input_names:
-        spec = replace(spec, segments=False)  # it has them, but is never told of a second one
+        spec = replace(spec, segments=False)  # it has them, but never sees a second one
     _check_vocabulary(name, base.tokenizer_json, spec)
     _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
     training = {
@@ -142,7 +142,7 @@ def open_cross_encoder(
 
 
 def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) -> Checkpoint:
-    """The cross-encoder that a bundle was exported from, if that is what lies at `source`.
+    """Return the cross-encoder that a bundle was exported from, if it is the one at `source`.
 
     Args:
         origin: as the bundle records it.
@@ -151,7 +151,7 @@ def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) 
         spec: the bundle's contract.
 
     Raises:
-        ArtifactError: there is nothing, or another model.
+        ArtifactError: there is no model, or another one.
         RankerError: it is the right one, and cannot be opened; as `open_cross_encoder`.
     """
     folder = kept(str(source), origin["revision"])
@@ -188,13 +188,13 @@ def _use_tokenizer_json(path: Path) -> None:
 
 
 def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse what is no sequence classification of transformers' own."""
+    """Raise ExportError for anything but a sequence classification of transformers itself."""
     architectures = config.get("architectures") or "none"
-    found = str(architectures[0] if isinstance(architectures, list) else architectures)
-    if not found.endswith(_HEAD):
+    architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
+    if not architecture.endswith(_HEAD):
         raise ExportError(
             f"{name}: expected a cross-encoder (an architecture ...{_HEAD} with one label), got "
-            f"{found} in config.json, which has no such head; train one from it: "
+            f"{architecture} in config.json, which has no such head; train one from it: "
             "`ranker train --base`"
         )
     if config.get("auto_map"):
@@ -205,7 +205,7 @@ def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _check_labels(name: str, config: Any) -> None:
-    """Refuse a head of several values."""
+    """Raise ExportError for a head of several values."""
     if config.num_labels == 1:
         return
     labels = ", ".join(str(label) for label in config.id2label.values())
@@ -214,13 +214,13 @@ def _check_labels(name: str, config: Any) -> None:
         kind = "a classifier"
     raise ExportError(
         f"{name}: expected a head of one label, a relevance score, got {config.num_labels} "
-        f"({labels[:80]}): {kind}; name a cross-encoder of one logit, or train one from this: "
+        f"({labels[:80]}): {kind}; name a single-logit cross-encoder, or train one from this: "
         "`ranker train --base`"
     )
 
 
 def _check_vocabulary(name: str, tokenizer_json: str, spec: TokenSpec) -> None:
-    """Refuse a tokenizer that makes ids of a text for which the model has no embedding."""
+    """Raise ExportError for a tokenizer with ids for which the model has no embedding."""
     content = json.loads(tokenizer_json)
     vocabulary, added = content["model"]["vocab"], content["added_tokens"]
     pieces = (
@@ -243,14 +243,14 @@ def _check_vocabulary(name: str, tokenizer_json: str, spec: TokenSpec) -> None:
 
 
 def _cautions(config: Any, folder: Path, tokenizer: Any, spec: TokenSpec) -> list[str]:
-    """What may surprise of a model that is served all the same, in words."""
+    """Return what may surprise about a model that is served nevertheless, in words."""
     cautions = []
     saved = _values(folder / _TRANSFORMER).get("max_seq_length")
     longest = min(tokenizer.model_max_length, saved if isinstance(saved, int) else spec.length)
     if longest < spec.length:
         cautions.append(
-            f"its own library cuts a pair to {longest} tokens and may not have seen longer ones in "
-            f"training; the slots hold {spec.length} (--query-slots, --document-slots)"
+            f"its own library truncates a pair to {longest} tokens and may not have seen longer "
+            f"ones in training; the slots hold {spec.length} (--query-slots, --document-slots)"
         )
     if config.problem_type == "regression":
         cautions.append(
@@ -261,7 +261,7 @@ def _cautions(config: Any, folder: Path, tokenizer: Any, spec: TokenSpec) -> lis
 
 
 def _values(path: Path) -> dict[str, Any]:
-    """The JSON object in a model's file; empty where there is none.
+    """Return the JSON object in a model's file; an empty one if there is no file.
 
     Raises:
         ArtifactError: the file is something else.
@@ -273,7 +273,7 @@ def _values(path: Path) -> dict[str, Any]:
 
 
 def _base(name: str, folder: Path) -> Base:
-    """The model's configuration and tokenizer, which the library may have to make anew.
+    """Return the model's configuration and tokenizer, which the library may have to convert.
 
     Raises:
         ExportError: they cannot be read.
@@ -291,7 +291,7 @@ def _base(name: str, folder: Path) -> Base:
 
 
 def _activation(name: str, folder: Path) -> str:
-    """What sentence-transformers puts on the logit, in the order in which it looks for it.
+    """Return what sentence-transformers applies to the logit; it looks in this order.
 
     Raises:
         ExportError: its score is not the logit up to a rising function, or texts are changed
@@ -301,22 +301,23 @@ def _activation(name: str, folder: Path) -> str:
     saved = _values(folder / "config_sentence_transformers.json")
     modules = _check_modules(name, folder, saved)
     own = config.get("sentence_transformers")
-    found = str(
+    activation = str(
         (saved.get("activation_fn") if modules else None)
         or (own.get("activation_fn") if isinstance(own, dict) else None)
         or config.get("sbert_ce_default_activation_function")
         or SIGMOID
     )
-    if found.rsplit(".", 1)[-1] not in _RISING:
+    if activation.rsplit(".", 1)[-1] not in _RISING:
         raise ExportError(
-            f"{name}: its scores are {found} of the logit, which may order documents otherwise "
-            f"than the logit that ranker serves; expected one of {', '.join(sorted(_RISING))}"
+            f"{name}: its scores are {activation} of the logit, which may order documents "
+            f"differently from the logit that ranker serves; expected one of "
+            f"{', '.join(sorted(_RISING))}"
         )
-    return found
+    return activation
 
 
 def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
-    """Refuse a sentence-transformers model that is more than the one transformers model.
+    """Raise ExportError for a sentence-transformers model with more than one module.
 
     Returns:
         Whether it has a modules.json.
@@ -328,7 +329,7 @@ def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
     if kinds and kinds != [("Transformer", "")]:
         shown = ", ".join(kind for kind, _ in kinds)
         raise ExportError(
-            f"{name}: expected one module, a Transformer beside modules.json, got {shown}; ranker "
+            f"{name}: expected one module, a Transformer next to modules.json, got {shown}; ranker "
             "serves a sequence classification's logit and nothing after it"
         )
     lower = _values(folder / _TRANSFORMER).get("do_lower_case", False)
@@ -342,7 +343,7 @@ def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
 
 
 def _tokenizer(name: str, base: Base) -> Any:
-    """The library's own tokenizer, which cuts on the right as the contract does.
+    """Return the library's own tokenizer, truncating on the right as the contract does.
 
     Raises:
         ExportError: it is a slow one, in Python, or cannot be read.
@@ -365,7 +366,7 @@ def _tokenizer(name: str, base: Base) -> Any:
 
 
 def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, tokenizer: Any) -> None:
-    """The same tokens and logits as transformers', on short texts and on cut ones.
+    """Compare tokens and logits with those of transformers, on short texts and truncated ones.
 
     Raises:
         ExportError: tokens or logits differ.
@@ -399,7 +400,7 @@ def _check_tokens(
     queries: Sequence[Sequence[int]],
     documents: Sequence[Sequence[int]],
 ) -> None:
-    """Compare with the library's tokenizer, told to cut only the side that the slots cut."""
+    """Compare with the library's tokenizer, truncating only the side that the slots truncate."""
     spec = encoder.spec
     for texts, query, document in zip(_TEXTS, queries, documents, strict=True):
         cut = [
@@ -414,14 +415,14 @@ def _check_tokens(
             truncation="only_first" if cut[0] else "only_second",
             max_length=len(query) + len(document) + 2 + spec.separators,
         )
-        found = {key: ours[key][0].tolist() for key in ("input_ids", "token_type_ids")}
-        expected = {"input_ids": theirs["input_ids"], "token_type_ids": found["token_type_ids"]}
+        actual = {key: ours[key][0].tolist() for key in ("input_ids", "token_type_ids")}
+        expected = {"input_ids": theirs["input_ids"], "token_type_ids": actual["token_type_ids"]}
         if spec.segments:
             expected["token_type_ids"] = theirs["token_type_ids"]
-        if found != expected:
+        if actual != expected:
             raise ExportError(
                 f"{name}: its own tokenizer makes other tokens of {json.dumps(texts)[:80]}: "
-                f"expected {_start(expected)}, got {_start(found)}; the pair's layout in "
+                f"expected {_start(expected)}, got {_start(actual)}; the pair's layout in "
                 "tokenizer.json is not the one that transformers uses"
             )
 
@@ -431,7 +432,7 @@ def _start(rows: dict[str, list[int]]) -> str:
 
 
 def _logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> tuple[Any, Any]:
-    """Logits [pairs] of ranker's forward as it is exported, and of the library's own."""
+    """Return the logits [pairs] of ranker's forward as it is exported, and of the library's own."""
     torch = require("torch", extra="train")
     given = tensors(inputs, spec, "cpu")
     with torch.inference_mode():

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0
 """Time between two saves: what a kill can cost."""
 HISTORY = 2_000
-"""Most rows of losses that a stage keeps; a row of a longer one is the mean of several steps."""
+"""Maximum number of losses that a stage keeps, each the mean of several steps if it is longer."""
 BEST = "best.pt"
 """The weights that a stage leaves."""
 

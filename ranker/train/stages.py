@@ -59,7 +59,7 @@ CPU_CHUNK, GPU_CHUNK = 12, 4096
 TOGETHER = 1024
 """Groups that are made, scored by a teacher and tokenized together."""
 DONE = "done.json"
-"""What a stage did, written when it is done."""
+"""The file with what a stage did, written when it is finished."""
 
 
 class Stages:

@@ -82,7 +82,7 @@ class Teacher:
         """Return its forward, on the GPU if there is one.
 
         Raises:
-            ArtifactError: the weights cannot be read, or hold no head of one logit.
+            ArtifactError: the weights cannot be read, or have no single-logit head.
         """
         torch = require("torch", extra="train")
         model = load_weights(self._base.source, own_head=True)

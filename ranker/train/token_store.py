@@ -1,7 +1,7 @@
 """Token ids in files that are mapped into memory, so that training data may be larger than it.
 
-Each different text is tokenized and written once in a run, two bytes a token, whatever asks for
-it: groups to learn from or documents to rerank.  It costs some 170 bytes of memory; a pair of a
+Each different text is tokenized and written once in a run, two bytes a token, regardless of its
+use: groups to learn from or documents to rerank.  It costs some 170 bytes of memory; a pair of a
 group costs eight, regardless of its length.
 """
 

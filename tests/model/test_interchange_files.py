@@ -173,7 +173,7 @@ def test_a_model_that_was_used_with_shorter_pairs_is_served_with_a_caution(
     key = "model_max_length" if file == "tokenizer_config.json" else "max_seq_length"
     change(model, file, **{key: 64})
     assert main(["export", str(model), "--out", str(tmp_path / "bundle")]) == 0
-    said = "its own library cuts a pair to 64 tokens"
+    said = "its own library truncates a pair to 64 tokens"
     assert said in capsys.readouterr().err
     (caution,) = Bundle.open(tmp_path / "bundle").about["origin"]["cautions"]
     assert said in caution and "the slots hold 128" in caution
