@@ -250,7 +250,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 def test_judged_rows_with_ids_equal_the_beir_folder(tmp_path, suffix):
     data = load(write_rows(tmp_path / f"toy{suffix}", judged_rows()))
     judged = expected()
-    del judged[0]["d3"]  # nobody judged it
+    del judged[0]["d3"]  # unjudged
     assert content(data) == judged
     write_beir(tmp_path / "beir", DOCUMENTS[:2])
     assert data.sha256 == load(tmp_path / "beir").sha256

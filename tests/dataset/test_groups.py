@@ -26,7 +26,7 @@ def collection(qrels: Mapping[str, Mapping[str, int]]) -> Dataset:
     }
     queries = {query_id: Query(query_id, f"red thing {query_id}") for query_id in qrels}
     return Dataset(
-        name="made up",
+        name="synthetic",
         documents=documents,
         queries=queries,
         qrels={query_id: dict(row) for query_id, row in qrels.items()},

@@ -86,7 +86,7 @@ def _(data):
 
 @plant("queries-without-judgements", 1, "note", "q-new", "queries.jsonl:101")
 def _(data):
-    data.queries["q-new"] = "where is something that nobody judged"
+    data.queries["q-new"] = "where is something unjudged"
 
 
 @plant("label-skew", 1, "warning")
@@ -587,15 +587,15 @@ def test_more_queries_make_the_expected_interval_narrower(tmp_path) -> None:
 
 
 def test_copies_are_those_that_comparing_all_pairs_finds() -> None:
-    draw, vocabulary = random.Random(3), list(itertools.islice(words(), 400))
+    rng, vocabulary = random.Random(3), list(itertools.islice(words(), 400))
     texts = {}
     for number in range(120):
-        base = draw.choices(vocabulary, k=draw.randint(1, 40))
+        base = rng.choices(vocabulary, k=rng.randint(1, 40))
         texts[f"{number}"] = " ".join(base)
-        for copy in range(draw.randint(0, 3)):
+        for copy in range(rng.randint(0, 3)):
             changed = list(base)
-            for _ in range(draw.randint(0, 3)):
-                changed[draw.randrange(len(changed))] = draw.choice(vocabulary)
+            for _ in range(rng.randint(0, 3)):
+                changed[rng.randrange(len(changed))] = rng.choice(vocabulary)
             texts[f"{number}.{copy}"] = " ".join(changed)
     found = document_copies(texts.items())
     assert {frozenset(group) for group in found.families} == families_of_all_pairs(texts)
@@ -828,8 +828,8 @@ def test_verb_ends_with_1_on_errors_and_writes_page_json_and_options(tmp_path, c
     folder, out = data.write(tmp_path / "data"), tmp_path / "out" / "lint.html"
     assert main(["lint", str(folder), "--json", "--out", str(out)]) == 1
     captured = capsys.readouterr()
-    told = json.loads(captured.out)
-    assert (told["counts"]["error"], told["page"]) == (1, str(out))
+    printed = json.loads(captured.out)
+    assert (printed["counts"]["error"], printed["page"]) == (1, str(out))
     assert "Traceback" not in captured.err
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "lint.html", "lint.html.toml", "lint.json"
@@ -837,9 +837,9 @@ def test_verb_ends_with_1_on_errors_and_writes_page_json_and_options(tmp_path, c
     again = ["--config", str(out.with_name("lint.html.toml")), "lint", str(folder), "--json"]
     assert main(again) == 1
     saved = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-    for one in (again := json.loads(capsys.readouterr().out), told):
-        one.pop("page"), one.pop("seconds")
-    assert again == told == {key: saved[key] for key in told}
+    for report in (again := json.loads(capsys.readouterr().out), printed):
+        report.pop("page"), report.pop("seconds")
+    assert again == printed == {key: saved[key] for key in printed}
 
 
 def test_no_text_controls_the_terminal(hostile, capsys) -> None:

@@ -82,8 +82,8 @@ def words(seed: int = 0) -> Iterator[str]:
 def clean() -> Planted:
     """100 queries, each with an answer and two documents judged not relevant.
 
-    What a query asks for occurs in its three documents only, so BM25 finds nothing that nobody
-    judged; all documents have a title and about twenty words.
+    What a query asks for occurs in its three documents only, so BM25 finds nothing
+    unjudged; all documents have a title and about twenty words.
     """
     data, new = Planted(), words()
     for number in range(QUERIES):
@@ -91,10 +91,10 @@ def clean() -> Planted:
         data.queries[f"q{number}"] = f"find {asked[0]} and {asked[1]} for {asked[2]}"
         for at, grade in enumerate((2, 0, 0)):
             doc_id = f"d{number}-{at}"
-            told = [next(new) for _ in range(14)]
-            title = f"The {asked[at]} of the {told[0]} in {told[1]}"
+            others = [next(new) for _ in range(14)]
+            title = f"The {asked[at]} of the {others[0]} in {others[1]}"
             kept = asked if grade else asked[:2]
-            data.document(doc_id, title, f"It is {' '.join(kept)} with {' '.join(told[2:])} now.")
+            data.document(doc_id, title, f"It is {' '.join(kept)} with {' '.join(others[2:])} now.")
             data.judge(f"q{number}", doc_id, grade)
     return data
 
