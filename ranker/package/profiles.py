@@ -142,7 +142,7 @@ def _render(profile: Profile, context: ProfileContext, *, adds_model: bool) -> s
 
 
 def _model(context: ProfileContext, name: str) -> str:
-    """Inputs, token functions, onnx-model and the function `logit`, indented for a profile."""
+    """Return inputs, token functions, onnx-model and the function `logit`, indented."""
     inputs = "".join(f"        query({input_}) {kind}\n" for input_, kind in context.inputs.items())
     functions = "".join(
         f"    function {function}() {{\n        expression: {expression}\n    }}\n"

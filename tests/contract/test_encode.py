@@ -170,7 +170,7 @@ def test_another_tokenizer_is_refused(encoder: Encoder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": 1}'])
-def test_what_is_no_tokenizer_is_refused(text: str) -> None:
+def test_what_is_not_a_tokenizer_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="is not a tokenizer"):
         spec_of_tokenizer(text, vocabulary_size=9, max_positions=512, segments=True)
 
@@ -184,7 +184,7 @@ def test_a_tokenizer_without_a_pair_layout_is_refused(minilm: Path) -> None:
         )
 
 
-def test_vespa_cuts_the_closing_separator_first(encoder: Encoder) -> None:
+def test_vespa_truncates_the_closing_separator_first(encoder: Encoder) -> None:
     """Vespa's `tokenInputIds(6, ...)` gives [101,11,12,102,21,22] (`TokenTransformer`)."""
     got = pair_inputs(encoder.spec, [[11, 12]], [[21, 22, 23]], length=6)
     assert got["input_ids"].tolist() == [[101, 11, 12, 102, 21, 22]]

@@ -53,12 +53,12 @@ def test_parts_always_fill_the_sequence(query: int, document: int, separators: i
         ({"text_fields": ()}, "text_fields must name"),
     ],
 )
-def test_impossible_contracts_are_refused(changes: dict[str, object], words: str) -> None:
+def test_invalid_contracts_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         spec(**changes)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SpecError, match="query_slots.*document_slots"):
         spec(query_slots=1, document_slots=1)
 
@@ -80,7 +80,7 @@ def test_fingerprint_covers_every_field_and_is_exact_as_a_double() -> None:
 
 
 def test_fingerprint_never_changes_by_itself() -> None:
-    """Documents in somebody's Vespa carry it: a change here is a change of the format."""
+    """Documents that are stored in Vespa carry it: changing it is a change of the format."""
     assert spec().fingerprint == "954fe4fa68fb6"
 
 
@@ -94,6 +94,6 @@ def test_mismatch_names_both_sides_and_what_differs() -> None:
 
 
 @pytest.mark.parametrize("values", [None, [], {"cls_id": 1}, {**BERT, "storage": "float"}])
-def test_what_is_no_spec_is_refused(values: object) -> None:
+def test_what_is_not_a_spec_is_refused(values: object) -> None:
     with pytest.raises(SpecError, match="not a token contract"):
         TokenSpec.from_dict(values)

@@ -106,7 +106,7 @@ def test_unknown_profile_names_the_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [None, {}, {"application": "x"}])
-def test_what_is_no_manifest_is_refused(values: object) -> None:
+def test_what_is_not_a_manifest_is_refused(values: object) -> None:
     with pytest.raises(ArtifactError, match="not a manifest"):
         Manifest.from_dict(values)
 
@@ -117,7 +117,7 @@ def test_application_names_that_vespa_refuses(name: str) -> None:
         default_texts(name)
 
 
-def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_package(tmp_path: Path) -> None:
     message = r"is not an application package of .*: manifest\.json is missing"
     with pytest.raises(ArtifactError, match=message):
         Package.open(tmp_path)

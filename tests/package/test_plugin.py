@@ -49,7 +49,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def put(bundle: Bundle, app: Path, schema: str = "product", **options: Any) -> Plan:
-    """Put a model in; the plan as it was done."""
+    """Add a model and return the plan that was made."""
     texts = {"product": "title description", "article": "headline story", "review": "text"}
     fields = options.pop("text_fields", texts.get(schema, "title body").split())
     plan = install(bundle, app, schema=schema, text_fields=fields, **options)
@@ -57,7 +57,7 @@ def put(bundle: Bundle, app: Path, schema: str = "product", **options: Any) -> P
     return plan
 
 
-# --- what is put in, and that all else stays -----------------------------------------------------
+# --- what is added, and that everything else stays -----------------------------------------------
 
 
 CASES = {
@@ -68,7 +68,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_in_twice_and_out_again(name: str, bundle: Bundle, tmp_path: Path) -> None:
+def test_adding_twice_changes_nothing_and_removing_restores_all(
+    name: str, bundle: Bundle, tmp_path: Path
+) -> None:
     app = application(name, tmp_path)
     schema, fields, inherits = CASES[name]
     before = digest(app)
@@ -90,7 +92,9 @@ def test_in_twice_and_out_again(name: str, bundle: Bundle, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_only_lines_come_whatever_the_writing(name: str, bundle: Bundle, tmp_path: Path) -> None:
+def test_only_lines_are_inserted_in_any_style_of_schema(
+    name: str, bundle: Bundle, tmp_path: Path
+) -> None:
     app, _ = odd_application(tmp_path)
     before = digest(app)
     fields = ["heading", "rest"] if name == "inherits_below" else ["title", "body"]
@@ -264,7 +268,7 @@ def test_a_new_model_under_the_old_name(
 # --- what people do to their files meanwhile -----------------------------------------------------
 
 
-def test_out_again_after_other_edits(bundle: Bundle, shop: Path) -> None:
+def test_removing_after_other_edits(bundle: Bundle, shop: Path) -> None:
     schema = shop / "schemas/product.sd"
     plain = schema.read_text()
     edited = plain.replace("field price type float", "field cost type float").replace(
@@ -289,9 +293,7 @@ def test_out_again_after_other_edits(bundle: Bundle, shop: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
-def test_out_again_after_git_changed_the_line_ends(
-    end: str, bundle: Bundle, tmp_path: Path
-) -> None:
+def test_removing_after_git_changed_the_line_ends(end: str, bundle: Bundle, tmp_path: Path) -> None:
     app, _ = odd_application(tmp_path)
     name = "plain" if end == "\r\n" else "crlf"
     before = {path: path.read_bytes() for path in app.rglob("*.sd")}
@@ -343,7 +345,7 @@ def test_a_rank_profile_of_ours_that_was_edited_stays(bundle: Bundle, shop: Path
          "attribute(token_fingerprint) } }", "line 2 names token_fingerprint"),
     ],
 )  # fmt: skip
-def test_what_somebody_uses_is_not_taken_away(
+def test_what_is_still_used_is_not_removed(
     file: str, text: str, words: str, bundle: Bundle, shop: Path
 ) -> None:
     put(bundle, shop)
@@ -354,7 +356,7 @@ def test_what_somebody_uses_is_not_taken_away(
     assert Package.open(shop)
 
 
-def test_a_model_whose_schema_is_gone_goes_too(bundle: Bundle, shop: Path) -> None:
+def test_a_model_without_its_schema_can_be_removed(bundle: Bundle, shop: Path) -> None:
     put(bundle, shop, "review")
     (shop / "schemas/review.sd").unlink()
     uninstall(shop, "ranker").apply()
@@ -386,7 +388,7 @@ def test_a_model_whose_schema_is_gone_goes_too(bundle: Bundle, shop: Path) -> No
         ("library", "book", {"text_fields": ["title", "blurb"]}, UsageError, "blurb is not in"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_with_the_reason(
+def test_invalid_requests_are_refused_with_the_reason(
     name: str,
     schema: str,
     options: dict[str, Any],
@@ -447,7 +449,7 @@ def test_fields_that_were_added_by_hand(bundle: Bundle, tmp_path: Path) -> None:
     assert digest(app) == before
 
 
-def test_a_link_is_not_edited_and_the_lines_are_told(bundle: Bundle, shop: Path) -> None:
+def test_a_link_is_not_edited_and_the_lines_are_shown(bundle: Bundle, shop: Path) -> None:
     schema = shop / "schemas/product.sd"
     elsewhere = shop.parent / "product.sd"
     schema.rename(elsewhere)
@@ -478,7 +480,7 @@ def test_schemas_that_are_broken(text: str, words: str, bundle: Bundle, shop: Pa
     assert "product.sd" in str(caught.value) and words in str(caught.value)
 
 
-def test_folders_that_are_no_application(bundle: Bundle, tmp_path: Path) -> None:
+def test_folders_that_are_not_applications(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"gone is not a folder"):
         put(bundle, tmp_path / "gone")
     with pytest.raises(ArtifactError, match=r"services\.xml is missing"):
@@ -514,7 +516,7 @@ def test_a_record_names_only_files_of_its_application(
         uninstall(shop, "ranker")
 
 
-def test_records_that_are_none(bundle: Bundle, shop: Path) -> None:
+def test_files_that_are_not_records(bundle: Bundle, shop: Path) -> None:
     put(bundle, shop)
     record = shop / "ext/ranker/ranker.json"
     good = record.read_text()
@@ -662,7 +664,7 @@ def test_a_dry_run_shows_a_diff_that_git_can_apply(
     }
 
 
-def test_the_verbs_of_a_life(
+def test_adding_checking_and_removing_on_the_command_line(
     bundle: Bundle, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digest(shop)
@@ -671,8 +673,8 @@ def test_the_verbs_of_a_life(
     assert "new files/ranker.onnx" in capsys.readouterr().err
     assert digest(shop) == before
     assert run(*add) == 0
-    told = capsys.readouterr().out
-    assert "rank profiles of product: ranker_bm25, ranker_cross, ranker_cross_global, " in told
+    output = capsys.readouterr().out
+    assert "rank profiles of product: ranker_bm25, ranker_cross, ranker_cross_global, " in output
     assert run(*add, "--check") == 0
     assert "nothing changes" in capsys.readouterr().out
     assert run(*add, "--json", "--namespace", "catalogue") == 0
@@ -847,7 +849,7 @@ def test_vespas_own_lines_are_fed_as_they_are_with_tokens(
     assert third["keywords"] == ["a"] and set(third["doc_token_ids"]["values"]) == {0}
 
 
-def test_lines_that_are_no_documents(tmp_path: Path) -> None:
+def test_lines_that_are_not_documents(tmp_path: Path) -> None:
     path = tmp_path / "docs.jsonl"
     good = '{"put": "id:a:product::1", "fields": {}}'
     rows = [good, "{", "[]", '{"update": "id:a:b::1", "fields": {}}', '{"put": "1", "fields": {}}']
@@ -915,7 +917,7 @@ def test_hits_have_the_documents_own_ids(
                 client.search("red", profile="ranker_bm25")
 
 
-def test_old_manifests_have_the_names_of_old(bundle: Bundle, tmp_path: Path) -> None:
+def test_old_manifests_have_the_default_names(bundle: Bundle, tmp_path: Path) -> None:
     from ranker.package.application import write
 
     manifest = write(bundle, tmp_path / "app").manifest

@@ -1,4 +1,4 @@
-"""Applications with a model put in, before Vespa's own validator, evaluator, reader, container."""
+"""Applications with an added model in Vespa's own validator, evaluator, reader and container."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_berts_own_token_functions(vespa_process: VespaProcess, tmp_path: Path) 
         assert check_scores(vespa_process, copy, Package.open(app), nasty_pairs(20)) == 3
 
 
-def test_schemas_in_odd_writing_are_valid_before_and_after(
+def test_schemas_in_unusual_styles_are_valid_before_and_after(
     vespa_process: VespaProcess, bundle: Bundle, tmp_path: Path
 ) -> None:
     app, names = odd_application(tmp_path)

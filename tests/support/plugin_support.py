@@ -1,4 +1,4 @@
-"""Applications that people have: real folders in tests/applications, and schemas in odd writing."""
+"""Existing applications: real folders in tests/applications, and schemas in unusual styles."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ ODD = {
     ),
     "old_words": PLAIN.replace("schema NAME", "search NAME").replace("document NAME", "document"),
     "tabs": PLAIN.replace("    ", "\t").replace("{\n", "{ \t\n"),
-    "two_blanks": PLAIN.replace("    ", "  "),
+    "two_spaces": PLAIN.replace("    ", "  "),
     "brace_below": PLAIN.replace("document NAME {", "document NAME\n    # {\n\n    {"),
     "braces_together": PLAIN.replace("        }\n    }\n}", "        } } }"),
     "comments": (
