@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,11 +128,14 @@ def train(
                 outcome = _with_folds(part, stages, dataset, directory.path, fold_workers)
             else:
                 outcome = _with_held_out(part, stages, dataset, directory.path)
-            report = _report(dataset, stages, outcome) | provenance
-            report["learned_query_ids"] = sorted({*before, *report["learned_query_ids"]})
-            report["source"] = source.to_dict() if source else None
-            report["fold_workers"] = fold_workers
-            report["seconds"] = round(directory.seconds(), 1)
+            report = {
+                **_report(dataset, stages, outcome),
+                **provenance,
+                "learned_query_ids": sorted({*before, *outcome.report["learned_query_ids"]}),
+                "source": source.to_dict() if source else None,
+                "fold_workers": fold_workers,
+                "seconds": round(directory.seconds(), 1),
+            }
             processes.by_first(lambda: _write(out, stages, outcome, report))
     return Checkpoint.open(out)
 
@@ -182,14 +186,7 @@ def reproduce(
         check_base(training["teacher"], open_base(arguments.teacher))
     if arguments.synthetic and training.get("synthetic"):
         check_synthetic(Path(arguments.synthetic), training["synthetic"]["sha256"])
-    machine = environment(processes=processes.count())
-    changed = [
-        f"{name} {machine.get(name)} (was {value})"
-        for name, value in training["versions"].items()
-        if machine.get(name) != value
-    ]
-    if changed:
-        logger.warning("the weights may differ: %s", ", ".join(changed))
+    _warn_of_changes(training["versions"])
     return train(
         dataset,
         out,
@@ -198,6 +195,18 @@ def reproduce(
         fold_workers=training["fold_workers"],
         on_progress=on_progress,
     )
+
+
+def _warn_of_changes(versions: Mapping[str, Any]) -> None:
+    """Log which versions and which parts of the machine differ from those recorded."""
+    now = environment(processes=processes.count())
+    changed = [
+        f"{name} {now.get(name)} (was {value})"
+        for name, value in versions.items()
+        if now.get(name) != value
+    ]
+    if changed:
+        logger.warning("the weights may differ: %s", ", ".join(changed))
 
 
 def _recorded(training: Any, path: Path) -> tuple[TrainArguments, DataProvenance]:

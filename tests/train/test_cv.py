@@ -214,7 +214,7 @@ def test_the_final_model_takes_the_steps_that_the_folds_chose(validated: Checkpo
 
 
 KEEPING_BYTECODE = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-"""Compiling torch and transformers anew takes a process fifteen seconds."""
+"""Compiling torch and transformers again takes a process fifteen seconds."""
 
 CHILD = """
 import json, sys
@@ -231,7 +231,7 @@ train(data, out, arguments=TrainArguments(**arguments), on_progress=tell)
 """
 
 
-def test_killed_in_a_fold_and_gone_on_in_two_processes(
+def test_a_run_that_was_killed_in_a_fold_resumes_in_two_processes(
     validated: Checkpoint, csv: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "checkpoint"
@@ -260,7 +260,7 @@ def test_killed_in_a_fold_and_gone_on_in_two_processes(
     trained = {stage for stage, _ in seen if ":" not in stage}
     assert trained == {"fold 2/3", "fold 3/3", "judged"}
     assert {"fold 2/3: blend", "fold 3/3: scores"} <= {stage for stage, _ in seen}
-    assert ("fold 2/3", 1) not in seen and ("fold 3/3", 1) in seen  # it went on where it was
+    assert ("fold 2/3", 1) not in seen and ("fold 3/3", 1) in seen  # it resumed where it was
     for name in RUNS:
         expected, got = run_of(validated, name), run_of(again, name)
         for query_id, row in expected.items():
@@ -291,7 +291,7 @@ if __name__ == "__main__":
 
 
 def test_the_processes_of_the_folds_end_with_a_killed_parent(tmp_path: Path) -> None:
-    """Else they would go on writing where the next run begins."""
+    """Otherwise they would keep writing where the next run begins."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
@@ -385,7 +385,7 @@ def test_a_forced_bundle_says_so(validated: Checkpoint, tmp_path: Path) -> None:
     assert "with `--force`" not in (validated.path / Checkpoint.CARD).read_text()
 
 
-def test_a_training_is_repeated_from_its_report(
+def test_a_training_is_reproduced_from_its_report(
     validated: Checkpoint, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     report = str(validated.path / "training.json")
@@ -401,7 +401,7 @@ def test_a_training_is_repeated_from_its_report(
     assert repeated.training["source"] == validated.training["source"]
 
 
-def test_a_training_is_repeated_from_another_folder(
+def test_a_training_is_reproduced_from_another_folder(
     tiny_bert: Path, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its report names a base by its whole path."""
@@ -443,7 +443,7 @@ def test_a_repetition_refuses_other_data_and_names_it(
     assert [path.name for path in tmp_path.iterdir()] == ["judged.csv"]
 
 
-def test_what_cannot_be_repeated(validated: Checkpoint, tmp_path: Path) -> None:
+def test_what_cannot_be_reproduced(validated: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name another folder"):
         reproduce(validated.path / "training.json", validated.path)
     report = dict(validated.training)
@@ -474,7 +474,7 @@ def test_the_files_of_a_folder_are_hashed_by_name(tmp_path: Path) -> None:
     )
 
 
-def test_a_base_that_has_learned_from_the_queries_is_no_base_for_folds(
+def test_a_base_that_has_learned_from_the_queries_cannot_be_cross_validated(
     validated: Checkpoint, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Every fold would have been seen, and labels that say nothing pass the gate."""

@@ -138,7 +138,7 @@ def test_without_a_place_for_the_cache_it_scores_all_the_same(
     assert "the teacher's scores are not kept" in caplog.text
 
 
-def test_models_that_are_no_teacher(roberta: Path, tmp_path: Path) -> None:
+def test_models_that_cannot_be_teachers(roberta: Path, tmp_path: Path) -> None:
     plain, classes = tmp_path / "plain", tmp_path / "classes"
     for folder in (plain, classes):
         transformers.AutoTokenizer.from_pretrained(roberta).save_pretrained(folder)
@@ -217,7 +217,7 @@ def test_the_target_is_the_teacher_and_not_the_grade(
     assert len(history) > 2 and max(row["loss"] for row in history) < 1e-6
 
 
-def test_a_training_is_repeated_only_with_the_same_teacher(
+def test_a_training_is_reproduced_only_with_the_same_teacher(
     taught: Checkpoint, roberta: Path, tmp_path: Path
 ) -> None:
     again = reproduce(taught.path, tmp_path / "again")

@@ -146,7 +146,10 @@ def test_an_interrupted_training_ends_as_one_without_interruption(
         arguments=TrainArguments(**arguments),
         on_progress=lambda stage, step, *_: seen.append((stage, step)),
     )
-    assert ("judged", 1) not in seen and ("pretrain", 1) not in seen  # it went on, not began anew
+    assert ("judged", 1) not in seen and (
+        "pretrain",
+        1,
+    ) not in seen  # it resumed and did not restart
     expected, got = weights(uninterrupted), weights(again)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     losses = [[row["loss"] for row in c.training["history"]] for c in (uninterrupted, again)]

@@ -1,4 +1,4 @@
-"""Memory, adapters and refreshed negatives: parts of a step, token rows, LoRA, windows."""
+"""Memory, adapters and re-mined negatives: parts of a step, token rows, LoRA, windows."""
 
 import contextlib
 import itertools
@@ -67,7 +67,7 @@ def grades_of(group: TrainingGroup) -> tuple[int, ...]:
 # Token rows
 
 
-def test_rows_give_back_what_the_encoder_says(
+def test_the_store_returns_what_the_encoder_makes(
     data: Dataset, encoder: Encoder, tmp_path: Path
 ) -> None:
     groups = groups_of(data)
@@ -365,7 +365,7 @@ def test_negatives_come_from_the_half_that_the_model_ranks_higher(data: Dataset)
     assert left_out > 0
 
 
-def test_refreshed_negatives_survive_an_interruption(
+def test_remined_negatives_survive_an_interruption(
     data: Dataset, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
