@@ -17,6 +17,8 @@ from ranker.cli.app import app
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+MADE = {"hashes.json", "training.json"}
+"""Files that are made, not kept here."""
 COMMAND = typer.main.get_command(app)
 
 
@@ -57,13 +59,37 @@ def test_files_that_the_documents_name_exist() -> None:
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-def test_architecture_has_a_section_for_every_part() -> None:
-    parts = {
-        path.name.removesuffix(".py") + ("/" if path.is_dir() else "")
+def test_architecture_has_a_section_for_every_folder() -> None:
+    folders = [
+        path.name
         for path in (ROOT / "ranker").iterdir()
-        if not path.name.startswith("_") and path.suffix in {"", ".py"}
-    }
-    assert [part for part in sorted(parts) if f"`{part}`" not in ARCHITECTURE] == []
+        if path.is_dir() and (path / "__init__.py").is_file()
+    ]
+    assert len(folders) >= 15
+    headings = re.findall(r"^## (.*)$", ARCHITECTURE, flags=re.MULTILINE)
+    named = {name for line in headings for name in re.findall(r"`([\w/]+)/`", line)}
+    assert {f"ranker/{name}" for name in folders} <= named
+    others = {"pipelines", "examples", "benchmarks", "docs", "tests", "vespa_app"}
+    assert others == {name for name in named if "/" not in name}
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    """A bare name of a file is one of the folder whose section it stands in."""
+    missing, folder = [], ROOT
+    names = 0
+    for line in ARCHITECTURE.splitlines():
+        if line.startswith("## "):
+            here = re.match(r"## `(ranker/\w+)/`", line)
+            folder = ROOT / here[1] if here else ROOT
+        for name in re.findall(r"`([\w./-]+(?:\.(?:py|md|json)|/))`", line):
+            names += 1
+            places = [ROOT, ROOT / "ranker", ROOT / "ranker/verify/vespa", folder]
+            places += [ROOT / "pipelines"] if folder == ROOT else []
+            made = name in MADE or name.startswith("ext/")
+            if not made and not any((place / name).exists() for place in places):
+                missing.append(f"{folder.name}: {name}")
+    assert names > 90
+    assert missing == []
 
 
 def test_the_documentation_builds_without_a_broken_link(tmp_path: Path) -> None:
