@@ -22,10 +22,10 @@ OUTSIDE = {"docker": "docker", "cloud": "acme.pem"}
 """Targets that are not on this machine, and what their refusal must name."""
 
 
-def section(title: str) -> list[str]:
-    """Commands of the code blocks under a heading, continued lines joined."""
+def section(title: str, language: str = "sh") -> list[str]:
+    """The lines of the code blocks under a heading, continued ones joined."""
     text = README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
+    blocks = "".join(re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL))
     return [line for line in blocks.replace("\\\n", " ").splitlines() if line.strip()]
 
 
@@ -103,6 +103,23 @@ def test_your_own_data_and_your_own_vespa(place: Path) -> None:
     assert "recommended profile" in done.stdout and "blend - bm25" in done.stdout
     assert '"yql"' in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_from_python(place: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """The whole way, with a small model and few steps."""
+    lines = section("From Python", "python")
+    assert 12 <= len(lines) <= 16
+    shutil.copytree(place / "DATA", tmp_path / "DATA")
+    small = f"base={str(tiny_bert)!r}, pretrain_steps=2, epochs=1, batch_size=4, "
+    program = "\n".join(lines).replace("pretrain=True", small + "pretrain=True")
+    program = program.replace("8080", str(free_port())).replace("your question", " ".join(WORDS))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    assert len(shown) == 3 + 2 and {line.split()[0] for line in shown[3:]} == {"0", "1"}
+    assert (tmp_path / "report.html").is_file()
 
 
 @pytest.mark.parametrize("command", [c for c in section("With your own Vespa") if "deploy" in c])
