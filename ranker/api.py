@@ -112,7 +112,7 @@ def export(
         checkpoint: a checkpoint or its folder, or an existing cross-encoder with one logit: its
             folder or its Hugging Face id.
         out: folder of the bundle.
-        force: export a model that cross-validation did not find better than BM25, too.
+        force: export a model that cross-validation did not find to be better than BM25.
 
     Raises:
         ExportError: the model is not better than BM25, or the export is not equal to it.
