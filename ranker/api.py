@@ -234,9 +234,7 @@ def evaluate(
 
     if isinstance(data, str | Path):
         data = read(data, split=default_split(data, "test"))
-    known = client.app.manifest.profiles
-    chosen = profiles or [profile.name for profile in known if profile.phase != "global"]
-    return run(data, client, profiles=chosen, out=Path(out), **options)
+    return run(data, client, profiles=profiles, out=Path(out), **options)
 
 
 def report(

@@ -419,21 +419,19 @@ def evaluate(
     """
     given = dict(locals())
     from ranker.client.search import Client
-    from ranker.dataset import load, split_names
+    from ranker.dataset import default_split, load
     from ranker.evaluate import evaluate as run
     from ranker.metrics import measures
 
-    if split is None and "test" in split_names(data, format=format):
-        split = "test"
+    split = split or default_split(data, "test", format=format)
     dataset = load(data, format=format, split=split, skip_bad=skip_bad)
     report_skipped(dataset)
     opened = _app(app, url)
-    profiles = profile or [p.name for p in opened.manifest.profiles if p.phase != "global"]
     with Client(url, opened, cert=cert, key=key) as client, bar("evaluate", quiet=as_json) as show:
         evaluation = run(
             dataset,
             client,
-            profiles=profiles,
+            profiles=profile or None,
             hits=hits,
             measures=measure or measures.DEFAULT,
             out=out,
@@ -441,11 +439,11 @@ def evaluate(
             concurrency=concurrency,
             on_progress=show,
         )
-    resolved = {"profile": profiles, "split": split, "measure": list(evaluation.measures)}
+    resolved = {"profile": evaluation.profiles, "split": split, "measure": list(evaluation.measures)}
     save_options("evaluate", given | resolved, out)
     figures = {
         name: {measure: evaluation.mean(name, measure) for measure in evaluation.measures}
-        for name in profiles
+        for name in evaluation.profiles
     }
     emit(
         {"evaluation": str(out), "figures": figures, "comparisons": evaluation.comparisons},

@@ -31,7 +31,7 @@ def evaluate(
     dataset: Dataset,
     client: Client,
     *,
-    profiles: Sequence[str],
+    profiles: Sequence[str] | None = None,
     hits: int = 100,
     timeout_s: float | None = None,
     measures: Sequence[str] = DEFAULT,
@@ -45,7 +45,7 @@ def evaluate(
     Args:
         dataset: the judged queries, and the corpus for the documents to show.
         client: of the endpoint.
-        profiles: names of the rank profiles.
+        profiles: names of the rank profiles; all but those of the global phase by default.
         hits: number of documents per query.
         timeout_s: timeout of a query on the server, seconds; by default the application's.
         measures: names as `ir_measures` spells them; profiles are compared on the first one.
@@ -65,6 +65,8 @@ def evaluate(
         MissingExtra: ir_measures or scipy is not installed.
     """
     manifest = client.app.manifest
+    if profiles is None:
+        profiles = [p.name for p in manifest.profiles if p.phase != "global"]
     arguments = _arguments(
         manifest,
         profiles=list(profiles),
