@@ -34,7 +34,7 @@ from types import ModuleType
 JUDGED = Path(__file__).resolve().parent / "stdlib"
 QRELS = ("train", "test")
 
-# Not imported: they open a window or a browser, print, touch the terminal, or are no library.
+# Not imported: they open a window or a browser, print, touch the terminal, or are not libraries.
 WITH_EFFECTS = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "readline"}
 WITH_EFFECTS |= {"rlcompleter", "test", "xxlimited", "xxsubtype"}
 # Gone from later Pythons; left out everywhere, so that all versions give nearly the same corpus.
@@ -245,7 +245,7 @@ def read_qrels(judged: Path, split: str) -> list[dict[str, str]]:
 
 
 def write_collection(documents: dict[str, str], judged: Path, out: Path) -> None:
-    """Write the BEIR folder beside `out`, then rename it to `out`, so it is whole or absent."""
+    """Write the BEIR folder next to `out`, then rename it to `out`, so it is whole or absent."""
     out = Path(os.path.abspath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
@@ -274,7 +274,7 @@ def replace_folder(new: Path, out: Path, replaced: Path) -> None:
     """
     if out.exists():
         if out.is_dir() and any(out.iterdir()) and not (out / "corpus.jsonl").is_file():
-            raise CollectionError(f"{out} exists and is no BEIR folder: choose another --out")
+            raise CollectionError(f"{out} exists and is not a BEIR folder; choose another --out")
         os.rename(out, replaced)
     try:
         os.rename(new, out)

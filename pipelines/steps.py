@@ -1,6 +1,6 @@
 """The steps that every scenario shares, each a few calls of the library.
 
-A scenario is a script beside this file and a TOML file of the same name: a table `train` with
+A scenario is a script next to this file and a TOML file of the same name: a table `train` with
 the arguments of training, and a table `evaluate` with profiles and hits.
 """
 
@@ -25,7 +25,7 @@ from ranker.train import TrainArguments, train
 
 
 def read_settings(script: str) -> dict[str, Any]:
-    """The settings of a scenario: the TOML file beside its script."""
+    """The settings of a scenario: the TOML file next to its script."""
     return tomllib.loads(Path(script).with_suffix(".toml").read_text(encoding="utf-8"))
 
 

@@ -147,7 +147,7 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
     }
     assert len(sizes) >= 20
     assert {f.name: size for f, size in sizes.items() if size > 13} == {}
-    assert sizes[PACKAGE] <= 4, "beside __init__ and __main__"
+    assert sizes[PACKAGE] <= 4, "not counting __init__ and __main__"
 
 
 @pytest.mark.parametrize("module", ["ranker", "ranker.client.search", "ranker.feed", "ranker.cli"])

@@ -175,7 +175,7 @@ def model_file(name: str) -> str:
 
 
 def tokenizer_file(name: str) -> str:
-    """Return the path of a model's tokenizer, in its own folder so that it is no `NAME.json`."""
+    """Return the path of a model's tokenizer, in its own folder so that it is never `NAME.json`."""
     return f"{RECORDS}/{name}/tokenizer.json"
 
 

@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; the exit statuses are those of `ranker.cli.app.main`."""
     try:
-        # Here, so that Ctrl-C while it loads is no traceback.
+        # Imported here, so that Ctrl-C while it loads prints no traceback.
         from ranker.cli.app import main as run
     except KeyboardInterrupt:
         return 130

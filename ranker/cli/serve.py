@@ -439,7 +439,11 @@ def evaluate(
             concurrency=concurrency,
             on_progress=show,
         )
-    resolved = {"profile": evaluation.profiles, "split": split, "measure": list(evaluation.measures)}
+    resolved = {
+        "profile": evaluation.profiles,
+        "split": split,
+        "measure": list(evaluation.measures),
+    }
     save_options("evaluate", given | resolved, out)
     figures = {
         name: {measure: evaluation.mean(name, measure) for measure in evaluation.measures}

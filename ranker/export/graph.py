@@ -61,7 +61,7 @@ def make_graph(
                 opset_version=opset,
                 dynamo=False,
             )
-    except Exception as error:  # the exporter raises whatever the model's code raises
+    except Exception as error:  # the exporter lets any error of the model's code through
         raise ExportError(
             f"torch cannot export {type(model).__name__} to ONNX opset {opset}: {first_line(error)}"
         ) from error

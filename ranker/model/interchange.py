@@ -351,7 +351,7 @@ def _tokenizer(name: str, base: Base) -> Any:
     transformers = require("transformers", extra="train")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(base.source, trust_remote_code=False)
-    except Exception as error:  # whatever its files make the library's code raise
+    except Exception as error:  # its files can make the library raise anything
         raise ExportError(
             f"{name}: transformers cannot read its tokenizer (tokenizer.json, "
             f"tokenizer_config.json): {type(error).__name__}: {first_line(error)}"

@@ -72,7 +72,7 @@ def _profile(evaluation: Evaluation, name: str) -> View:
 def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
     values = [words.number(evaluation.mean(p, measure)) for p in evaluation.profiles]
     own = words.number(evaluation.mean(name, measure))
-    # A large share of judged documents is no merit, so it has no winner.
+    # A large share of judged documents is not a merit, so this row has no winner.
     is_merit = not measure.startswith("Judged")
     return is_merit and own == max(values, key=float) and own != min(values, key=float)
 

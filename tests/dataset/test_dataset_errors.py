@@ -103,7 +103,7 @@ def test_a_bad_row_of_json_lines(tmp_path, row, reason):
 
 
 def test_bad_rows_of_parquet(tmp_path):
-    # A string column with bytes that are no UTF-8, as a careless writer makes it.
+    # A string column with bytes that are not UTF-8, as a careless writer makes it.
     words = pyarrow.StringArray.from_buffers(
         3, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0\4\0\0\0"), pyarrow.py_buffer(b"ab\xffc")
     )

@@ -338,7 +338,7 @@ def refused(holding, encoder, body, code, words, *, status=400, **options):
     assert (answer.status_code, set(answer.json())) == (status, {"error-code", "message"})
     assert answer.json()["error-code"] == code, answer.text
     assert words in answer.json()["message"], answer.text
-    assert "applications" not in answer.json()["message"]  # its own folders concern nobody
+    assert "applications" not in answer.json()["message"]  # its own folders are not shown
     assert (served(holding.url, encoder), generation(holding.url)) == (OLD, before)
     assert [path.name for path in (holding.data / "applications").iterdir()] == [str(before)]
 

@@ -351,7 +351,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(package, encoder, tmp_path):
             ).json()["root"]
             assert {hit["fields"]["doc_id"] for hit in answer["children"]} == set(chunk)
         assert client.get(PATH + acknowledged[-1]).json()["fields"]["title"] == "stone"
-        # The words of each, too: the last one's own word finds it.
+        # Also the words of each: the last one's own word finds it.
         typed = "select * from doc where userQuery()"
         assert total(client, typed, query=acknowledged[-1], type="phrase") == 1
 

@@ -1,4 +1,4 @@
-"""Reranking in this process: the same scores whatever the model was opened from."""
+"""Reranking in this process: the same scores from a bundle, a checkpoint or a folder."""
 
 from pathlib import Path
 

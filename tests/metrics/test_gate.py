@@ -105,7 +105,7 @@ def test_queries_needed_by_hand() -> None:
     assert queries_needed(a, b, tests=2) == 153
     assert queries_needed(b, a) is None
     assert queries_needed(a, a) is None
-    # A difference without any spread still needs so many queries that 2 / 2**n is small enough.
+    # A difference without any spread still needs enough queries for 2 / 2**n to be small.
     assert queries_needed({"q": 0.0}, {"q": 0.1}) == 6
     assert queries_needed({"q": 0.0}, {"q": 0.1}, tests=4) == 8
 

@@ -1,4 +1,4 @@
-"""Cross-encoders that others trained go to export; sentence-transformers loads and scores ours."""
+"""Existing cross-encoders go to export; sentence-transformers loads and scores ours."""
 
 import json
 import shutil
@@ -103,7 +103,7 @@ def test_what_sentence_transformers_saved_is_served_with_its_scores(
 def test_every_family_goes_straight_to_export(family: str, tmp_path: Path) -> None:
     folder = make_family(family, tmp_path / family)
     bundle = export(open_cross_encoder(folder), tmp_path / "bundle")
-    assert not bundle.spec.segments  # this BERT's tokenizer, too, tells of no second segment
+    assert not bundle.spec.segments  # this BERT's tokenizer does not mark a second segment either
     logits = CrossEncoder(str(folder)).predict(PAIRS, activation_fn=torch.nn.Identity())
     assert np.abs(served(bundle, PAIRS) - logits).max() < TOLERANCE and logits.std() > 1e-3
 
@@ -322,7 +322,7 @@ def test_real_minilm_with_its_own_tokenizer_is_equal_both_ways(
 
 
 def fitted(encoder: Encoder, text: str, tokens: int) -> str:
-    """The beginning of a text that has so many tokens."""
+    """Return the beginning of a text, this number of tokens long."""
     return next(
         text[:end] for end in range(1, len(text)) if encoder.count([text[:end]]) == [tokens]
     )
@@ -358,7 +358,7 @@ def test_a_trained_checkpoint_works_in_sentence_transformers_as_it_is(
 
 
 def test_a_tokenizers_own_class_does_not_change_what_it_does(model: Path, tmp_path: Path) -> None:
-    """A class for cased models beside a lower-casing tokenizer.json: training read the latter."""
+    """A class for cased models with a lower-casing tokenizer.json: training read the latter."""
     other = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False}
     base = open_base(str(change(model, "tokenizer_config.json", **other)))
     spec = base.spec(query_slots=32, document_slots=96)

@@ -55,7 +55,7 @@ def model(bert: Path, tmp_path: Path) -> Path:
 
 
 def rebuilt(folder: Path, **settings: Any) -> Path:
-    """The model of this folder drawn anew with another configuration."""
+    """Sample the model of this folder again, with another configuration."""
     config = transformers.AutoConfig.from_pretrained(folder, **settings)
     return drawn(config, folder)
 
@@ -252,7 +252,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], type[RankerError], str]] = {
         "expected a head of one label.* got 3 .*a regression of several values",
     ),
     "tokens without embeddings": (more_tokens, ExportError, "no embedding for .*301 of 'zebra'"),
-    "weights that are no numbers": (no_numbers, ExportError, "logits are nan.*damaged"),
+    "weights that are not numbers": (no_numbers, ExportError, "logits are nan.*damaged"),
     "half the weights": (half_a_file, ArtifactError, "weights of .* cannot be read"),
     "no weights": (without("model.safetensors"), ArtifactError, "no file named model.safetensors"),
     "no tokenizer": (
@@ -290,7 +290,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], type[RankerError], str]] = {
         ExportError,
         "expected one module",
     ),
-    "modules that are no list": (
+    "modules that are not a list": (
         written("modules.json", {"a": 1}),
         ExportError,
         "expected one module",

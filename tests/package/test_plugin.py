@@ -332,7 +332,7 @@ def test_a_rank_profile_of_ours_that_was_edited_stays(bundle: Bundle, shop: Path
     with pytest.raises(ArtifactError, match=message):
         put(bundle, shop, inherits="popular")
     assert digest(shop) == before
-    assert Package.open(shop).manifest.schema == "product", "a tuned profile is no damage"
+    assert Package.open(shop).manifest.schema == "product", "a tuned profile is not damage"
 
 
 @pytest.mark.parametrize(

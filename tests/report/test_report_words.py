@@ -55,7 +55,7 @@ def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes)
             "No profile is reliably better than bm25 on these queries: blend comes closest with "
             "+0.012 nDCG@10 (95 % CI −0.010…+0.030, 38 queries); the difference is within noise",
         ),
-        (  # the interval alone is no proof where several profiles were tried
+        (  # the interval alone is not proof where several profiles were tried
             [("blend", 0.03, 0.001, 0.06, 0.09), ("cross", 0.01, -0.01, 0.03, 0.3)],
             "No profile is reliably better than bm25 on these queries: blend comes closest with "
             "+0.030 nDCG@10 (95 % CI +0.001…+0.060, 38 queries); corrected for 2 comparisons, "

@@ -131,8 +131,8 @@ ODD = [
     where("annotation of a word, no parentheses", 'title contains {weight:5}"a"'),
     where("annotation twice", '{weight:5}{ranked:true}title contains "a"'),
     where("annotation with a comma at the end", '{weight:5,}title contains "a"'),
-    where("annotation is no boolean", '{ranked:"true"}title contains "a"'),
-    where("annotation is no string", '{grammar:5}userInput("a")'),
+    where("annotation is not a boolean", '{ranked:"true"}title contains "a"'),
+    where("annotation is not a string", '{grammar:5}userInput("a")'),
     where("annotation is a fraction", '{targetHits:1.5}weakAnd(title contains "a")'),
     where("annotation is a reference", '{targetHits:@n}weakAnd(title contains "a")', n="5"),
     where("annotation is null", '{weight:null}title contains "a"'),
@@ -193,7 +193,7 @@ ODD = [
 
 YQL = [
     yql("empty", ""),
-    yql("blank", "   "),
+    yql("only spaces", "   "),
     yql("one word", "hello"),
     yql("select only", "select"),
     yql("no where", "select * from doc"),
@@ -303,7 +303,7 @@ YQL = [
     where("annotation not closed", '{targetHits:5 weakAnd(title contains "a")'),
     where("annotation without a value", '{targetHits:}weakAnd(title contains "a")'),
     where("annotation without an expression", "{targetHits:5}"),
-    where("annotation is no number", '{targetHits:"many"}weakAnd(title contains "a")'),
+    where("annotation is not a number", '{targetHits:"many"}weakAnd(title contains "a")'),
     where("nearest neighbour on a text", "{targetHits:5}nearestNeighbor(title, q)"),
     where("nearest neighbour of no field", "{targetHits:5}nearestNeighbor(nothing, q)"),
     where("nearest neighbour of one", "nearestNeighbor(title)"),
@@ -535,7 +535,7 @@ INPUTS = [
 
 POSTS = [
     posted("empty", ""),
-    posted("blank", "  "),
+    posted("only spaces", "  "),
     posted("list", "[]"),
     posted("string", '"fox"'),
     posted("number", "5"),
@@ -752,7 +752,7 @@ SELECTIONS = [
         "two operators": 'doc.title == == "a"',
         "and without a right side": 'doc.title == "a" and',
         "field without a type": 'title == "a"',
-        "blank": "  ",
+        "only spaces": "  ",
         "number": "5",
         "string": '"a"',
         "field alone": "doc.title",
@@ -774,7 +774,7 @@ SELECTIONS = [
 
 BODIES = [
     put("empty", ""),
-    put("blank", "  "),
+    put("only spaces", "  "),
     put("list", "[]"),
     put("list of one", '[{"fields":{}}]'),
     put("string", '"fox"'),

@@ -146,10 +146,7 @@ def test_an_interrupted_training_ends_as_one_without_interruption(
         arguments=TrainArguments(**arguments),
         on_progress=lambda stage, step, *_: seen.append((stage, step)),
     )
-    assert ("judged", 1) not in seen and (
-        "pretrain",
-        1,
-    ) not in seen  # it resumed and did not restart
+    assert not {("judged", 1), ("pretrain", 1)} & set(seen)  # it resumed and did not restart
     expected, got = weights(uninterrupted), weights(again)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     losses = [[row["loss"] for row in c.training["history"]] for c in (uninterrupted, again)]
@@ -357,5 +354,5 @@ def test_half_a_surrogate_pair_in_a_query_is_a_blank(
         )
         for number, last in enumerate((" ", "\ud800"))
     ]
-    blank, half = ([row["loss"] for row in made.training["history"]] for made in trained)
-    assert blank == half
+    empty, half = ([row["loss"] for row in made.training["history"]] for made in trained)
+    assert empty == half

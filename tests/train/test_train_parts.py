@@ -97,7 +97,8 @@ def test_a_text_is_tokenized_once_whatever_the_vocabulary(size: int, tmp_path: P
         return [[size - 1 - at for at in range(len(text))] for text in texts]
 
     with contextlib.closing(TokenRows(tmp_path, encode, vocabulary_size=size)) as rows:
-        assert rows.add([""]) == [0] and rows[0].tolist() == []  # a file of no bytes is no map
+        # A file of no bytes cannot be mapped.
+        assert rows.add([""]) == [0] and rows[0].tolist() == []
         for _ in range(20):
             texts = [draw.choice("abcdef") * draw.randrange(9) for _ in range(5)]
             for text, row in zip(texts, rows.add(texts), strict=True):

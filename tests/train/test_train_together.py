@@ -75,7 +75,7 @@ def wait_for_its_processes(out: str) -> None:
 def test_two_processes_train_what_one_trains(
     csv: Path, tiny_bert: Path, alone: Checkpoint, environment: dict, tmp_path: Path
 ) -> None:
-    """A cross-validation, killed on the way and gone on with."""
+    """A cross-validation, killed on the way and resumed."""
     out = tmp_path / "out"
     words = command(TOGETHER, csv, tiny_bert, out)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -105,7 +105,7 @@ processes.join()
 backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
 sys.exit(0 if backend.options._timeout == processes.PATIENCE else 3)
 """
-"""Torch's own limit is half an hour; to shorten it for a test would shorten the meeting, too."""
+"""Torch's own limit is half an hour; shortening it for a test would also shorten the meeting."""
 
 
 def test_the_others_wait_however_long_the_first_one_scores(

@@ -471,8 +471,8 @@ def test_other_weights_and_another_tokenizer_in_torch_are_found(
 def test_the_checkpoint_is_found_only_if_it_is_the_right_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside = find_checkpoint(Package.open(trained / "app"))
-    assert isinstance(beside, Checkpoint) and beside.path == trained / "checkpoint"
+    neighbour = find_checkpoint(Package.open(trained / "app"))
+    assert isinstance(neighbour, Checkpoint) and neighbour.path == trained / "checkpoint"
 
     far = tmp_path / "far" / "app"
     shutil.copytree(trained / "app", far)

@@ -138,7 +138,7 @@ def test_another_model_under_the_same_path_is_not_compared(change: str, own: Pat
 
 def test_files_that_are_not_read_do_not_matter(own: Path) -> None:
     for name in ("pytorch_model.bin", "training_args.bin", "README.md", "optimizer.pt"):
-        (own / "models" / "tiny" / name).write_bytes(b"whatever")
+        (own / "models" / "tiny" / name).write_bytes(b"other weights")
     assert parity_of(own / "made" / "app").figures["scores_torch"] == 120
 
 

@@ -74,8 +74,8 @@ def test_status(vespa, url, home, ledger):
         assert done.returncode == 0 and done.stdout == f"Container at {url} is ready\n"
     assert vespa("status", "--format", "plain").stdout == f"{url}\n"
     assert vespa.json("status", "--format", "json", "--wait", "5")["ready"] is True
-    nobody = VespaCli(f"http://127.0.0.1:{free_port()}", home, ledger)
-    done = nobody("status")
+    unreachable = VespaCli(f"http://127.0.0.1:{free_port()}", home, ledger)
+    done = unreachable("status")
     assert done.returncode == 1 and "connection refused" in done.stdout + done.stderr
 
 

@@ -130,7 +130,7 @@ def test_conditions(app):
     for call in (
         lambda: app.update_data(fields={"title": "x"}, condition='doc.title == "y"', **place),
         lambda: app.feed_data_point(fields={"title": "x"}, condition="doc.text", **place),
-        lambda: app.delete_data(condition='id.namespace == "nobody"', **place),
+        lambda: app.delete_data(condition='id.namespace == "other"', **place),
     ):
         with pytest.raises(VespaError, match="the condition does not hold"):
             call()

@@ -151,7 +151,7 @@ def _string(value: JsonValue) -> str:
 
 def _long(value: JsonValue) -> int:
     try:
-        number = int(str(value))  # Vespa reads numbers that are written as strings, too
+        number = int(str(value))  # Vespa also reads numbers that are written as strings
     except ValueError:
         number = 2**63
     if not -(2**63) <= number < 2**63:

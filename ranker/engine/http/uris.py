@@ -43,7 +43,7 @@ def read_uri(scope: MutableMapping[str, Any]) -> str:
 
 
 def is_search(path: str) -> bool:
-    """Return True for the path of a search, which may go on below `/search/`."""
+    """Return True for the path of a search, which may continue below `/search/`."""
     return path == "/search" or path.startswith("/search/")
 
 

@@ -17,7 +17,7 @@ from ranker.errors import require
 __all__ = ["Grouping", "parse_grouping"]
 
 MAX_GROUPS = 10
-"""Vespa's own default; -1 is no limit."""
+"""Vespa's own default; -1 means unlimited."""
 
 GRAMMAR = r"""
 start: "all" "(" "group" "(" NAME ")" filter _each ")" ";"?

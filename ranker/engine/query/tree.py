@@ -64,7 +64,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number between two bounds, both included; None is no bound."""
+    """A number between two bounds, both included; None means unbounded."""
 
     field: str
     low: int | None = None

@@ -39,7 +39,7 @@ class _Backends:
 
     @contextlib.contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """Skip a backend if its library is not installed, which is no problem of the package."""
+        """Skip a backend if its library is not installed, which is not a problem of the package."""
         try:
             yield
         except MissingExtra as error:
