@@ -254,6 +254,6 @@ def report(
     return page([_folder(result) for result in results], Path(out))
 
 
-def _folder(artifact: Any) -> Path:
+def _folder(artifact: "str | Path | Package | Evaluation | Checkpoint | Bundle") -> Path:
     """Return the folder of an artifact, or the path as it was given."""
     return Path(artifact) if isinstance(artifact, str | Path) else Path(artifact.path)

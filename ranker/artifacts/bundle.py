@@ -124,22 +124,23 @@ class Bundle:
         return Encoder(self.spec, self.tokenizer_json)
 
 
-def _check_about(about: Any, path: Path) -> None:
+def _check_about(about: object, path: Path) -> None:
     """Refuse a bundle.json without the values that serving needs.
 
     Raises:
         ArtifactError: one is missing or invalid.
     """
-    if isinstance(about, dict) and about.get("task", "relevance") != "relevance":
+    values = about if isinstance(about, dict) else {}
+    if values.get("task", "relevance") != "relevance":
         return  # no rank profiles
-    weight = about.get("blend_weight") if isinstance(about, dict) else None
+    weight = values.get("blend_weight")
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")
     names = [profile.name for profile in default_profiles(weight)]
-    if about.get("recommended_profile") not in names:
+    if values.get("recommended_profile") not in names:
         raise ArtifactError(
             f"{path}: expected a recommended_profile of {', '.join(names)}, "
-            f"got {about.get('recommended_profile')!r}; make it again"
+            f"got {values.get('recommended_profile')!r}; make it again"
         )
 
 

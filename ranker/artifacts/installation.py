@@ -95,7 +95,7 @@ class Installation:
         """Make the installation of a JSON value.
 
         Args:
-            values: the JSON value.
+            values: the JSON value, not checked yet.
             where: the file that it comes from, for messages.
 
         Raises:

@@ -132,7 +132,7 @@ class Manifest:
         """Make the manifest of a JSON value.
 
         Args:
-            values: the JSON value.
+            values: the JSON value, not checked yet.
             where: the file that it comes from, for messages.
 
         Raises:
@@ -163,6 +163,6 @@ class Manifest:
             raise ArtifactError(f"{where} is not a manifest of ranker: {error}") from error
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a field's value as a text, empty if it is not set."""
     return value if isinstance(value, str) else str(value or "")

@@ -9,9 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.files import write_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress, Task, TaskID
 
 __all__ = ["bar", "drawn", "emit", "note", "progress", "save_options", "set_up_logging", "table"]
 
@@ -49,7 +53,7 @@ def table(headers: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def drawn(*renderables: Any) -> str:
+def drawn(*renderables: "RenderableType") -> str:
     """Return what rich draws, as text: in colour on a terminal, plain in a pipe or a file."""
     from rich.console import Console
 
@@ -72,7 +76,7 @@ def _is_number(cell: str) -> bool:
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Any]:
+def progress(*, quiet: bool = False) -> Iterator["Progress"]:
     """Show rich progress bars on stderr until the block ends; without a terminal, lines."""
     from rich.console import Console
     from rich.progress import (
@@ -89,7 +93,9 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
     class Shown(Progress):
         line_at = time.monotonic()
 
-        def update(self, task_id: Any, **changes: Any) -> None:
+        def update(
+            self, task_id: "TaskID", **changes: Any
+        ) -> None:  # as Progress.update takes them
             super().update(task_id, **changes)
             if self.disable and not quiet and time.monotonic() - self.line_at >= LINE_SECONDS:
                 self.line_at = time.monotonic()
@@ -109,7 +115,7 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
         yield bars
 
 
-def _line(task: Any) -> str:
+def _line(task: "Task") -> str:
     total = "" if task.total is None else f"/{task.total:.0f}"
     return f"{task.description} {task.completed:.0f}{total} {task.fields['info']}".strip()
 
@@ -152,7 +158,7 @@ def save_options(verb: str, options: dict[str, Any], target: Path) -> None:
     write_text(path, tomli_w.dumps({verb: _plain(plain)}))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

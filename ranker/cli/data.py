@@ -125,7 +125,7 @@ def report_lint(
         data: path or id that the user gave.
         format: format that the user gave.
         min_grade: minimum grade of a positive.
-        slots: base, query_slots and document_slots of the training.
+        slots: base, query_slots and document_slots of the training, as `_encoder` takes them.
     """
     from ranker.lint import collection_of
     from ranker.lint import lint as run

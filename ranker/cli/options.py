@@ -1,11 +1,14 @@
 """Options and arguments that more than one verb has."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from ranker.cli.console import note
+
+if TYPE_CHECKING:
+    from ranker.dataset import Dataset
 
 __all__ = ["Data", "DataFormat", "DataOrNone", "Format", "Json", "SkipBad", "report_skipped"]
 
@@ -53,7 +56,7 @@ Json = Annotated[
 ]
 
 
-def report_skipped(dataset: Any) -> None:
+def report_skipped(dataset: "Dataset") -> None:
     """List the malformed rows that `--skip-bad` left out."""
     for line in dataset.skipped:
         note(f"skipped: {line}")

@@ -3,13 +3,18 @@
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ranker.cli.console import bar, emit, note, save_options, table
 from ranker.cli.options import Data, DataFormat, Format, Json, SkipBad, report_skipped
 from ranker.errors import UsageError
+
+if TYPE_CHECKING:
+    from ranker.artifacts.manifest import Manifest
+    from ranker.client.search import Hit, Result
+    from ranker.evaluate import Evaluation
 
 __all__ = ["register"]
 
@@ -488,8 +493,8 @@ def _counted(documents: Iterable[Any], show: Callable[..., None]) -> Iterator[An
         yield document
 
 
-def _hits_text(result: Any, manifest: Any) -> str:
-    def bm25(hit: Any) -> float:
+def _hits_text(result: "Result", manifest: "Manifest") -> str:
+    def bm25(hit: "Hit") -> float:
         return float(
             sum(hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
         )
@@ -508,13 +513,13 @@ def _hits_text(result: Any, manifest: Any) -> str:
     return f"{hits}\n{result.total_count} matched, {1000 * result.latency_s:.0f} ms"
 
 
-def _one_line(value: Any) -> str:
+def _one_line(value: object) -> str:
     """Return a field without line ends, and without marks that turn the direction of text."""
     text = "".join(letter for letter in str(value) if unicodedata.category(letter) != "Cf")
     return " ".join(text.split())
 
 
-def _figures_text(evaluation: Any, queries: int) -> str:
+def _figures_text(evaluation: "Evaluation", queries: int) -> str:
     rows = []
     for profile in evaluation.profiles:
         p50 = evaluation.figures["profiles"][profile]["latency_ms"]["p50"]

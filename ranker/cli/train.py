@@ -3,9 +3,9 @@
 import contextlib
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,11 @@ from ranker.cli.options import DataOrNone, Format, Json, SkipBad, report_skipped
 from ranker.errors import UsageError
 from ranker.model.hub import DEFAULT_BASE
 from ranker.train.arguments import TrainArguments
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ranker.train.loop import OnProgress
 
 __all__ = ["register"]
 
@@ -65,7 +70,10 @@ def register(app: typer.Typer) -> None:
 
 
 def _with_options_of_training(verb: Any) -> Any:
-    """Give a function the options of `TrainArguments` in place of its `**options`."""
+    """Give a function the options of `TrainArguments` in place of its `**options`.
+
+    It is `Any` since `Callable` has no `__signature__` that could be set.
+    """
     own = list(inspect.signature(verb, eval_str=True).parameters.values())
     made = [
         inspect.Parameter(
@@ -81,7 +89,7 @@ def _with_options_of_training(verb: Any) -> Any:
     return verb
 
 
-def _option(argument: Any) -> Any:
+def _option(argument: "Field[Any]") -> Any:
     """Return the command line's option of a field of `TrainArguments`."""
     name, about = argument.name.replace("_", "-"), argument.metadata["option"]
     flag = f"--{name}/--no-{name}" if argument.type is bool else f"--{name}"
@@ -208,7 +216,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
         yield _training_bar(bars)
 
 
-def _training_bar(bars: Any) -> Any:
+def _training_bar(bars: "Progress") -> "OnProgress":
     """Draw the progress of stages and folds: loss, nDCG@10, time left."""
     tasks: dict[str, Any] = {}
     last: dict[str, dict[str, str]] = {}

@@ -197,7 +197,7 @@ class Http:
         handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
         return self._perform(handle, path, timeout_s)
 
-    def post_json(self, path: str, value: Any, *, timeout_s: float) -> Response:
+    def post_json(self, path: str, value: object, *, timeout_s: float) -> Response:
         """POST a value as JSON; arguments and errors are those of `get`."""
         return self.post(path, json.dumps(value).encode(), timeout_s=timeout_s)
 

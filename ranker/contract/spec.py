@@ -89,7 +89,7 @@ class TokenSpec:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_dict(cls, values: Any) -> "TokenSpec":
+    def from_dict(cls, values: object) -> "TokenSpec":
         """Make the spec of a JSON value.
 
         Raises:

@@ -104,7 +104,7 @@ def _cloud_class() -> Any:
             write_archive(Path(application_root), archive, extra={CERTIFICATES: certificate})
             return archive.getvalue()
 
-        def get_application(self, *, instance: str, region: str, **_: Any) -> Any:
+        def get_application(self, *, instance: str, region: str, **_: object) -> Any:
             # Only the address: the original prints to the stdout of the time of its import.
             return self.get_mtls_endpoint(instance=instance, region=region)
 

@@ -73,6 +73,7 @@ def deploy_docker(
     return replace(deployed, target="docker", message=message)
 
 
+# The Docker library has no types, so its modules, clients and containers are `Any`.
 def _container(
     docker: Any, engine: Any, name: str, image: str, port: int, config_port: int, say: Say
 ) -> Any:

@@ -68,6 +68,7 @@ def deploy_embedded(
 
 
 def _deployment(url: str, pid: int, log: Path, result: str, **more: Any) -> Deployment:
+    """Return the deployment of an engine; `more` are further fields of it."""
     message = (
         f"{result.rstrip('.')}; the embedded engine runs as process {pid}; stop it with: kill {pid}"
     )

@@ -21,7 +21,7 @@ from ranker.model.forward import forward_of
 
 if TYPE_CHECKING:
     import onnx
-    import torch
+    from transformers import PreTrainedModel
 
 __all__ = ["IR_VERSION", "OPSET", "make_graph", "save_graph"]
 
@@ -30,7 +30,7 @@ OPSET, IR_VERSION = 17, 8
 
 
 def make_graph(
-    model: "torch.nn.Module", spec: TokenSpec, *, opset: int
+    model: "PreTrainedModel", spec: TokenSpec, *, opset: int
 ) -> tuple["onnx.ModelProto", str]:
     """Export a model with one logit.
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from ranker.model.hub import DEFAULT_BASE, fetch, packaged
 if TYPE_CHECKING:
     from torch import Tensor, device
     from torch.nn import Module
+    from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = [
     "Base",
@@ -139,7 +141,7 @@ def load_weights(
 ) -> Any:
     """Load an encoder with its head; the head is new where the source has none of that size.
 
-    The model is `Any` since the library's classes have no types.
+    The model is `Any` since methods of the library's classes, such as `eval`, have no types.
 
     Args:
         source: folder or hub id.
@@ -175,7 +177,7 @@ def load_weights(
     return model
 
 
-def _require_encoder(model: Any, loaded: dict[str, Any], source: str | Path) -> None:
+def _require_encoder(model: "PreTrainedModel", loaded: dict[str, Any], source: str | Path) -> None:
     """Raise ArtifactError for weights that leave a part of the encoder random."""
     other = {
         key: f"{tuple(actual)}, expected {tuple(wanted)}"
@@ -204,13 +206,13 @@ def _require_head(loaded: dict[str, Any], source: str | Path, outputs: int) -> N
         )
 
 
-def _set_dropout(config: Any, dropout: float) -> None:
+def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
     for name, value in vars(config).items():
         if "dropout" in name and (value is None or isinstance(value, float)):
             setattr(config, name, 0.0 if "att" in name else dropout)
 
 
-def freeze(model: Any, what: str) -> None:
+def freeze(model: "PreTrainedModel", what: str) -> None:
     """Keep the weights of the encoder ("base") or of its embeddings as they are.
 
     Raises:
@@ -283,7 +285,9 @@ def tensors(inputs: ModelInputs, spec: TokenSpec, device: "device | str") -> "di
     }
 
 
-def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> str:
+def _tokenizer_json(
+    transformers: ModuleType, base: str, source: str, config: "PretrainedConfig"
+) -> str:
     path = Path(source) / "tokenizer.json"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -304,7 +308,7 @@ def _tokenizer_json(transformers: Any, base: str, source: str, config: Any) -> s
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def _quiet(transformers: ModuleType) -> Iterator[None]:
     """Silence the progress bars and load reports of transformers, which would break our own."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

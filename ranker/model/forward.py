@@ -7,18 +7,36 @@ forward took 1.35 s (2.58 s with attention dropout): 48 pairs of 64 tokens, bflo
 Other families are computed by the library itself.
 """
 
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from ranker.errors import require
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel
+
 __all__ = ["forward_of"]
+
+Attend: TypeAlias = "Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]"
+"""Attention of query, key and value [pairs, heads, tokens, width]; mask [pairs, 1, 1, tokens]."""
 
 FAMILIES = {"bert", "camembert", "electra", "roberta", "xlm-roberta"}
 
 
+class _EncoderLayer(Protocol):
+    """A layer of an encoder built like BERT, as far as it is used here."""
+
+    attention: Any  # with `self` and `output`; each family has a class of its own
+    intermediate: "Callable[[Tensor], Tensor]"
+    output: "Callable[[Tensor, Tensor], Tensor]"
+
+
 def forward_of(
-    model: Any, *, segments: bool, fused: bool, checkpointing: bool = False
-) -> tuple[Any, str]:
+    model: "PreTrainedModel", *, segments: bool, fused: bool, checkpointing: bool = False
+) -> "tuple[Module, str]":
     """Return a module `(input_ids, attention_mask[, token_type_ids]) -> outputs [pairs, outputs]`.
 
     It shares the model's weights.
@@ -48,7 +66,7 @@ def forward_of(
     return _plain(torch, model, segments=segments), "full"
 
 
-def _built_like_bert(model: Any) -> bool:
+def _built_like_bert(model: "PreTrainedModel") -> bool:
     config, base = model.config, model.base_model
     layers = getattr(getattr(base, "encoder", None), "layer", None)
     absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
@@ -58,17 +76,29 @@ def _built_like_bert(model: Any) -> bool:
     return all(hasattr(attention, name) for name in ("query", "key", "value"))
 
 
-def _bert_like(torch: Any, model: Any, *, segments: bool, fused: bool, checkpointing: bool) -> Any:
-    base = model.base_model
+def _bert_like(
+    torch: ModuleType,
+    model: "PreTrainedModel",
+    *,
+    segments: bool,
+    fused: bool,
+    checkpointing: bool,
+) -> "Module":
+    base: Any = model.base_model
     attend = _fused_attention if fused else _plain_attention
     again = require("torch.utils.checkpoint", extra="train").checkpoint
 
-    class BertLike(torch.nn.Module):  # type: ignore[misc]
+    class BertLike(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+        def forward(
+            self,
+            input_ids: "Tensor",
+            attention_mask: "Tensor",
+            token_type_ids: "Tensor | None" = None,
+        ) -> "Tensor":
             kinds = {"token_type_ids": token_type_ids} if segments else {}
             hidden = base.embeddings(input_ids=input_ids, **kinds)
             if hasattr(base, "embeddings_project"):
@@ -83,24 +113,32 @@ def _bert_like(torch: Any, model: Any, *, segments: bool, fused: bool, checkpoin
             with torch.autocast(cls.device.type, enabled=False):
                 return self._head(cls.float())
 
-        def _head(self, cls: Any) -> Any:
-            pooler = getattr(base, "pooler", None)
-            return model.classifier(pooler(cls) if pooler is not None else cls)
+        def _head(self, cls: "Tensor") -> "Tensor":
+            pooler, head = getattr(base, "pooler", None), cast("Module", model.classifier)
+            outputs: Tensor = head(pooler(cls) if pooler is not None else cls)
+            return outputs
 
-        def _compute(self, layer: Any, asking: Any, hidden: Any, mask: Any) -> Any:
-            if checkpointing and self.training:
-                return again(_layer, layer, asking, hidden, mask, attend, use_reentrant=False)
-            return _layer(layer, asking, hidden, mask, attend)
+        def _compute(
+            self, layer: _EncoderLayer, asking: "Tensor", hidden: "Tensor", mask: "Tensor"
+        ) -> "Tensor":
+            if not (checkpointing and self.training):
+                return _layer(layer, asking, hidden, mask, attend)
+            computed: Tensor = again(
+                _layer, layer, asking, hidden, mask, attend, use_reentrant=False
+            )
+            return computed
 
     return BertLike()
 
 
-def _layer(layer: Any, asking: Any, hidden: Any, mask: Any, attend: Any) -> Any:
+def _layer(
+    layer: _EncoderLayer, asking: "Tensor", hidden: "Tensor", mask: "Tensor", attend: Attend
+) -> "Tensor":
     """Compute one encoder layer for the positions `asking` [pairs, some, width] of `hidden`."""
     attention = layer.attention.self
     heads = attention.num_attention_heads
 
-    def split(states: Any) -> Any:
+    def split(states: "Tensor") -> "Tensor":
         return states.view(states.shape[0], states.shape[1], heads, -1).transpose(1, 2)
 
     mixed = attend(
@@ -114,30 +152,40 @@ def _layer(layer: Any, asking: Any, hidden: Any, mask: Any, attend: Any) -> Any:
     return layer.output(layer.intermediate(attended), attended)
 
 
-def _fused_attention(query: Any, key: Any, value: Any, mask: Any) -> Any:
+def _fused_attention(query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor") -> "Tensor":
     # On a CPU its gradient takes eight times that of plain products, a fifth of a training step.
     if query.requires_grad and query.device.type == "cpu":
         return _plain_attention(query, key, value, mask)
     functional = require("torch.nn.functional", extra="train")
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.bool())
+    mixed: Tensor = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask.bool()
+    )
+    return mixed
 
 
-def _plain_attention(query: Any, key: Any, value: Any, mask: Any) -> Any:
-    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+def _plain_attention(query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor") -> "Tensor":
+    scores: Tensor = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
     scores = scores + (1.0 - mask.to(scores.dtype)) * -1e9
     return scores.softmax(dim=-1) @ value
 
 
-def _plain(torch: Any, model: Any, *, segments: bool) -> Any:
+def _plain(torch: ModuleType, model: "PreTrainedModel", *, segments: bool) -> "Module":
     """Call the model with named arguments: by position they could bind in another order."""
 
-    class Plain(torch.nn.Module):  # type: ignore[misc]
+    class Plain(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+        def forward(
+            self,
+            input_ids: "Tensor",
+            attention_mask: "Tensor",
+            token_type_ids: "Tensor | None" = None,
+        ) -> "Tensor":
             kinds = {"token_type_ids": token_type_ids} if segments else {}
-            return self.model(input_ids=input_ids, attention_mask=attention_mask, **kinds).logits
+            result = self.model(input_ids=input_ids, attention_mask=attention_mask, **kinds)
+            logits: Tensor = result.logits
+            return logits
 
     return Plain()

@@ -7,7 +7,6 @@ found again.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ranker.errors import ArtifactError, ExportError, first_line, require
 
@@ -94,9 +93,17 @@ def hub_id(folder: Path) -> str | None:
     return repository.removeprefix("models--").replace("--", "/")
 
 
-def _snapshot(name: str, patterns: Sequence[str], **others: Any) -> Path:
+def _snapshot(
+    name: str, patterns: Sequence[str], *, revision: str | None, local_files_only: bool = False
+) -> Path:
     """Return the folder of a hub model's own files, without its subfolders (ONNX and others)."""
     hub = require("huggingface_hub", extra="train")
     return Path(
-        hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"], **others)
+        hub.snapshot_download(
+            name,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],
+            revision=revision,
+            local_files_only=local_files_only,
+        )
     )

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from ranker.model.base import Base, UnreadableModel, load_weights, open_base, te
 from ranker.model.forward import forward_of
 from ranker.model.hub import HUB_ID, kept, locate
 from ranker.model.provenance import check_cross_encoder, served_provenance
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 __all__ = [
     "TOLERANCE",
@@ -164,13 +167,13 @@ def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) 
     )
 
 
-def save_model(model: Any, base: Base, spec: TokenSpec, folder: Path) -> None:
+def save_model(model: "PreTrainedModel", base: Base, spec: TokenSpec, folder: Path) -> None:
     """Write weights, configuration and tokenizer as `CrossEncoder(folder)` loads them.
 
     Its `predict` then gives the logits, as ranker serves them, of at most `spec.length` tokens.
     """
     transformers = require("transformers", extra="train")
-    model.config.sentence_transformers = {"activation_fn": IDENTITY}
+    model.config.update({"sentence_transformers": {"activation_fn": IDENTITY}})
     model.save_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
     tokenizer.model_max_length = spec.length
@@ -204,11 +207,11 @@ def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_labels(name: str, config: Any) -> None:
+def _check_labels(name: str, config: "PretrainedConfig") -> None:
     """Raise ExportError for a head of several values."""
     if config.num_labels == 1:
         return
-    labels = ", ".join(str(label) for label in config.id2label.values())
+    labels = ", ".join(str(label) for label in (config.id2label or {}).values())
     kind = "a regression of several values"
     if config.problem_type != "regression":
         kind = "a classifier"
@@ -242,7 +245,9 @@ def _check_vocabulary(name: str, tokenizer_json: str, spec: TokenSpec) -> None:
         )
 
 
-def _cautions(config: Any, folder: Path, tokenizer: Any, spec: TokenSpec) -> list[str]:
+def _cautions(
+    config: "PretrainedConfig", folder: Path, tokenizer: "PreTrainedTokenizerFast", spec: TokenSpec
+) -> list[str]:
     """Return what may surprise about a model that is served nevertheless, in words."""
     cautions = []
     saved = _values(folder / _TRANSFORMER).get("max_seq_length")
@@ -342,7 +347,7 @@ def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
     return bool(kinds)
 
 
-def _tokenizer(name: str, base: Base) -> Any:
+def _tokenizer(name: str, base: Base) -> "PreTrainedTokenizerFast":
     """Return the library's own tokenizer, truncating on the right as the contract does.
 
     Raises:
@@ -350,7 +355,9 @@ def _tokenizer(name: str, base: Base) -> Any:
     """
     transformers = require("transformers", extra="train")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base.source, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerFast = transformers.AutoTokenizer.from_pretrained(
+            base.source, trust_remote_code=False
+        )
     except Exception as error:  # its files can make the library raise anything
         raise ExportError(
             f"{name}: transformers cannot read its tokenizer (tokenizer.json, "
@@ -365,7 +372,13 @@ def _tokenizer(name: str, base: Base) -> Any:
     return tokenizer
 
 
-def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, tokenizer: Any) -> None:
+def _check_computation(
+    name: str,
+    model: "PreTrainedModel",
+    spec: TokenSpec,
+    base: Base,
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
     """Compare tokens and logits with those of transformers, on short texts and truncated ones.
 
     Raises:
@@ -396,7 +409,7 @@ def _check_computation(name: str, model: Any, spec: TokenSpec, base: Base, token
 def _check_tokens(
     name: str,
     encoder: Encoder,
-    tokenizer: Any,
+    tokenizer: "PreTrainedTokenizerFast",
     queries: Sequence[Sequence[int]],
     documents: Sequence[Sequence[int]],
 ) -> None:
@@ -431,7 +444,7 @@ def _start(rows: dict[str, list[int]]) -> str:
     return ", ".join(f"{key} {ids[:12]}" for key, ids in rows.items())
 
 
-def _logits(model: Any, inputs: ModelInputs, spec: TokenSpec) -> tuple[Any, Any]:
+def _logits(model: "PreTrainedModel", inputs: ModelInputs, spec: TokenSpec) -> tuple[Any, Any]:
     """Return the logits [pairs] of ranker's forward as it is exported, and of the library's own."""
     torch = require("torch", extra="train")
     given = tensors(inputs, spec, "cpu")

@@ -3,14 +3,17 @@
 All linear layers of the encoder get one; the head, which is new, is trained whole.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ranker.errors import require
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["add_lora", "merge_lora"]
 
 
-def add_lora(model: Any, rank: int) -> None:
+def add_lora(model: "PreTrainedModel", rank: int) -> None:
     """Add adapters of this rank to a sequence-classification model; only they and the head learn.
 
     Their output is scaled by alpha / rank = 2.
@@ -33,7 +36,7 @@ def add_lora(model: Any, rank: int) -> None:
         parameter.requires_grad = True
 
 
-def merge_lora(model: Any) -> None:
+def merge_lora(model: "PreTrainedModel") -> None:
     """Merge the adapters into the weights and remove them: the model is an ordinary one again."""
     layers = require("peft.tuners.tuners_utils", extra="lora")
     for name, module in list(model.named_modules()):

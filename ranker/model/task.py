@@ -38,6 +38,7 @@ class Task:
 
 
 def _only(outputs: Any) -> Any:
+    """Return the only output of each pair, of numpy's arrays as of torch's tensors."""
     return outputs[..., 0]
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ranker import __version__
@@ -339,7 +340,7 @@ def _pyvespa_package(context: ProfileContext, application: str) -> Any:
     )
 
 
-def _schema(vespa: Any, tokens: TensorType) -> Any:
+def _schema(vespa: ModuleType, tokens: TensorType) -> Any:
     fields = [
         vespa.Field(
             field.name,

@@ -22,8 +22,9 @@ from ranker.train.arguments import TrainArguments
 from ranker.train.batches import Batches
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
-    from transformers import TrainerState
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 __all__ = [
     "BEST",
@@ -132,6 +133,7 @@ def run_stage(
         TrainError: the loss is no longer a number, or the disk or the GPU is full.
     """
     saves = processes.by_first(lambda: _saves(folder))
+    stop = threading.Event()
     trainer = _trainer(
         forward,
         batches,
@@ -148,9 +150,10 @@ def run_stage(
         loss=loss,
         patience=arguments.patience,
         report=lambda step, loss, value: on_progress(stage, step, batches.steps, loss, value),
+        stop=stop,
     )
     with _explained(folder):
-        _run(trainer, saves)
+        _run(trainer, saves, stop)
         if validation is None:
             processes.by_first(lambda: _keep(forward.state_dict(), folder))
         else:
@@ -158,17 +161,17 @@ def run_stage(
     return _result(trainer.state, stage, batches, validation)
 
 
-def _run(trainer: Any, saves: list[Path]) -> None:
+def _run(trainer: "Trainer", saves: list[Path], stop: threading.Event) -> None:
     """Train from the latest save to the end, or to Ctrl-C."""
-    with _stop_at_a_step(trainer.stop), warnings.catch_warnings():
+    with _stop_at_a_step(stop), warnings.catch_warnings():
         # accelerate's new name for it would still share the buffers at the start, to no use.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
         try:
             latest = max(saves, key=lambda save: int(save.name.rpartition("-")[2]), default=None)
-            trainer.train(resume_from_checkpoint=latest and str(latest))
+            trainer.train(resume_from_checkpoint=str(latest) if latest else None)
         except _Finished:
             pass
-    if processes.largest(int(trainer.stop.is_set())):
+    if processes.largest(int(stop.is_set())):
         raise KeyboardInterrupt
 
 
@@ -289,13 +292,13 @@ def _trainer(
     loss: LossFunction,
     patience: int,
     report: Callable[[int, float | None, float | None], None],
-) -> Any:
+    stop: threading.Event,
+) -> "Trainer":
     """Return a Trainer that takes whole batches, and evaluates by the measure of the task."""
     transformers = require("transformers", extra="train")
     torch = require("torch", extra="train")
 
     class RankingTrainer(transformers.Trainer):  # type: ignore[misc, name-defined]
-        stop = threading.Event()
         control: Any
 
         def get_train_dataloader(self) -> Any:
@@ -306,10 +309,10 @@ def _trainer(
 
         def compute_loss(
             self,
-            model: Any,
+            model: "Module",
             inputs: dict[str, Any],
             return_outputs: bool = False,
-            num_items_in_batch: Any = None,
+            num_items_in_batch: "Tensor | int | None" = None,
         ) -> Any:
             sorted_pairs = torch.cat([model(**chunk).float() for chunk in inputs["chunks"]])
             pairs = torch.zeros_like(sorted_pairs).index_copy(0, inputs["order"], sorted_pairs)
@@ -318,7 +321,7 @@ def _trainer(
             outputs = outputs.masked_scatter(mask.unsqueeze(-1), pairs)
             return loss(outputs, target, mask) * inputs["weight"]
 
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        def evaluate(self, *_: object, **__: object) -> dict[str, float]:
             assert validation is not None
             value = processes.by_first(lambda: validation.value(self.model))
             metrics = {validation.key: value}
@@ -328,7 +331,7 @@ def _trainer(
             )
             return metrics
 
-    trainer = RankingTrainer(
+    trainer: Trainer = RankingTrainer(
         model=model,
         args=transformers.TrainingArguments(**settings),
         train_dataset=batches,
@@ -338,46 +341,54 @@ def _trainer(
     trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     key = validation.key if validation else ""
-    trainer.add_callback(_watcher(transformers, trainer, key, patience, report))
+    trainer.add_callback(
+        _watcher(model, Path(settings["output_dir"]), batches.steps, key, patience, report, stop)
+    )
     return trainer
 
 
 def _watcher(
-    transformers: Any,
-    trainer: Any,
+    model: "Module",
+    folder: Path,
+    steps: int,
     key: str,
     patience: int,
     report: Callable[[int, float | None, float | None], None],
-) -> Any:
+    stop: threading.Event,
+) -> "TrainerCallback":
     """Return a callback that keeps the best weights, and stops early, at Ctrl-C or at a NaN.
 
     `key` is the measure's name in the log.
     """
-    folder = Path(trainer.args.output_dir)
+    transformers = require("transformers", extra="train")
     began = time.monotonic()
 
-    steps = trainer.train_dataset.steps
-
-    class Watcher(transformers.TrainerCallback):  # type: ignore[misc]
+    class Watcher(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
         saved = began
         spent = 0.0
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(
+            self, args: object, state: "TrainerState", control: "TrainerControl", **_: object
+        ) -> None:
             self.spent = max((row.get("seconds", 0.0) for row in state.log_history), default=0.0)
             rows = [row for row in state.log_history if key in row]
             if state.global_step >= steps or (rows and _without_gain(rows, key) >= patience):
                 raise _Finished
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_evaluate(
+            self, args: object, state: "TrainerState", control: "TrainerControl", **_: object
+        ) -> None:
             rows = [row for row in state.log_history if key in row]
             report(state.global_step, None, rows[-1][key])
             if _best(rows, key)["step"] == rows[-1]["step"]:
-                weights = trainer.model.state_dict()
+                weights = model.state_dict()
                 processes.by_first(lambda: _keep(weights, folder))
             elif state.global_step and _without_gain(rows, key) >= patience:
                 control.should_training_stop = True
 
-        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_log(
+            self, args: object, state: "TrainerState", control: "TrainerControl", **_: object
+        ) -> None:
             row = state.log_history[-1]
             if "loss" not in row:
                 return
@@ -389,9 +400,11 @@ def _watcher(
                 )
             report(state.global_step, row["loss"], None)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(
+            self, args: object, state: "TrainerState", control: "TrainerControl", **_: object
+        ) -> None:
             due = time.monotonic() - self.saved >= SAVE_SECONDS
-            asked = processes.largest(2 if trainer.stop.is_set() else int(due))
+            asked = processes.largest(2 if stop.is_set() else int(due))
             if asked:
                 control.should_save, self.saved = True, time.monotonic()
             if asked == 2:

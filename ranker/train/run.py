@@ -210,7 +210,7 @@ def _warn_of_changes(versions: Mapping[str, Any]) -> None:
 
 
 def _recorded(training: Any, path: Path) -> tuple[TrainArguments, DataProvenance]:
-    """Return the arguments and the data of a training report.
+    """Return the arguments and the data of a training report, a JSON value not checked yet.
 
     Raises:
         ArtifactError: it lacks them, or is of another version.

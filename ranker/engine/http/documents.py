@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from ranker.artifacts.manifest import Manifest
 from ranker.engine.documents.operations import (
@@ -38,6 +38,7 @@ OVERLOAD_S = 0.05
 """Seconds to wait when too many operations are waiting already."""
 
 _T = TypeVar("_T")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class Documents:
                 return None if error.status == 412 else error
             return None
 
-    async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+    async def _run(self, function: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, function, *arguments)
 

@@ -81,7 +81,7 @@ def json_response(body: dict[str, Any] | bytes, status: int) -> ASGIApp:
     return response
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """Return JSON; numbers that JSON does not have become strings, as in Vespa."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -137,7 +137,7 @@ def _groups(groups: Sequence[HitGroup]) -> dict[str, Any]:
     return {**root, "children": [listed]} if children else root
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):

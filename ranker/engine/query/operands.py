@@ -55,7 +55,7 @@ _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 _ITEM = re.compile(r"""\s*(?:'(?P<one>[^']*)'|"(?P<two>[^"]*)"|(?P<bare>[^,'"]*))\s*(?:,|$)""")
 
 
-def path_of(tree: Any) -> str:
+def path_of(tree: object) -> str:
     """Return a name with its dots; `*` is a token of its own."""
     return ".".join(map(str, getattr(tree, "children", [tree])))
 

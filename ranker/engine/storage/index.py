@@ -277,7 +277,10 @@ class Index:
 
 
 class _Queries:
-    """Turns query trees into tantivy queries that score only what counts in the first phase."""
+    """Turns query trees into tantivy queries that score only what counts in the first phase.
+
+    tantivy has no types, so its schema and its queries are `Any`.
+    """
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema

@@ -202,7 +202,7 @@ def _took_message(worker: _Worker, stages: Stages) -> bool:
 def _work(shared: dict[str, Any], run: FoldRun, threads: int, pipe: Connection) -> None:
     """Run folds in a worker's process."""
 
-    def send(kind: str, content: Any = None) -> None:
+    def send(kind: str, content: object = None) -> None:
         try:
             pipe.send((kind, content))
         except OSError:  # the parent is gone
@@ -214,7 +214,7 @@ def _work(shared: dict[str, Any], run: FoldRun, threads: int, pipe: Connection) 
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         require("torch", extra="train").set_num_threads(threads)
 
-        def report(*content: Any) -> None:
+        def report(*content: object) -> None:
             send("progress", content)
 
         stages = Stages(dataset=run.dataset, on_progress=report, directory=run.directory, **shared)
