@@ -90,12 +90,7 @@ def transports(documents: int, rounds: int) -> None:
         for o in operations(corpus(documents), app)
     ]
     with server() as port:
-        ways = {
-            name: way
-            for name, way in WAYS.items()
-            if ("pycurl" in name or "httpr, h1" in name or "http.c" in name)
-            and available(way, bodies[:10], port)
-        }
+        ways = {name: way for name, way in WAYS.items() if available(way, bodies[:10], port)}
         results: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
