@@ -6,7 +6,7 @@ may be strings.  Every error that a user can cause is a `ranker.RankerError` of 
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ranker.client.search import Client
 from ranker.errors import UsageError
@@ -130,7 +130,7 @@ def package(
     out: str | Path,
     *,
     application: str = "ranker",
-    storage: Literal["float", "int8"] = "float",
+    storage: str = "float",
 ) -> "Package":
     """Write the Vespa application package of a bundle.
 
@@ -141,6 +141,7 @@ def package(
         storage: how Vespa stores token ids; int8 takes half the memory of float.
 
     Raises:
+        UsageError: the storage is unknown.
         SpecError: the storage does not hold every id of the vocabulary.
         ArtifactError: `out` holds something else, or the bundle was changed.
     """
@@ -148,6 +149,8 @@ def package(
     from ranker.contract.storage import STORAGES
     from ranker.package.application import write
 
+    if storage not in STORAGES:
+        raise UsageError(f"storage must be one of {', '.join(STORAGES)}, got {storage!r}")
     opened = Bundle.open(Path(bundle)) if isinstance(bundle, str | Path) else bundle
     return write(opened, Path(out), application=application, storage=STORAGES[storage])
 

@@ -1,14 +1,16 @@
 """The verbs that turn a checkpoint into an application: export, package, verify."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from ranker.cli.console import emit, note, save_options
 from ranker.cli.options import Format, Json
 from ranker.cli.plugin import Wanted, change_application, plan_change
 from ranker.cli.verify import verify
+from ranker.contract.storage import STORAGES
 from ranker.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
@@ -123,10 +125,11 @@ def package(
         ),
     ] = None,
     storage: Annotated[
-        Literal["float", "int8"],
+        str,
         typer.Option(
+            click_type=click.Choice(list(STORAGES)),
             help="How Vespa stores token ids: int8 takes half the memory of float and holds "
-            "vocabularies of up to 65,536 ids."
+            "vocabularies of up to 65,536 ids.",
         ),
     ] = "float",
     check: Annotated[
@@ -181,8 +184,6 @@ def package(
     one again. `ranker feed` and `query` then work with --app APP; if the application holds
     several models, name one as APP/ext/ranker/NAME.json.
     """
-    from ranker.contract.storage import STORAGES
-
     wanted = Wanted(
         app=into,
         schema=schema,

@@ -8,8 +8,9 @@ from ranker.contract.storage import TensorType
 
 __all__ = ["DOCUMENT_FIELDS", "FIELDS", "Field", "Kind", "TOKEN_FIELDS"]
 
-Kind = Literal["id", "text", "contents", "tokens", "number"]
-"""What a field holds: the user's id, a text, all texts joined, token ids, a number."""
+Kind = Literal["string", "text", "contents", "tokens", "number"]
+"""What a field holds: a string that is matched as a whole, a text, all texts joined, token ids,
+a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Field:
 FIELDS = (
     Field(
         name=vespa_names.ID,
-        kind="id",
+        kind="string",
         vespa_type="string",
         sql_type="TEXT",
         attribute=True,
@@ -88,5 +89,9 @@ FIELDS = (
 DOCUMENT_FIELDS = {field.name: field for field in FIELDS if field.kind != "contents"}
 """The fields that a document brings, by name; `contents` is made from the texts."""
 
-TOKEN_FIELDS = tuple(field for field in FIELDS if field.kind in ("tokens", "number"))
+TOKEN_FIELDS = tuple(
+    field
+    for field in FIELDS
+    if field.name in (vespa_names.DOC_TOKEN_IDS, vespa_names.TOKEN_FINGERPRINT)
+)
 """The fields that a model needs: the token ids, and the fingerprint of their contract."""

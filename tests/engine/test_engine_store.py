@@ -338,7 +338,7 @@ import sys
 from pathlib import Path
 from ranker.contract import fields
 link = fields.Field(
-    name="link", kind="id", vespa_type="string", sql_type="TEXT", attribute=True
+    name="link", kind="string", vespa_type="string", sql_type="TEXT", attribute=True
 )
 fields.FIELDS = (*fields.FIELDS, link)
 fields.DOCUMENT_FIELDS["link"] = link

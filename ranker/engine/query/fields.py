@@ -62,7 +62,7 @@ def field_words(name: str, text: str, quoted: bool, *, ranked: bool = True) -> N
     if name in _SUMMARY_ONLY:
         return Nothing()  # as in Vespa, where a typed query may name it and finds nothing there
     field = searched_field(name)
-    if field.kind == "id":
+    if field.kind == "string":
         return Strings(name, frozenset({text.lower()})) if text else None
     if field.kind == "number":
         return _number_range(name, text)

@@ -351,7 +351,7 @@ class _Build:
         items = list(itertools.chain(*lists))
         if not items:
             return Nothing()
-        if field.kind == "id":
+        if field.kind == "string":
             return Strings(name, frozenset(item.lower() for item in items))
         return Or(tuple(Range(name, number, number) for number in map(int, items)))
 
