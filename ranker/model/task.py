@@ -2,8 +2,9 @@
 
 A `Task` is known by the name that training.json keeps.  Folders that come later have a part of
 their own for it, found by the same name: `ranker.train.tasks` for what training measures and
-learns besides the weights, `ranker.model.card` for the words of the model card, `ranker.export`
-for what an export checks and passes on.
+learns besides the weights, `ranker.model.card` for the words of the model card,
+`ranker.export.tasks` for what an export checks and passes on, and `ranker.report.tasks` for the
+words of the page.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,4 +57,4 @@ TASKS = {RELEVANCE.name: RELEVANCE}
 
 def task_of(training: Mapping[str, Any]) -> Task:
     """Return the task of a training report; an existing cross-encoder scores relevance."""
-    return TASKS[training["arguments"].get("task", RELEVANCE.name)]
+    return TASKS[training.get("arguments", {}).get("task", RELEVANCE.name)]

@@ -6,7 +6,7 @@ from typing import Any
 from ranker.evaluate import Evaluation
 from ranker.metrics.plots import BETTER, NEUTRAL, TIME, WORSE, Dot, Strip, strips
 from ranker.metrics.significance import TIE
-from ranker.report import words
+from ranker.report import numbers, words
 from ranker.report.examples import examples, query_table
 from ranker.report.facts import evaluation_facts
 
@@ -59,9 +59,9 @@ def _profile(evaluation: Evaluation, name: str) -> View:
         "recommended": name == evaluation.figures["recommended_profile"],
         "cells": [
             {
-                "mean": words.number(figures["mean"][measure]),
-                "low": words.number(figures["interval"][measure][0]),
-                "high": words.number(figures["interval"][measure][1]),
+                "mean": numbers.number(figures["mean"][measure]),
+                "low": numbers.number(figures["interval"][measure][0]),
+                "high": numbers.number(figures["interval"][measure][1]),
                 "best": _is_best(evaluation, name, measure),
             }
             for measure in evaluation.measures
@@ -70,8 +70,8 @@ def _profile(evaluation: Evaluation, name: str) -> View:
 
 
 def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
-    values = [words.number(evaluation.mean(p, measure)) for p in evaluation.profiles]
-    own = words.number(evaluation.mean(name, measure))
+    values = [numbers.number(evaluation.mean(p, measure)) for p in evaluation.profiles]
+    own = numbers.number(evaluation.mean(name, measure))
     # A large share of judged documents is not a merit, so this row has no winner.
     is_merit = not measure.startswith("Judged")
     return is_merit and own == max(values, key=float) and own != min(values, key=float)
@@ -80,10 +80,10 @@ def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
 def _comparison(row: Mapping[str, Any]) -> View:
     return {
         **row,
-        "difference": words.signed(row["mean_difference"]),
-        "interval": words.interval(row["interval"]),
-        "p": words.p_value(row["p"]),
-        "p_holm": words.p_value(row["p_holm"]),
+        "difference": numbers.signed(row["mean_difference"]),
+        "interval": numbers.interval(row["interval"]),
+        "p": numbers.p_value(row["p"]),
+        "p_holm": numbers.p_value(row["p_holm"]),
         "verdict": words.verdict(row),
     }
 
@@ -120,7 +120,7 @@ def _difference_dots(
         gain = value - base[query_id]
         color = NEUTRAL if abs(gain) <= TIE else BETTER if gain > 0 else WORSE
         text = hits["queries"][query_id]["text"]
-        dots.append(Dot(gain, color, f"{words.signed(gain)}: {text[:80]}"))
+        dots.append(Dot(gain, color, f"{numbers.signed(gain)}: {text[:80]}"))
     return dots
 
 
@@ -129,8 +129,8 @@ def _latency(evaluation: Evaluation, name: str) -> View:
     server = figures["server_ms"]
     return {
         "name": name,
-        "cells": [words.milliseconds(figures["latency_ms"][key]) for key in PERCENTILES],
-        "server": "–" if server is None else words.milliseconds(server["p50"]),
+        "cells": [numbers.milliseconds(figures["latency_ms"][key]) for key in PERCENTILES],
+        "server": "–" if server is None else numbers.milliseconds(server["p50"]),
     }
 
 
@@ -148,7 +148,7 @@ def _latency_plot(evaluation: Evaluation, ident: str) -> str:
 
 def _latency_strip(evaluation: Evaluation, name: str, values: Sequence[float]) -> Strip:
     figures = evaluation.figures["profiles"][name]["latency_ms"]
-    half, most = words.milliseconds(figures["p50"]), words.milliseconds(figures["p95"])
+    half, most = numbers.milliseconds(figures["p50"]), numbers.milliseconds(figures["p95"])
     return Strip(
         label=name,
         note=f"half within {half} ms, 95 % within {most} ms",

@@ -5,7 +5,7 @@ from typing import Any
 
 from ranker.evaluate import Evaluation
 from ranker.metrics.significance import TIE
-from ranker.report import words
+from ranker.report import numbers, words
 
 __all__ = ["examples", "query_table"]
 
@@ -63,7 +63,7 @@ def query_table(evaluation: Evaluation, hits: Mapping[str, Any]) -> View:
             {
                 "query_id": query_id,
                 "text": hits["queries"][query_id]["text"],
-                "values": [words.number(values[name][query_id]) for name in evaluation.profiles],
+                "values": [numbers.number(values[name][query_id]) for name in evaluation.profiles],
             }
             for query_id in order[:MOST_ROWS]
         ],
@@ -89,9 +89,9 @@ def _example(evaluation: Evaluation, hits: Mapping[str, Any], query_id: str, pro
     return {
         "query_id": query_id,
         "text": entry["text"],
-        "before": words.number(before),
-        "after": words.number(after),
-        "gain": words.signed(after - before),
+        "before": numbers.number(before),
+        "after": numbers.number(after),
+        "gain": numbers.signed(after - before),
         "won": after > before,
         "columns": [
             {

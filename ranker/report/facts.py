@@ -9,19 +9,13 @@ from ranker.artifacts.bundle import Bundle
 from ranker.contract.spec import TokenSpec
 from ranker.evaluate import Evaluation
 from ranker.metrics.plots import training_curves
-from ranker.report import words
 from ranker.report.folders import model_sha256
+from ranker.report.tasks import report_of, report_of_bundle
 
 __all__ = ["bundle_view", "evaluation_facts", "training_view"]
 
 View = dict[str, Any]
 Fact = tuple[str, str]
-
-_GATE = {
-    "passed": "passed: better than bm25 in cross-validation",
-    "not_better": "not better than bm25 in cross-validation",
-    "unknown": "unknown: there was no cross-validation",
-}
 
 
 def evaluation_facts(evaluation: Evaluation) -> list[View]:
@@ -37,27 +31,19 @@ def evaluation_facts(evaluation: Evaluation) -> list[View]:
 
 def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> View:
     """Return what the page shows of a training run."""
-    held, data = training["held_out"], training.get("data", {})
-    arguments = training["arguments"]
-    profiles = [name for name in ("bm25", "cross", "blend") if name in held]
+    arguments, part = training["arguments"], report_of(training)
+    held_out = part.held_out(training)
     return {
         "ident": ident,
         "title": f"Training of {Path(str(arguments.get('base', folder.name))).name}",
-        "headline": words.training_headline(training),
-        "plot": training_curves({"": training}, ident=f"{ident}-curves"),
-        "held_out": [
-            {
-                "name": name,
-                "value": words.number(held[name]),
-                "recommended": name == training["recommended_profile"],
-            }
-            for name in profiles
-        ],
-        "queries": held["queries"],
-        "blended": words.blend_figure(training),
+        "headline": part.headline(training),
+        "plot": training_curves(
+            {"": training}, measure=held_out["measure"], ident=f"{ident}-curves"
+        ),
+        "held_out": held_out,
         "facts": [
-            ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
-            ("Data", _training_data(data)),
+            *part.facts(training),
+            ("Data", _training_data(training.get("data", {}))),
             ("Groups sampled from", _sources(training.get("documents_by_source", {}))),
             *_helpers(training),
             ("Duration", f"{training['seconds'] / 60:.1f} min" if "seconds" in training else "–"),
@@ -84,9 +70,7 @@ def bundle_view(bundle: Bundle, parity: Mapping[str, Any], *, ident: str) -> Vie
             ("Last layer", str(parity.get("last_layer", "–"))),
             ("Model", f"sha256 {model_sha256(bundle)}"),
             ("Contract", _contract(bundle.spec)),
-            ("Blend", f"bm25 + {bundle.blend_weight:g} · logit"),
-            ("Recommended", bundle.recommended_profile),
-            ("Ship gate", _GATE[bundle.verdict] + "; exported with --force" * bundle.forced),
+            *report_of_bundle(bundle).bundle_facts(bundle),
             ("Made by", f"ranker {bundle.about.get('ranker_version', '–')}"),
             ("Folder", str(bundle.path)),
         ],

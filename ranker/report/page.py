@@ -12,6 +12,7 @@ from ranker.report.evaluated import evaluation_view
 from ranker.report.facts import bundle_view, training_view
 from ranker.report.folders import Sources, model_sha256, read_folders
 from ranker.report.shell import rendered, require_page_name, write_page
+from ranker.report.tasks import report_of, report_of_bundle
 
 __all__ = ["page"]
 
@@ -89,7 +90,7 @@ def _summary(sources: Sources) -> dict[str, Any]:
             for item in sources.evaluations
         ],
         "trainings": [
-            {"folder": str(path), "headline": words.training_headline(training), **training}
+            {"folder": str(path), "headline": report_of(training).headline(training), **training}
             for path, training in sources.trainings()
         ],
         "bundles": [
@@ -97,8 +98,7 @@ def _summary(sources: Sources) -> dict[str, Any]:
                 "folder": str(item.path),
                 "fingerprint": item.spec.fingerprint,
                 "model_sha256": model_sha256(item),
-                "blend_weight": item.blend_weight,
-                "recommended_profile": item.recommended_profile,
+                **report_of_bundle(item).bundle_summary(item),
                 "parity": read_json(item.path / "parity.json", what="bundle"),
             }
             for item in sources.bundles

@@ -1,4 +1,4 @@
-"""Figures in words: number formats, and the sentences that state the results.
+"""Figures in words: the sentences that state the results.
 
 A profile is called better only if both the interval and the corrected test show it.
 """
@@ -11,54 +11,20 @@ from ranker.artifacts.profile import Profile
 from ranker.dataset.collection import same_collection
 from ranker.evaluate import Evaluation
 from ranker.metrics.significance import SIGNIFICANT
+from ranker.report.numbers import interval, number, queries, signed
+from ranker.report.tasks import report_of
 
 __all__ = [
-    "blend_figure",
     "cautions",
     "challenger",
     "formula",
     "headline",
-    "interval",
-    "milliseconds",
-    "number",
-    "p_value",
     "recommendation",
-    "signed",
-    "training_headline",
     "verdict",
 ]
 
 HOLES = 0.05
 """Share of judged documents by which a profile must be below the baseline for a warning."""
-_PROFILES = ("bm25", "cross", "blend")
-
-
-def number(value: float) -> str:
-    """Write a measure with three decimals."""
-    return f"{value:.3f}"
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign, a typographic minus; zero has none."""
-    text = f"{abs(value):.3f}"
-    if float(text) == 0:
-        return text
-    return ("+" if value > 0 else "−") + text
-
-
-def interval(ends: tuple[float, float] | list[float]) -> str:
-    """Write a confidence interval of a difference."""
-    return f"{signed(ends[0])}…{signed(ends[1])}"
-
-
-def p_value(value: float) -> str:
-    """Write a p-value, no finer than ten thousand resamples allow."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def milliseconds(value: float) -> str:
-    """Write a latency with about three significant digits."""
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def formula(profile: Mapping[str, Any]) -> str:
@@ -98,16 +64,16 @@ def verdict(comparison: Mapping[str, Any]) -> str:
 def headline(evaluation: Evaluation) -> str:
     """Say in one sentence which profile won, and how certain that is."""
     best, base = challenger(evaluation), evaluation.baseline
-    measure, queries = evaluation.measures[0], _queries(evaluation.figures["dataset"]["queries"])
+    measure, counted = evaluation.measures[0], queries(evaluation.figures["dataset"]["queries"])
     if best is None:
         value = number(evaluation.mean(base, measure))
-        return f"{base} reaches {measure} {value} on {queries}; no other profile was evaluated"
+        return f"{base} reaches {measure} {value} on {counted}; no other profile was evaluated"
     # Without a single difference, "comes closest" would be a strange way to put it.
     if best["wins"] == best["losses"] == 0:
-        return f"No profile is better than {base}: {best['profile']} scores the same on {queries}"
+        return f"No profile is better than {base}: {best['profile']} scores the same on {counted}"
     result = verdict(best)
     gain = f"{signed(best['mean_difference'])} {measure}"
-    certainty = f"95 % CI {interval(best['interval'])}, {queries}"
+    certainty = f"95 % CI {interval(best['interval'])}, {counted}"
     if result == "better":
         return f"{best['profile']} beats {base} by {gain} ({certainty})"
     reasons = {
@@ -123,46 +89,14 @@ def headline(evaluation: Evaluation) -> str:
     )
 
 
-def training_headline(training: Mapping[str, Any]) -> str:
-    """Say what training recommends, by the queries that it held out."""
-    held = training["held_out"]
-    name = training["recommended_profile"]
-    queries = _queries(held["queries"])
-    if training.get("cv"):
-        queries += ", each ranked by a model that did not see it"
-        if name == "bm25":
-            return f"Training recommends bm25: no trained profile was reliably better on {queries}"
-        gain = signed(held[name] - held["bm25"])
-        return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries}"
-    if name == "bm25":
-        return f"Training recommends bm25: no trained profile was better on {queries} held out"
-    gain = signed(held[name] - held["bm25"])
-    return f"Training recommends {name}: {gain} nDCG@10 over bm25 on {queries} held out of training"
-
-
-def blend_figure(training: Mapping[str, Any]) -> str:
-    """Say how the blend's weight was kept apart from the queries that it is measured on."""
-    if training.get("cv"):
-        return "Each query is ranked by a model, and blended with a weight, trained without it."
-    return "Each query is blended with the weight that the other queries choose."
-
-
 def recommendation(evaluation: Evaluation, training: Mapping[str, Any] | None) -> str:
     """Say which profile the package recommends, how it was chosen, and if it is the best here."""
     name = evaluation.figures["recommended_profile"]
     if training is None:
         chosen = "chosen on unknown queries (add the folder of the checkpoint to the report)"
-    elif "origin" in training:
-        chosen = "since it is an existing model for which no blend was learned"
     else:
-        held = training["held_out"]
-        means = ", ".join(f"{p} {number(held[p])}" for p in _PROFILES if p in held)
-        where = f"on {_queries(held['queries'])} held out of training"
-        if training.get("cv"):
-            where = f"by cross-validation on {_queries(held['queries'])}"
-        if not _known(evaluation, training):
-            where += ", not on those of this page"
-        chosen = f"chosen {where} (nDCG@10 there: {means})"
+        known = bool(_known(evaluation, training))
+        chosen = report_of(training).choice(training, on_this_page=known)
     return f"The application recommends {name}, {chosen}. {_holds(evaluation, name)}"
 
 
@@ -202,8 +136,8 @@ def _leaks(evaluation: Evaluation, training: Mapping[str, Any] | None) -> list[s
         return []
     if not known & set(training.get("learned_query_ids", ())):
         return [
-            "These queries were held out of training, but the blend's weight, the best step and "
-            "the recommended profile were chosen on them, so the figures are somewhat optimistic."
+            f"These queries were held out of training, but {report_of(training).CHOSEN} were "
+            "chosen on them, so the figures are somewhat optimistic."
         ]
     return [
         "Training used the judgements of some of these queries, so the figures of profiles with "
@@ -232,7 +166,7 @@ def _returned(evaluation: Evaluation) -> list[str]:
     for profile in evaluation.profiles:
         figures = evaluation.figures["profiles"][profile]
         if empty := len(figures["queries_without_hits"]):
-            sentences.append(f"{profile} found nothing for {_queries(empty)}; each counts 0.")
+            sentences.append(f"{profile} found nothing for {queries(empty)}; each counts 0.")
         if unknown := figures["unknown_hits"]:
             share = 100 * unknown / figures["hits"]
             sentences.append(
@@ -243,7 +177,7 @@ def _returned(evaluation: Evaluation) -> list[str]:
         sentences.append(f"{left:,} malformed rows of the data were skipped (--skip-bad).")
     if hopeless := evaluation.figures["dataset"]["queries_without_relevant"]:
         sentences.append(
-            f"{_queries(hopeless)} without any relevant document counted 0 for every profile."
+            f"{queries(hopeless)} without any relevant document counted 0 for every profile."
         )
     return sentences
 
@@ -258,7 +192,3 @@ def _too_shallow(evaluation: Evaluation) -> list[str]:
     if not cut:
         return []
     return [f"{', '.join(cut)} covered only {hits} hits, since no more were requested."]
-
-
-def _queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count} queries"

@@ -5,7 +5,7 @@ from evaluate_support import dataset, manifest
 
 from ranker.evaluate import Evaluation
 from ranker.evaluate.figures import counts
-from ranker.report import words
+from ranker.report import numbers, relevance, words
 
 
 def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes):
@@ -137,11 +137,11 @@ def test_recommendation_says_how_it_was_chosen_and_if_it_is_the_best():
 
 
 def test_training_headline():
-    assert words.training_headline(TRAINING) == (
+    assert relevance.headline(TRAINING) == (
         "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries held out of training"
     )
     plain = {**TRAINING, "recommended_profile": "bm25", "held_out": {"queries": 1, "bm25": 0.4}}
-    assert words.training_headline(plain) == (
+    assert relevance.headline(plain) == (
         "Training recommends bm25: no trained profile was better on 1 query held out"
     )
 
@@ -153,16 +153,17 @@ def test_a_cross_validated_training_is_described_as_one():
         "learned_query_ids": ["q1", "q9"],
         "cv": {"fold_of_query": {"q1": 1, "q9": 2}},
     }
-    assert "by a model, and blended with a weight, trained without it" in words.blend_figure(
-        training
+    assert (
+        "by a model, and blended with a weight, trained without it"
+        in relevance.held_out(training)["note"]
     )
-    assert "with the weight that the other queries choose" in words.blend_figure(TRAINING)
-    assert words.training_headline(training) == (
+    assert "with the weight that the other queries choose" in relevance.held_out(TRAINING)["note"]
+    assert relevance.headline(training) == (
         "Training recommends blend: +0.040 nDCG@10 over bm25 on 16 queries, each ranked by a model "
         "that did not see it"
     )
     plain = {**training, "recommended_profile": "bm25"}
-    assert "no trained profile was reliably better on 16 queries" in words.training_headline(plain)
+    assert "no trained profile was reliably better on 16 queries" in relevance.headline(plain)
     good = evaluation(("blend", 0.05, 0.01, 0.09, 0.01))
     assert words.recommendation(good, training).startswith(
         "The application recommends blend, chosen by cross-validation on 16 queries (nDCG@10 there"
@@ -239,19 +240,19 @@ def test_formula(profile, text):
     [(0.05249, "+0.052"), (-0.1, "−0.100"), (0.0, "0.000"), (-0.0001, "0.000"), (0.0005, "0.001")],
 )
 def test_signed(value, text):
-    assert words.signed(value).removeprefix("+") == text.removeprefix("+")
-    assert words.signed(value).startswith("+") == (value >= 0.0005)
+    assert numbers.signed(value).removeprefix("+") == text.removeprefix("+")
+    assert numbers.signed(value).startswith("+") == (value >= 0.0005)
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.00009, "< 0.001"), (0.001, "0.001"), (0.0494, "0.049"), (1.0, "1.000")]
 )
 def test_p_value(value, text):
-    assert words.p_value(value) == text
+    assert numbers.p_value(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.123, "0.12"), (9.99, "9.99"), (12.34, "12.3"), (310.4, "310")]
 )
 def test_milliseconds(value, text):
-    assert words.milliseconds(value) == text
+    assert numbers.milliseconds(value) == text
