@@ -73,7 +73,8 @@ def train(
     Args:
         data: judged data, or its path, of which the split `train` is read where there is one.
         out: folder of the checkpoint.
-        on_progress: called as `on_progress(stage, step, steps, loss, ndcg)`.
+        on_progress: called as `on_progress(stage, step, steps, loss, value)`, with a loss or a
+            value of the task's measure.
         options: fields of `ranker.train.TrainArguments`, such as `base`, `epochs` or `cv`.
 
     Raises:

@@ -142,7 +142,7 @@ def train(
         source = DataProvenance.of(
             data, format=format, split=split, skip_bad=skip_bad, license=license
         )
-        with _progress(quiet=as_json) as show:
+        with _progress(arguments, quiet=as_json) as show:
             checkpoint = run(
                 dataset,
                 out,
@@ -159,7 +159,7 @@ def _reproduced(
     context: typer.Context, report: Path, out: Path, *, data: str | None, quiet: bool
 ) -> Any:
     """Train as an earlier training.json says, which takes every option from it."""
-    from ranker.train import reproduce
+    from ranker.train import read_training, reproduce
 
     others = [
         parameter.opts[0]
@@ -171,7 +171,8 @@ def _reproduced(
         raise UsageError(
             f"--reproduce takes every option from the report; leave out {', '.join(others)}"
         )
-    with _progress(quiet=quiet) as show:
+    _, arguments, _ = read_training(report)
+    with _progress(arguments, quiet=quiet) as show:
         return reproduce(report, out, data=data, on_progress=show)
 
 
@@ -207,28 +208,30 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
+def _progress(arguments: TrainArguments, *, quiet: bool) -> Iterator["OnProgress"]:
     """Show the progress of training; only the first of several processes does."""
+    from ranker.train.tasks import TRAININGS
+
     if not _is_first():
         yield lambda *_: None
         return
     with progress(quiet=quiet) as bars:
-        yield _training_bar(bars)
+        yield _training_bar(bars, TRAININGS[arguments.task].MEASURE.name)
 
 
-def _training_bar(bars: "Progress") -> "OnProgress":
-    """Draw the progress of stages and folds: loss, nDCG@10, time left."""
+def _training_bar(bars: "Progress", measure: str) -> "OnProgress":
+    """Draw the progress of stages and folds: loss, the task's measure, time left."""
     tasks: dict[str, Any] = {}
     last: dict[str, dict[str, str]] = {}
 
-    def show(stage: str, step: int, steps: int, loss: float | None, ndcg: float | None) -> None:
+    def show(stage: str, step: int, steps: int, loss: float | None, value: float | None) -> None:
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=steps, info="")
         said = last.setdefault(stage, {})
         if loss is not None:
             said["loss"] = f"loss {loss:.3f}"
-        if ndcg is not None:
-            said["ndcg"] = f"nDCG@10 {ndcg:.4f}"
+        if value is not None:
+            said["measure"] = f"{measure} {value:.4f}"
             note(f"{stage} step {step}/{steps}: {' '.join(said.values())} (held-out queries)")
         bars.update(tasks[stage], completed=step, total=steps, info=" ".join(said.values()))
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranker.train.arguments import TrainArguments
     from ranker.train.processes import is_first
-    from ranker.train.run import reproduce, train
+    from ranker.train.run import read_training, reproduce, train
 
-__all__ = ["TrainArguments", "is_first", "reproduce", "train"]
+__all__ = ["TrainArguments", "is_first", "read_training", "reproduce", "train"]
 
 _MODULES = {
     "TrainArguments": "arguments",
     "is_first": "processes",
+    "read_training": "run",
     "reproduce": "run",
     "train": "run",
 }

@@ -40,7 +40,7 @@ from ranker.train.stages import Stages
 from ranker.train.tasks import TRAININGS, TaskTraining
 from ranker.train.teacher import Teacher, require_scores
 
-__all__ = ["reproduce", "train"]
+__all__ = ["read_training", "reproduce", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -163,11 +163,9 @@ def reproduce(
         ArtifactError: the report cannot be reproduced, or the base model has changed.
         DataError: the data is gone or has changed; the message names the file.
     """
-    path = report / Checkpoint.MARKER if report.is_dir() else report
-    if out.resolve() == path.parent.resolve():
+    if out.resolve() == _marker(report).parent.resolve():
         raise UsageError(f"{out} is the training to repeat; name another folder with --out")
-    training = read_json(path, what="checkpoint of `ranker train`")
-    arguments, before = _recorded(training, path)
+    training, arguments, before = read_training(report)
     reading: dict[str, Any] = {
         "format": before.format,
         "split": before.split,
@@ -209,12 +207,17 @@ def _warn_of_changes(versions: Mapping[str, Any]) -> None:
         logger.warning("the weights may differ: %s", ", ".join(changed))
 
 
-def _recorded(training: Any, path: Path) -> tuple[TrainArguments, DataProvenance]:
-    """Return the arguments and the data of a training report, a JSON value not checked yet.
+def read_training(report: Path) -> tuple[dict[str, Any], TrainArguments, DataProvenance]:
+    """Return an earlier training's report, its arguments and its data.
+
+    Args:
+        report: its `training.json`, or the folder with it.
 
     Raises:
         ArtifactError: it lacks them, or is of another version.
     """
+    path = _marker(report)
+    training = read_json(path, what="checkpoint of `ranker train`")
     try:
         arguments = TrainArguments(**training["arguments"])
     except (KeyError, TypeError) as error:
@@ -227,7 +230,11 @@ def _recorded(training: Any, path: Path) -> tuple[TrainArguments, DataProvenance
             f"{path} does not say where its data came from: it is older than --reproduce, or was "
             "trained from Python without `source`"
         )
-    return arguments, DataProvenance(**training["source"])
+    return training, arguments, DataProvenance(**training["source"])
+
+
+def _marker(report: Path) -> Path:
+    return report / Checkpoint.MARKER if report.is_dir() else report
 
 
 def _decisive(dataset: Dataset, arguments: TrainArguments, provenance: dict[str, Any]) -> list[Any]:

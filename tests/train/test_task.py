@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_data import small_dataset
 
-from ranker.artifacts.bundle import Checkpoint
+from ranker.artifacts.bundle import Bundle, Checkpoint
 from ranker.contract.encode import pair_inputs
 from ranker.dataset import Dataset
 from ranker.dataset.groups import TrainingGroup
@@ -21,6 +21,8 @@ from ranker.model.base import load_weights
 from ranker.model.card import CARDS
 from ranker.model.losses import Loss
 from ranker.model.task import RELEVANCE, TASKS, Task, task_of
+from ranker.report import page
+from ranker.report.tasks import REPORTS
 from ranker.train import TrainArguments, train
 from ranker.train.reranking import Measure, RerankedQueries
 from ranker.train.stages import Stages
@@ -92,6 +94,35 @@ class ClassExport:
         return {"accuracy": training["held_out"]["accuracy"]}
 
 
+class ClassReport:
+    """The words of the report."""
+
+    CHOSEN = "the best step"
+
+    def headline(self, training: Mapping[str, Any]) -> str:
+        return "Two classes were learned"
+
+    def held_out(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        held = training["held_out"]
+        row = {"name": "model", "value": f"{held['accuracy']:.3f}", "recommended": False}
+        return {
+            "measure": "accuracy", "queries": held["queries"], "of": "what", "rows": [row],
+            "note": "",
+        }  # fmt: skip
+
+    def facts(self, training: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return []
+
+    def choice(self, training: Mapping[str, Any], *, on_this_page: bool) -> str:
+        raise AssertionError("no application of this task is evaluated")
+
+    def bundle_facts(self, bundle: Bundle) -> list[tuple[str, str]]:
+        return [("Accuracy", f"{bundle.about['accuracy']:.3f}")]
+
+    def bundle_summary(self, bundle: Bundle) -> dict[str, Any]:
+        return {"accuracy": bundle.about["accuracy"]}
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
     return small_dataset(tmp_path)
@@ -110,6 +141,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Task:
     monkeypatch.setitem(TASKS, made.name, made)
     monkeypatch.setitem(EXPORTS, made.name, ClassExport())
     monkeypatch.setitem(CARDS, made.name, ClassCard())
+    monkeypatch.setitem(REPORTS, made.name, ClassReport())
     monkeypatch.setitem(TRAININGS, made.name, ClassTraining())
     return made
 
@@ -142,6 +174,12 @@ def test_a_task_is_trained_stopped_and_measured_in_its_own_terms(
     assert session.run(None, dict(inputs))[0].shape == (3, 2)
     differences = json.loads((bundle.path / "parity.json").read_text())["largest_difference"]
     assert max(differences.values()) < TOLERANCE
+
+    html = page([checkpoint.path, bundle.path], tmp_path / "page.html").read_text()
+    assert "Two classes were learned" in html and "Mean accuracy on" in html
+    assert "accuracy, held-out queries" in html and "nDCG" not in html
+    summary = json.loads((tmp_path / "page.json").read_text())
+    assert summary["bundles"][0]["accuracy"] == report["held_out"]["accuracy"]
 
 
 def test_a_task_has_its_own_losses(task: Task) -> None:
