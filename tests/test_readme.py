@@ -99,7 +99,7 @@ def test_your_own_data_and_your_own_vespa(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     for made in ("checkpoint", "bundle", "app", "evaluation", "report.html", "feed.jsonl"):
         assert (place / made).exists(), made
-    assert digest(place / "my-app") == before and "my-app is without" in done.stdout
+    assert digest(place / "my-app") == before and "the model ranker is not in my-app" in done.stdout
     assert "recommended profile" in done.stdout and "blend - bm25" in done.stdout
     assert '"yql"' in done.stdout
     assert "Traceback" not in done.stderr
