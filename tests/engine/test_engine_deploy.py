@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import pytest
 import vespacli
+from docker_engine import DockerEngine
 from engine_support import (
     EngineProcess,
     encoder_of,
@@ -36,7 +37,6 @@ from engine_support import (
     write_model,
 )
 from scripted_server import Reply, scripted
-from test_deploy import DockerEngine
 
 from ranker.artifacts.bundle import write_hashes
 from ranker.client.search import App, Client

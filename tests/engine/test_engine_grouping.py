@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_engine_search import Engine
+from local_engine import Engine
 from vespa.evaluation import VespaMatchEvaluator
 
 from ranker.engine.errors import QueryError

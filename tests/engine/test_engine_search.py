@@ -6,81 +6,21 @@ import math
 import random
 
 import pytest
-from engine_support import WORDS, make_app, put_fields, query_inputs, tiny_logit
+from engine_support import WORDS, make_app, tiny_logit
+from local_engine import TYPED, Engine
 
 from ranker.artifacts.profile import Profile
-from ranker.engine.documents.operations import Remove, parse_put
 from ranker.engine.errors import QueryError
 from ranker.engine.http.parameters import canonical, json_parameters, merged
 from ranker.engine.http.render import dumps, result_json
 from ranker.engine.rank.matching import Matched
 from ranker.engine.rank.ranking import rerank, rescale
-from ranker.engine.rank.search import Search
 from ranker.engine.rank.timer import Timer
-from ranker.engine.storage.index import Index
-from ranker.engine.storage.reader import Reader
-from ranker.engine.storage.store import Store
-from ranker.export.score import Scorer
 from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import Package
 from ranker.records import Document
 
 ALL = "select * from doc where true"
-TYPED = "select * from doc where userQuery()"
-
-
-class Engine:
-    """The parts of the engine without HTTP."""
-
-    def __init__(self, package, folder):
-        folder.mkdir()
-        self.package = package
-        self.encoder = package.encoder()
-        self.store = Store(folder / "documents.sqlite", package.manifest)
-        reader = Reader(folder / "documents.sqlite")
-        self.index = Index(folder / "index", reader, self.store.totals, self.store.forget_later)
-        self.scorer = Scorer(package.model, package.spec, threads=1)
-        self.search = Search(package.manifest, self.index, reader, self.scorer)
-
-    def put(self, documents, *, without=()):
-        operations = []
-        for document in documents:
-            fields = put_fields(document, self.encoder)
-            kept = {name: value for name, value in fields.items() if name not in without}
-            operations.append(
-                parse_put(
-                    f"id:ranker:doc::{document.doc_id}",
-                    {"fields": kept},
-                    self.package.manifest,
-                    condition=None,
-                    create=False,
-                )
-            )
-        self._apply(operations)
-
-    def remove(self, *names):
-        self._apply([Remove(f"id:ranker:doc::{name}") for name in names])
-
-    def answer(self, yql=TYPED, *, tokens=None, **parameters):
-        given = {"yql": yql, **parameters}
-        if tokens is not None:
-            given |= {k: str(v) for k, v in query_inputs(tokens, self.encoder).items()}
-        return self.search.answer(merged({}, given.items()))
-
-    def ids(self, *arguments, **keywords):
-        return [
-            found.document.values["doc_id"] for found in self.answer(*arguments, **keywords).hits
-        ]
-
-    def close(self):
-        self.index.close()
-        self.store.close()
-        self.scorer.close()
-
-    def _apply(self, operations):
-        batch = self.store.apply(operations)
-        assert batch.outcomes == [None] * len(operations)
-        self.index.follow(batch)
 
 
 @pytest.fixture(scope="module")

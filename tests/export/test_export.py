@@ -5,34 +5,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checkpoints import checkpoint_of
 from families import FAMILIES, make_family
 
-from ranker.artifacts.bundle import Bundle, Checkpoint, write_hashes
+from ranker.artifacts.bundle import Bundle, Checkpoint
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, ExportError, SpecMismatch
 from ranker.export.score import Scorer, open_session
 from ranker.export.to_onnx import TOLERANCE, export, parity, probe_pairs
-from ranker.files import write_json, write_text
-from ranker.model.base import load_weights, open_base, tensors
-
-
-def checkpoint_of(model: Path, folder: Path) -> Checkpoint:
-    """A checkpoint as training leaves it, of an untrained model."""
-    base = open_base(str(model))
-    spec = base.spec(query_slots=32, document_slots=96)
-    load_weights(model).save_pretrained(folder)
-    write_text(folder / "tokenizer.json", base.tokenizer_json)
-    write_json(folder / "spec.json", spec.to_dict())
-    report = {
-        "blend_weight": 2.0,
-        "recommended_profile": "blend",
-        "arguments": {"base": str(model)},
-    }
-    write_json(folder / Checkpoint.MARKER, report)
-    write_hashes(folder)
-    return Checkpoint.open(folder)
+from ranker.model.base import load_weights, tensors
 
 
 @pytest.fixture(scope="module")

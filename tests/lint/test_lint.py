@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 from lint_data import QUERIES, Planted, clean, word_encoder, words
-from test_report import EVIL, read
+from page_reader import EVIL, read
 
 from ranker.cli import main
 from ranker.dataset import load

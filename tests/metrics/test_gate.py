@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_export import checkpoint_of
+from checkpoints import checkpoint_of
 
 from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.cli import main

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from cross_encoders import PAIRS, change, served
+from evaluate_support import evaluation
 from families import FAMILIES, TEXTS, make_family
 from sentence_transformers import CrossEncoder
 from small_data import small_dataset
-from test_report_words import evaluation
 
 from ranker.artifacts.bundle import Bundle, Checkpoint
 from ranker.cli import main
@@ -29,7 +30,6 @@ from ranker.errors import (
     SpecError,
     TrainError,
 )
-from ranker.export.score import Scorer
 from ranker.export.to_onnx import export
 from ranker.files import read_json, sha256, write_json
 from ranker.model.base import load_weights, open_base, predict
@@ -41,9 +41,6 @@ from ranker.report import words
 from ranker.report.folders import read_folders
 from ranker.train import TrainArguments, train
 from ranker.train.teacher import Teacher
-
-PAIRS = [(" ".join(TEXTS[at].split()[:2]), TEXTS[(at + 1) % 5]) for at in range(5)]
-PAIRS += [(query, PAIRS[0][1]) for query, _ in PAIRS]
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +54,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(bert: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(bert, tmp_path / "model"))
-
-
-def change(folder: Path, name: str = "config.json", **values: Any) -> Path:
-    path = folder / name
-    before = json.loads(path.read_text()) if path.is_file() else {}
-    write_json(path, {**before, **values})
-    return folder
-
-
-def served(bundle: Bundle, pairs: list[tuple[str, str]]) -> np.ndarray:
-    """Logits as the embedded engine computes them."""
-    encoder, scorer = bundle.encoder(), Scorer(bundle.model, bundle.spec)
-    return np.array(
-        [scorer.logits(encoder.query_ids(q), encoder.texts_ids([d]))[0] for q, d in pairs]
-    )
 
 
 @pytest.mark.parametrize("modular", [True, False], ids=["modular", "plain"])

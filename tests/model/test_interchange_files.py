@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from cross_encoders import PAIRS, change, served
 from families import drawn, make_family
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
-from test_interchange import PAIRS, change, served
 
 from ranker.artifacts.bundle import Bundle
 from ranker.cli import main

@@ -1,33 +1,25 @@
 """Applications with an added model in Vespa's own validator, evaluator, reader and container."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from plugin_support import ODD, application, bert_bundle, digest, odd_application
+from vespa_scores import TOLERANCE, binding, check_scores
 
 from ranker.artifacts.bundle import Bundle
-from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.client.search import App, query_body
-from ranker.contract import vespa_names
-from ranker.contract.encode import pair_inputs
-from ranker.contract.storage import FLOAT
-from ranker.export.score import Scorer
 from ranker.feed import SchemaDocument, operations
 from ranker.package.application import Package
 from ranker.package.into import install, uninstall
 from ranker.records import Document
 from ranker.verify import VespaProcess, container, working_copy
-from ranker.verify.parity.pairs import TextPair, nasty_pairs
+from ranker.verify.parity.pairs import nasty_pairs
 
 pytestmark = pytest.mark.java
 
-TOLERANCE = 1e-4
-FUNCTIONS = {"second": "secondphase", "global": "globalphase"}
 NO_CONTENT_NODE = 10
 
 
@@ -36,55 +28,6 @@ def validated(vespa_process: VespaProcess, app: Path) -> tuple[tuple[str, ...], 
     with working_copy(app) as copy:
         said = vespa_process.validate(copy)
     return said.errors, {one for one in said.warnings if "vespa-verify-ranksetup-bin" not in one}
-
-
-def binding(
-    manifest: Manifest, query: Sequence[int], document: Sequence[int], bm25: float
-) -> dict[str, Any]:
-    """What a query and a document bring, as rank features."""
-    spec, fields = manifest.spec, manifest.match_fields
-    return {
-        f"query({vespa_names.QUERY_TOKEN_IDS})": FLOAT.pack(query, spec.query_tokens),
-        f"query({vespa_names.QUERY_TOKEN_FINGERPRINT})": float(spec.fingerprint_number),
-        f"attribute({manifest.token_field})": manifest.storage.pack(document, spec.document_tokens),
-        f"attribute({manifest.fingerprint_field})": float(spec.fingerprint_number),
-        **{f"bm25({field})": bm25 / len(fields) for field in fields},
-    }
-
-
-def check_scores(
-    vespa_process: VespaProcess, copy: Path, package: Package, pairs: list[TextPair]
-) -> int:
-    """Ids and scores of every profile with the model: ours are Vespa's; how many there were."""
-    manifest, encoder, spec = package.manifest, package.encoder(), package.spec
-    queries = encoder.queries_ids([pair.query for pair in pairs])
-    documents = encoder.documents_ids([pair.document for pair in pairs])
-    inputs = pair_inputs(spec, queries, documents, length=spec.length)
-    scorer = Scorer(package.model, spec, threads=1)
-    try:
-        logits = scorer.run(inputs)
-    finally:
-        scorer.close()
-    bm25 = np.linspace(0, 20, len(pairs)).round(2)
-    names = spec.model_inputs
-    profiles = [one for one in manifest.profiles if one.needs_tokens]
-    for profile in profiles:
-        rows = vespa_process.evaluate(
-            copy,
-            schema=manifest.schema,
-            profile=profile.name,
-            functions=[*names, FUNCTIONS[profile.phase]],
-            bindings=[
-                binding(manifest, query, document, float(first))
-                for query, document, first in zip(queries, documents, bm25, strict=True)
-            ],
-        )
-        for at, row in enumerate(rows):
-            for name, theirs in zip(names, row, strict=False):
-                assert np.array_equal(inputs[name][at], theirs)
-            ours = profile.score(float(bm25[at]), float(logits[at]))
-            assert row[-1] == pytest.approx([ours], abs=TOLERANCE)
-    return len(profiles)
 
 
 CASES = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import checkpoint_of
 from engine_support import make_bundle
 from families import make_family
 from plugin_support import application, bert_bundle
-from test_export import checkpoint_of
-from test_plugin_java import check_scores
+from vespa_scores import check_scores
 
 from ranker.artifacts.bundle import Bundle
 from ranker.client.search import App

@@ -4,10 +4,10 @@ import json
 import re
 import sys
 from collections import Counter
-from html.parser import HTMLParser
 
 import pytest
 from evaluate_support import DOCUMENTS, QRELS, QUERIES, Endpoint, bm25_answering, dataset, manifest
+from page_reader import EVIL, read
 
 from ranker.artifacts.bundle import write_hashes
 from ranker.errors import ArtifactError, MissingExtra, UsageError
@@ -15,9 +15,6 @@ from ranker.evaluate import evaluate
 from ranker.files import sha256, write_json, write_text
 from ranker.records import Document, Query
 from ranker.report import page
-
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>{{7*5801}}</title></style>'
 
 TRAINING = {
     "arguments": {"base": "tiny-base", "epochs": 3, "seed": 0},
@@ -38,42 +35,6 @@ TRAINING = {
     "seconds": 90.0,
     "ranker_version": "0.1.0",
 }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """The tags in order; asserts that they are closed as they were opened."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def words(self):
-        return " ".join(" ".join(self.text).split())
-
-
-def read(path):
-    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -1,46 +1,9 @@
 """The sentences of the page: they claim only what the figures support."""
 
 import pytest
-from evaluate_support import dataset, manifest
+from evaluate_support import dataset, evaluation, manifest
 
-from ranker.evaluate import Evaluation
-from ranker.evaluate.figures import counts
 from ranker.report import numbers, relevance, words
-
-
-def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes):
-    """An evaluation with hand-made figures; a comparison is (profile, mean, low, high, p)."""
-    names = profiles or ["bm25", *[row[0] for row in comparisons]]
-    means = means or {"bm25": 0.4, **{row[0]: 0.4 + row[1] for row in comparisons}}
-    empty = {"hits": 100, "queries_without_hits": [], "unknown_hits": 0}
-    by_profile = {
-        name: {
-            "mean": {"nDCG@10": means[name], "Judged@10": 0.8},
-            "per_query": {"nDCG@10": {"q1": means[name], "q2": means[name]}},
-            **empty,
-            **(figures or {}).get(name, {}),
-        }
-        for name in names
-    }
-    return Evaluation(
-        path="unused",
-        figures={
-            "arguments": {"profiles": names, "measures": ["nDCG@10", "Judged@10"], "hits": 100},
-            "dataset": {**counts(dataset()), "queries": 38},
-            "baseline": names[0],
-            "recommended_profile": "blend",
-            "profiles": by_profile,
-            "comparisons": [
-                {
-                    "baseline": "bm25", "profile": name, "measure": "nDCG@10", "queries": 38,
-                    "mean_difference": mean, "interval": [low, high], "p": p, "p_holm": p,
-                    "wins": 20 if mean else 0, "ties": 18, "losses": 0,
-                }
-                for name, mean, low, high, p in comparisons
-            ],
-            **changes,
-        },
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

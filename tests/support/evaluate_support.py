@@ -7,6 +7,8 @@ from typing import Any
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import default_profiles
 from ranker.dataset import Dataset
+from ranker.evaluate import Evaluation
+from ranker.evaluate.figures import counts
 from ranker.lexical.bm25 import BM25Index
 from ranker.package.application import DEFAULT_SPEC
 from ranker.records import Document, Query
@@ -119,3 +121,38 @@ def bm25_answering(documents: dict[str, Document] = DOCUMENTS) -> Answering:
         return ranked
 
     return answer
+
+
+def evaluation(*comparisons, means=None, profiles=None, figures=None, **changes):
+    """An evaluation with hand-made figures; a comparison is (profile, mean, low, high, p)."""
+    names = profiles or ["bm25", *[row[0] for row in comparisons]]
+    means = means or {"bm25": 0.4, **{row[0]: 0.4 + row[1] for row in comparisons}}
+    empty = {"hits": 100, "queries_without_hits": [], "unknown_hits": 0}
+    by_profile = {
+        name: {
+            "mean": {"nDCG@10": means[name], "Judged@10": 0.8},
+            "per_query": {"nDCG@10": {"q1": means[name], "q2": means[name]}},
+            **empty,
+            **(figures or {}).get(name, {}),
+        }
+        for name in names
+    }
+    return Evaluation(
+        path="unused",
+        figures={
+            "arguments": {"profiles": names, "measures": ["nDCG@10", "Judged@10"], "hits": 100},
+            "dataset": {**counts(dataset()), "queries": 38},
+            "baseline": names[0],
+            "recommended_profile": "blend",
+            "profiles": by_profile,
+            "comparisons": [
+                {
+                    "baseline": "bm25", "profile": name, "measure": "nDCG@10", "queries": 38,
+                    "mean_difference": mean, "interval": [low, high], "p": p, "p_holm": p,
+                    "wins": 20 if mean else 0, "ties": 18, "losses": 0,
+                }
+                for name, mean, low, high, p in comparisons
+            ],
+            **changes,
+        },
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from checkpoints import checkpoint_of
 from engine_support import encoder_of, make_app, tiny_logit, tiny_spec, tokenizer_json
 from onnx import TensorProto, helper, numpy_helper
 from small_data import write_csv
@@ -414,8 +415,6 @@ def test_a_cell_that_differs_is_shown_with_the_texts(app: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoint, bundle and app of a two-layer BERT."""
-    from test_export import checkpoint_of
-
     from ranker.export.to_onnx import export
 
     folder = tmp_path_factory.mktemp("trained")
@@ -444,7 +443,6 @@ def test_other_weights_and_another_tokenizer_in_torch_are_found(
     trained: Path, tmp_path: Path
 ) -> None:
     import torch
-    from test_export import checkpoint_of
 
     from ranker.model.base import load_weights
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import checkpoint_of
 from engine_support import make_app, make_bundle, tiny_logit
 from families import FAMILIES, make_family
 from figures import record
 from plugin_support import application
-from test_export import checkpoint_of
 
 from ranker.artifacts.bundle import Checkpoint, write_hashes
 from ranker.client.search import App
