@@ -1,5 +1,6 @@
 """The program `ranker`: its verbs, the options that all of them share, and its exit status."""
 
+import inspect
 import json
 import os
 import signal
@@ -32,6 +33,10 @@ data.register(app)
 train.register(app)
 build.register(app)
 serve.register(app)
+for verb in app.registered_commands:
+    # Rich would keep the line ends of a docstring, which are those of 100 columns.
+    paragraphs = inspect.cleandoc(verb.callback.__doc__ or "").split("\n\n")
+    verb.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 @app.callback()
