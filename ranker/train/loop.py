@@ -314,12 +314,8 @@ def _trainer(
             return_outputs: bool = False,
             num_items_in_batch: "Tensor | int | None" = None,
         ) -> Any:
-            sorted_pairs = torch.cat([model(**chunk).float() for chunk in inputs["chunks"]])
-            pairs = torch.zeros_like(sorted_pairs).index_copy(0, inputs["order"], sorted_pairs)
-            target, mask = inputs["target"], inputs["mask"]
-            outputs = torch.zeros((*target.shape, pairs.shape[1]), device=target.device)
-            outputs = outputs.masked_scatter(mask.unsqueeze(-1), pairs)
-            return loss(outputs, target, mask) * inputs["weight"]
+            outputs = _outputs(model, inputs)
+            return loss(outputs, inputs["target"], inputs["mask"]) * inputs["weight"]
 
         def evaluate(self, *_: object, **__: object) -> dict[str, float]:
             assert validation is not None
@@ -345,6 +341,16 @@ def _trainer(
         _watcher(model, Path(settings["output_dir"]), batches.steps, key, patience, report, stop)
     )
     return trainer
+
+
+def _outputs(model: "Module", inputs: dict[str, Any]) -> "Tensor":
+    """Return the outputs [groups, documents, outputs] of a step, computed in chunks of pairs."""
+    torch = require("torch", extra="train")
+    sorted_pairs = torch.cat([model(**chunk).float() for chunk in inputs["chunks"]])
+    pairs = torch.zeros_like(sorted_pairs).index_copy(0, inputs["order"], sorted_pairs)
+    mask = inputs["mask"]
+    empty: Tensor = torch.zeros((*mask.shape, pairs.shape[1]), device=mask.device)
+    return empty.masked_scatter(mask.unsqueeze(-1), pairs)
 
 
 def _watcher(
@@ -407,9 +413,7 @@ def _watcher(
             asked = processes.largest(2 if stop.is_set() else int(due))
             if asked:
                 control.should_save, self.saved = True, time.monotonic()
-            if asked == 2:
-                control.should_training_stop = True
-            if state.global_step >= steps:  # before its schedule ends
+            if asked == 2 or state.global_step >= steps:  # the schedule may end later
                 control.should_training_stop = True
 
     return Watcher()

@@ -112,7 +112,6 @@ def train(
     with directory.reserved():
         decisive = _decisive(dataset, arguments, provenance)
         processes.by_first(lambda: directory.resume(decisive))
-        part = TRAININGS[arguments.task]
         stages = Stages(
             base,
             dataset,
@@ -120,18 +119,14 @@ def train(
             arguments,
             on_progress,
             directory=directory.path,
-            measure=part.MEASURE,
+            measure=TRAININGS[arguments.task].MEASURE,
             teacher=teacher,
         )
         with contextlib.closing(stages):
-            if arguments.cv:
-                outcome = _with_folds(part, stages, dataset, directory.path, fold_workers)
-            else:
-                outcome = _with_held_out(part, stages, dataset, directory.path)
+            outcome = _outcome(stages, dataset, directory.path, fold_workers)
             report = {
-                **_report(dataset, stages, outcome),
+                **_report(dataset, stages, outcome, before),
                 **provenance,
-                "learned_query_ids": sorted({*before, *outcome.report["learned_query_ids"]}),
                 "source": source.to_dict() if source else None,
                 "fold_workers": fold_workers,
                 "seconds": round(directory.seconds(), 1),
@@ -311,6 +306,14 @@ def _teacher(arguments: TrainArguments) -> Teacher | None:
     return teacher
 
 
+def _outcome(stages: Stages, dataset: Dataset, directory: Path, fold_workers: int) -> _Outcome:
+    """Train, and measure on folds or on held-out queries."""
+    part = TRAININGS[stages.arguments.task]
+    if stages.arguments.cv:
+        return _with_folds(part, stages, dataset, directory, fold_workers)
+    return _with_held_out(part, stages, dataset, directory)
+
+
 def _with_held_out(
     part: TaskTraining, stages: Stages, dataset: Dataset, directory: Path
 ) -> _Outcome:
@@ -357,10 +360,16 @@ def _with_folds(
     return _Outcome(model, results, report, files)
 
 
-def _report(dataset: Dataset, stages: Stages, outcome: _Outcome) -> dict[str, Any]:
-    """Return the content of training.json except for what the run rests on."""
+def _report(
+    dataset: Dataset, stages: Stages, outcome: _Outcome, before: set[str]
+) -> dict[str, Any]:
+    """Return the content of training.json except for what the run rests on.
+
+    `before` are the queries that the base has learned from.
+    """
     return {
         **outcome.report,
+        "learned_query_ids": sorted({*before, *outcome.report["learned_query_ids"]}),
         "arguments": stages.arguments.to_dict(),
         "precision": stages.precision,
         "measure": stages.measure.name,

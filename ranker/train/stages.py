@@ -247,32 +247,12 @@ class Stages:
         window = functools.cache(
             lambda: self.queries(judged, arguments.negatives_depth, with_judged=True)
         )
-        positives = sum(
-            grade >= arguments.min_grade for row in judged.qrels.values() for grade in row.values()
-        )
-
-        def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
-            seed = arguments.seed + 1 + epoch
-            if self.loss.needs_teacher and self.teacher is None:
-                return _chunks(
-                    scored_groups(
-                        judged, count=arguments.negatives, seed=seed, min_grade=arguments.min_grade
-                    )
-                )
-            groups = judged_groups(
-                judged,
-                self.first_phase,
-                negatives=self.negatives,
-                seed=seed,
-                min_grade=arguments.min_grade,
-                logits=self._window(window, forward, epoch, stage, folder),
-            )
-            return self._with_teacher(groups, stage, positives)
-
         return self._run(
             stage,
             forward,
-            groups_of,
+            lambda epoch: self._judged_groups(
+                judged, epoch, stage, lambda: self._window(window, forward, epoch, stage, folder)
+            ),
             folder,
             validation=validation,
             epochs=None if steps else arguments.epochs,
@@ -283,6 +263,30 @@ class Stages:
             min_grade=arguments.min_grade,
             seed=arguments.seed + 1,
         )
+
+    def _judged_groups(
+        self, judged: Dataset, epoch: int, stage: str, logits: Callable[[], Run | None]
+    ) -> Iterable[Sequence[TrainingGroup]]:
+        """Return an epoch's groups; those with the data's own scores need no `logits`."""
+        seed, min_grade = self.arguments.seed + 1 + epoch, self.arguments.min_grade
+        if self.loss.needs_teacher and self.teacher is None:
+            return _chunks(
+                scored_groups(
+                    judged, count=self.arguments.negatives, seed=seed, min_grade=min_grade
+                )
+            )
+        groups = judged_groups(
+            judged,
+            self.first_phase,
+            negatives=self.negatives,
+            seed=seed,
+            min_grade=min_grade,
+            logits=logits(),
+        )
+        positives = sum(
+            grade >= min_grade for row in judged.qrels.values() for grade in row.values()
+        )
+        return self._with_teacher(groups, stage, positives)
 
     def queries(
         self, judged: Dataset, depth: int | None = None, *, with_judged: bool = False

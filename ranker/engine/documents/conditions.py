@@ -226,6 +226,8 @@ def _part_of_id(name: str) -> Callable[[StoredDocument], Value]:
     Raises:
         ValueError: an id has no such part.
     """
+    # Not with DocumentId.parse: the document API also stores ids with a negative number or an empty
+    # namespace, which that refuses.
     places = {"scheme": 0, "namespace": 1, "type": 2, "specific": 4}
     if name in places:
         place = places[name]
