@@ -109,7 +109,7 @@ def train(
     license: License = "unknown",
     fold_workers: FoldWorkers = 1,
     as_json: Json = False,
-    **options: Any,
+    **options: Any,  # the fields of TrainArguments
 ) -> None:
     """Fine-tune a cross-encoder on judged queries.
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from small_data import small_dataset
+from small_data import small_dataset, write_csv
 
 from ranker.artifacts.bundle import Bundle, Checkpoint
+from ranker.cli import main
 from ranker.contract.encode import pair_inputs
 from ranker.dataset import Dataset
 from ranker.dataset.groups import TrainingGroup
@@ -180,6 +181,16 @@ def test_a_task_is_trained_stopped_and_measured_in_its_own_terms(
     assert "accuracy, held-out queries" in html and "nDCG" not in html
     summary = json.loads((tmp_path / "page.json").read_text())
     assert summary["bundles"][0]["accuracy"] == report["held_out"]["accuracy"]
+
+
+def test_progress_names_the_measure_of_the_task(
+    task: Task, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["train", str(write_csv(tmp_path / "judged.csv")), "--out", str(tmp_path / "out")]
+    words += ["--base", str(tiny_bert), "--task", task.name, "--loss", "ce", "--epochs", "1"]
+    assert main([*words, "--batch-size", "2", "--held-out", "0.3", "--no-lint"]) == 0
+    told = capsys.readouterr()
+    assert "accuracy 0." in told.err and "nDCG" not in told.err + told.out
 
 
 def test_a_task_has_its_own_losses(task: Task) -> None:
