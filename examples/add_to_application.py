@@ -9,6 +9,7 @@ ranker` takes all of it out again.
 import sys
 from pathlib import Path
 
+import ranker
 from ranker.artifacts.bundle import Bundle
 from ranker.package.into import install
 
@@ -28,4 +29,9 @@ def main(bundle: str, application: str, schema: str, text_fields: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except ranker.RankerError as error:
+        sys.exit(f"error: {error}")

@@ -26,4 +26,9 @@ def main(data: str, url: str, baseline: str, profile: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except ranker.RankerError as error:
+        sys.exit(f"error: {error}")

@@ -57,7 +57,13 @@ class _Lazy:
         return getattr(importlib.import_module("ranker.api"), self._name)
 
     def __set__(self, package: object, value: object) -> None:
-        """Keep the function: the import system would bind the folder `ranker/train` here."""
+        """Keep the function where the import system binds the folder `ranker/train` to its name.
+
+        Raises:
+            AttributeError: the value is not a module; replace the function in `ranker.api`.
+        """
+        if not isinstance(value, types.ModuleType):
+            raise AttributeError(f"ranker.{self._name} is read-only; set ranker.api.{self._name}")
 
 
 class _Package(types.ModuleType):

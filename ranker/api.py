@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ranker.feed import FeedReport
     from ranker.package.application import Package
 
+    Result = str | Path | Evaluation | Checkpoint | Bundle
+
 __all__ = [
     "Client",
     "RankedText",
@@ -75,7 +77,8 @@ def train(
         out: folder of the checkpoint.
         on_progress: called as `on_progress(stage, step, steps, loss, value)`, with a loss or a
             value of the task's measure.
-        options: fields of `ranker.train.TrainArguments`, such as `base`, `epochs` or `cv`.
+        options: fields of `TrainArguments` (`from ranker.train import TrainArguments`), such as
+            `base`, `epochs` or `cv`.
 
     Raises:
         UsageError: an option is unknown, or makes no sense.
@@ -92,7 +95,8 @@ def train(
     known = TrainArguments.__dataclass_fields__
     if unknown := sorted(set(options) - set(known)):
         raise UsageError(f"training has no option {', '.join(unknown)}; it has: {', '.join(known)}")
-    arguments = TrainArguments(**options)
+    named = {name: str(value) for name, value in options.items() if isinstance(value, Path)}
+    arguments = TrainArguments(**options | named)
     source = None
     if isinstance(data, str | Path):
         split = default_split(data, "train")
@@ -215,7 +219,7 @@ def evaluate(
     client: Client,
     out: str | Path,
     *,
-    profiles: Sequence[str] | None = None,
+    profiles: Sequence[str] | str | None = None,
     **options: Any,
 ) -> "Evaluation":
     """Run rank profiles over judged queries: TREC runs, latencies, measures, comparisons.
@@ -238,16 +242,16 @@ def evaluate(
 
     if isinstance(data, str | Path):
         data = read(data, split=default_split(data, "test"))
+    if isinstance(profiles, str):
+        profiles = [profiles]
     return run(data, client, profiles=profiles, out=Path(out), **options)
 
 
-def report(
-    results: "Sequence[str | Path | Evaluation | Checkpoint | Bundle]", out: str | Path
-) -> Path:
+def report(results: "Sequence[Result] | Result", out: str | Path) -> Path:
     """Write one self-contained HTML page about evaluations, checkpoints and bundles.
 
     Args:
-        results: them or their folders, in any mix.
+        results: one of them or its folder, or several in any mix.
         out: the HTML file; JSON of the same name is written next to it.
 
     Raises:
@@ -255,6 +259,8 @@ def report(
     """
     from ranker.report import page
 
+    if isinstance(results, str) or not isinstance(results, Sequence):
+        results = [results]
     return page([_folder(result) for result in results], Path(out))
 
 

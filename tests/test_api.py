@@ -19,15 +19,15 @@ def test_the_whole_way(tiny_bert: Path, tmp_path: Path) -> None:
     checkpoint = ranker.train(data, tmp_path / "checkpoint", base=str(tiny_bert), **SMALL)
     bundle = ranker.export(checkpoint, tmp_path / "bundle")
     package = ranker.package(bundle, str(tmp_path / "app"))
-    deployment = ranker.deploy(package, data=tmp_path / "db", port=free_port())
-    try:
+    assert all(len(repr(made)) < 700 for made in (checkpoint, bundle, package, ranker.load(data)))
+    with ranker.deploy(package, data=tmp_path / "db", port=free_port()) as deployment:
         with ranker.Client(deployment.url) as client:
             assert ranker.feed(data, client).ok == len(ranker.load(data).documents)
             assert client.search("red fox", profile="cross").hits
             evaluation = ranker.evaluate(data, client, tmp_path / "evaluation")
         page = ranker.report([evaluation, checkpoint, bundle], tmp_path / "report.html")
-    finally:
-        deployment.stop()
+        process = deployment.process
+    assert process is not None and process.poll() is not None, "it ends with the block"
     assert evaluation.profiles == ["bm25", "cross", "blend"]
     assert "cross" in page.read_text(encoding="utf-8")
     assert checkpoint.training["source"]["data"] == str(data)
@@ -70,3 +70,23 @@ def test_importing_reads_none_of_the_folders() -> None:
     code = "import sys, ranker; print(*(m for m in sys.modules if m.startswith('ranker.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {"ranker.errors", "ranker.records"}
+
+
+def test_one_or_several_and_paths_for_strings(tiny_bert: Path, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "judged.csv")
+    ranker.train(data, tmp_path / "checkpoint", base=tiny_bert, **SMALL)
+    page = ranker.report(tmp_path / "checkpoint", tmp_path / "report.html")
+    assert page.read_text() == ranker.report([str(tmp_path / "checkpoint")], page).read_text()
+
+
+def test_values_of_another_type_are_refused(tmp_path: Path) -> None:
+    data, out = write_csv(tmp_path / "judged.csv"), tmp_path / "checkpoint"
+    with pytest.raises(UsageError, match="epochs must be a whole number, got 1.5; cv must be a wh"):
+        ranker.train(data, out, epochs=1.5, cv="2")
+    with pytest.raises(UsageError, match="pretrain must be True or False, got 'no'"):
+        ranker.train(data, out, pretrain="no")
+
+
+def test_a_public_name_cannot_be_overwritten_in_silence() -> None:
+    with pytest.raises(AttributeError, match="ranker.train is read-only; set ranker.api.train"):
+        ranker.train = None  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ class Checkpoint:
 
     path: Path
     spec: TokenSpec
-    tokenizer_json: str
-    training: dict[str, Any]
+    tokenizer_json: str = field(repr=False)
+    training: dict[str, Any] = field(repr=False)
 
     MARKER = "training.json"
     CARD = "README.md"
@@ -63,8 +63,8 @@ class Bundle:
 
     path: Path
     spec: TokenSpec
-    tokenizer_json: str
-    about: dict[str, Any]
+    tokenizer_json: str = field(repr=False)
+    about: dict[str, Any] = field(repr=False)
 
     MARKER = "bundle.json"
     CARD = "README.md"

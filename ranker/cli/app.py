@@ -27,6 +27,7 @@ app = typer.Typer(
     "ranker package bundle --out app · ranker serve app --data db",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    suggest_commands=False,  # click suggests them
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.register(app)
@@ -56,12 +57,8 @@ def options(
         raise typer.Exit
     set_up_logging(verbose=verbose)
     if config is not None:
-        command: Any = context.command
-        verbs = {
-            name: {parameter.name for parameter in verb.params if parameter.name != "help"}
-            for name, verb in command.commands.items()
-        }
-        context.default_map = read_config(config, verbs)
+        command: Any = context.command  # typer's own group
+        context.default_map = read_config(config, command.commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, given)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # one of click
-            return _fail(f"{error.format_message()} (try: ranker --help)", error.exit_code, given)
+            context = getattr(error, "ctx", None)
+            program = context.command_path if context else "ranker"
+            return _fail(
+                f"{error.format_message()} (try: {program} --help)", error.exit_code, given
+            )
         if os.environ.get("RANKER_DEBUG"):
             raise
         return _fail(

@@ -352,8 +352,10 @@ def query(
         raise UsageError("name an endpoint with --url, or print the request with --print")
     with Client(url, opened, cert=cert, key=key) as client:
         result = client.search(text, **options)
+    chosen = profile or opened.manifest.recommended_profile
     emit(
         {
+            "profile": chosen,
             "total_count": result.total_count,
             "latency_s": result.latency_s,
             "hits": [
@@ -367,7 +369,7 @@ def query(
             ],
         },
         as_json=as_json,
-        text=_hits_text(result, opened.manifest),
+        text=_hits_text(result, opened.manifest, chosen),
     )
 
 
@@ -493,7 +495,7 @@ def _counted(documents: Iterable[Any], show: Callable[..., None]) -> Iterator[An
         yield document
 
 
-def _hits_text(result: "Result", manifest: "Manifest") -> str:
+def _hits_text(result: "Result", manifest: "Manifest", profile: str) -> str:
     def bm25(hit: "Hit") -> float:
         return float(
             sum(hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
@@ -510,7 +512,10 @@ def _hits_text(result: "Result", manifest: "Manifest") -> str:
         for rank, hit in enumerate(result.hits, start=1)
     ]
     hits = table(["rank", "relevance", "bm25", "document", "title"], rows) if rows else "no hits"
-    return f"{hits}\n{result.total_count} matched, {1000 * result.latency_s:.0f} ms"
+    return (
+        f"{hits}\nrank profile {profile}: {result.total_count} matched, "
+        f"{1000 * result.latency_s:.0f} ms"
+    )
 
 
 def _one_line(value: object) -> str:

@@ -200,10 +200,15 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     options.pop("files")
     save_options("train", {**options, "out": out}, out)
     headers, rows, line = TRAININGS[report["arguments"]["task"]].summary(report)
+    unused = [
+        f"stage {stage['stage']}: no step was better than the start, so its weights were kept"
+        for stage in report["stages"]
+        if stage["steps"] and not stage["best_step"]
+    ]
     emit(
         {"checkpoint": str(out), **{key: report[key] for key in _KEYS if key in report}},
         as_json=as_json,
-        text=f"{table(headers, rows)}\n{line}\ncheckpoint: {out}",
+        text="\n".join([table(headers, rows), *unused, line, f"checkpoint: {out}"]),
     )
 
 

@@ -65,6 +65,8 @@ class Endpoint:
             UsageError: not a URL, one with a password, a certificate without its key, or a file
                 that is not there.
         """
+        scheme, separator, rest = url.partition("://")
+        url = f"{scheme.lower()}{separator}{rest}"
         if not _is_url(url):
             raise UsageError(f"expected a URL such as http://localhost:8080, got {url!r}")
         if "@" in urlsplit(url).netloc:

@@ -44,6 +44,13 @@ class Dataset:
     skipped_total: int = 0
     teacher_scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        split = f", split={self.split!r}" if self.split else ""
+        return (
+            f"Dataset({self.name!r}{split}, {len(self.documents)} documents, "
+            f"{len(self.qrels)} judged queries)"
+        )
+
     @functools.cached_property
     def sha256(self) -> str:
         """Hex SHA-256 of documents, queries and qrels, regardless of their format and order.

@@ -34,6 +34,12 @@ class Deployment:
     log: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False, compare=False)
 
+    def __enter__(self) -> "Deployment":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """Stop the embedded engine, if this process started it; other targets keep running."""
         if self.process is not None:

@@ -47,7 +47,7 @@ def deploy_embedded(
         EndpointError: the port is in use, or the engine exited during startup.
     """
     say = on_progress or silent
-    Package.open(app, model=False).require_own("the embedded engine")
+    Package.every(app, model=False)[0].require_own("the embedded engine")
     log = log or data.with_name(f"{data.name}.log")
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     if (pid := _engine_of(data)) is not None and _answers(url, pid):

@@ -1,6 +1,6 @@
 """Reranking a list of texts in this process, without a search engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -68,7 +68,7 @@ class Reranker:
         self._pairs = _onnx(opened, threads) if isinstance(opened, Bundle) else _torch(opened)
 
     def rank(
-        self, query: str, texts: Sequence[str | Document], *, top_k: int | None = None
+        self, query: str, texts: Iterable[str | Document], *, top_k: int | None = None
     ) -> list[RankedText]:
         """Rank texts for a query, best first; equal scores keep the order that was given.
 
@@ -78,23 +78,34 @@ class Reranker:
             top_k: how many to return; all by default.
 
         Raises:
-            UsageError: `top_k` is below 1.
+            UsageError: `top_k` is below 1, or a text is neither a string nor a Document.
         """
         if top_k is not None and top_k < 1:
             raise UsageError(f"expected a top_k of 1 or more, got {top_k}")
+        if isinstance(texts, str):
+            raise UsageError("expected a list of texts, got a single string")
         shown = [self._text(text) for text in texts]
         scores = self.score([(query, text) for text in shown])
         best = sorted(range(len(shown)), key=lambda index: -scores[index])[:top_k]
         return [RankedText(index, float(scores[index]), shown[index]) for index in best]
 
     def score(self, pairs: Sequence[tuple[str, str | Document]]) -> "npt.NDArray[np.float32]":
-        """Return the logits [pairs] of query-text pairs, in the order given."""
-        queries = self._encoder.queries_ids([query for query, _ in pairs])
+        """Return the logits [pairs] of query-text pairs, in the order given.
+
+        Raises:
+            UsageError: a text is neither a string nor a Document.
+        """
+        pairs = list(pairs)
+        queries = self._encoder.queries_ids([self._text(query) for query, _ in pairs])
         documents = self._encoder.texts_ids([self._text(text) for _, text in pairs])
         return self._pairs(queries, documents)
 
     def _text(self, text: str | Document) -> str:
-        return document_text(text, self.spec) if isinstance(text, Document) else text
+        if isinstance(text, Document):
+            return document_text(text, self.spec)
+        if not isinstance(text, str):
+            raise UsageError(f"expected a string or a Document, got {type(text).__name__}")
+        return text
 
 
 def _open(model: "str | Path | Bundle | Checkpoint") -> Bundle | Checkpoint:
@@ -122,4 +133,5 @@ def _torch(checkpoint: Checkpoint) -> _Pairs:
     model = load_weights(checkpoint.path, own_head=True).eval()
     spec: TokenSpec = checkpoint.spec
     forward, _ = forward_of(model, segments=spec.segments, fused=True)
+    forward.eval()  # once: several threads may use it, so no call may change its mode
     return lambda queries, documents: RELEVANCE.score(predict(forward, spec, queries, documents))

@@ -16,7 +16,7 @@ from pathlib import Path
 from ranker.artifacts.manifest import Manifest
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App
-from ranker.errors import DataError, RankerError, ResponseError, UsageError
+from ranker.errors import DataError, RankerError, ResponseError, SpecMismatch, UsageError
 from ranker.feed.delivery import Outcome, Window, pause, send
 from ranker.feed.operation import Source, tokenized
 from ranker.feed.report import Failure, FeedReport, FeedTally
@@ -107,6 +107,12 @@ def _check_server(http: Http, manifest: Manifest) -> None:
         manifest.spec.require_same(
             theirs.spec, here="the application package", there=f"the engine at {http.url}"
         )
+        if manifest.storage != theirs.storage:
+            raise SpecMismatch(
+                f"token ids are stored in another form: the application package has "
+                f"{manifest.storage.name}, the engine at {http.url} {theirs.storage.name}; feed "
+                "with the package that is deployed there"
+            )
     elif response.status != 404:
         raise ResponseError(
             f"{http.url} does not take documents: HTTP {response.status}, {response.excerpt()!r}",

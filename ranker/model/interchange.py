@@ -84,9 +84,15 @@ def open_model(source: str | Path) -> Checkpoint:
         ArtifactError: it is neither, or a file was changed.
         ExportError: as `open_cross_encoder`.
     """
-    if is_cross_encoder(Path(source)):
+    path = Path(source)
+    if is_cross_encoder(path):
         return open_cross_encoder(source)
-    return Checkpoint.open(Path(source))
+    if not path.exists():
+        raise ArtifactError(
+            f"{source} does not exist; expected the folder of a checkpoint or of a cross-encoder, "
+            "or the Hugging Face id of a cross-encoder"
+        )
+    return Checkpoint.open(path)
 
 
 def open_cross_encoder(

@@ -8,7 +8,7 @@ A package is also a model that `ranker package --into` added to an existing appl
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,8 +69,8 @@ class Package:
     """
 
     path: Path
-    manifest: Manifest
-    tokenizer_json: str
+    manifest: Manifest = field(repr=False)
+    tokenizer_json: str = field(repr=False)
     model: Path
     own: bool = True
 

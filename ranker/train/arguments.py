@@ -56,6 +56,14 @@ _SHARE = Rule("from 0 to below 1", lambda value: 0 <= value < 1)
 _TAUGHT = " and ".join(name for name, loss in LOSSES.items() if loss.needs_teacher)
 
 
+_KINDS: dict[object, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "True or False"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a string"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainArguments:
     """Everything that decides the result of a training run, except its data and the machine.
@@ -239,9 +247,22 @@ class TrainArguments:
     )
 
     def __post_init__(self) -> None:
-        problems = [*self._broken_rules(), *self._contradictions()]
+        # A rule may fail on a value of another type, so types come first.
+        problems = self._wrong_types() or [*self._broken_rules(), *self._contradictions()]
         if problems:
             raise UsageError("; ".join(problems))
+
+    def _wrong_types(self) -> list[str]:
+        problems = []
+        for argument in fields(self):
+            value, types = getattr(self, argument.name), get_args(argument.type)
+            kind = types[0] if types else argument.type
+            if (value is None and type(None) in types) or kind not in _KINDS:
+                continue  # absent, or one of some words, which a rule checks
+            accepted, words = _KINDS[kind]
+            if type(value) not in accepted:
+                problems.append(f"{argument.name} must be {words}, got {value!r}")
+        return problems
 
     def _broken_rules(self) -> list[str]:
         problems = []

@@ -352,8 +352,8 @@ def test_invalid_output_folders(
     [
         (b"query = 1\n", "query is 1; expected a table of options: [query]"),
         (b"[ask]\nx = 1\n", "unknown command [ask]; expected one of"),
-        (b"[query]\nhits = 'many'\n", "Invalid value for '--hits'"),
-        (b"[query]\nprint = true\n", "[query] has no option 'print'"),
+        (b"[query]\nhits = 'many'\n", "[query] hits must be a whole number, got 'many'"),
+        (b"[query]\nprnt = true\n", "[query] has no option 'prnt'; it has app, cert,"),
         (b"\xff", "can't decode byte 0xff"),
         (b"x", "Expected '=' after a key"),
     ],

@@ -128,7 +128,7 @@ def test_config_gives_defaults_and_the_command_line_wins(
 ) -> None:
     app = make_app(tmp_path / "app")
     config = tmp_path / "ranker.toml"
-    config.write_text(f'[query]\napp = "{app}"\nprofile = "blend"\nprint-body = true\nhits = 3\n')
+    config.write_text(f'[query]\napp = "{app}"\nprofile = "blend"\nprint = true\nhits = 3\n')
     assert main(["--config", str(config), "query", "red fox"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert (body["ranking.profile"], body["hits"]) == ("blend", 3)
@@ -300,3 +300,23 @@ def test_an_evaluation_is_reproduced_from_its_saved_options(
     assert first["dataset"]["bad_rows_left_out"] == 1
     saved = tomllib.loads((tmp_path / "e/evaluate.toml").read_text())["evaluate"]
     assert (saved["timeout"], saved["concurrency"]) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[train]\nepochs = 1.5\n", "[train] epochs must be a whole number, got 1.5"),
+        ("[train]\nepochs = true\n", "[train] epochs must be a whole number, got True"),
+        ("[train]\nepochs = [1]\n", "[train] epochs must be a whole number, got [1]"),
+        ("[train]\npretrain = 1\n", "[train] pretrain must be true or false, got 1"),
+        ("[train]\nbase = 3\n", "[train] base must be a string, got 3"),
+        ("[evaluate]\nprofile = 'bm25'\n", "[evaluate] profile must be a list, got 'bm25'"),
+        ("[train]\nlearning-rate = 1\nlearning_rate = 2\n", "[train] has learning-rate twice"),
+        ("[query]\njsn = true\n", "[query] has no option 'jsn'; it has app, cert, hits, json, key"),
+    ],
+)
+def test_a_config_of_wrong_types_is_refused(table, message, tmp_path, capsys) -> None:
+    config = tmp_path / "ranker.toml"
+    config.write_text(table)
+    assert main(["--config", str(config), "train", "nothing", "--out", str(tmp_path / "o")]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -1,5 +1,6 @@
 """Reranking in this process: the same scores from a bundle, a checkpoint or a folder."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,20 @@ def test_what_cannot_be_used_is_refused(exported: Path, tmp_path: Path) -> None:
         ranker.Reranker(exported).rank(QUERY, TEXTS, top_k=0)
     with pytest.raises(RankerError, match="nothing-here"):
         ranker.Reranker(tmp_path / "nothing-here")
+
+
+def test_what_is_not_a_text_is_refused(exported: Path) -> None:
+    reranker = ranker.Reranker(exported)
+    with pytest.raises(UsageError, match="expected a string or a Document, got NoneType"):
+        reranker.rank(QUERY, [None])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="expected a list of texts, got a single string"):
+        reranker.rank(QUERY, "abc")
+
+
+def test_threads_share_a_reranker(model: Path) -> None:
+    reranker = ranker.Reranker(model)
+    pairs = [(QUERY, text) for text in TEXTS]
+    alone = ranker.Reranker(model).score(pairs)
+    with ThreadPoolExecutor(4) as pool:
+        for scores in pool.map(lambda _: reranker.score(pairs), range(24)):
+            np.testing.assert_allclose(scores, alone, atol=1e-5)
