@@ -279,6 +279,8 @@ def feed(
 
     if (out is None) == (url is None):
         raise UsageError("name an endpoint with --url, or a file with --out")
+    if out is not None and out.exists() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(f"--out {out} is the data that is read; name another file")
     opened = _app(app, url)
     documents = read_documents(data, format=format, skip_bad=skip_bad)
     if out is not None:

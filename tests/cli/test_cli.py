@@ -320,3 +320,15 @@ def test_a_config_of_wrong_types_is_refused(table, message, tmp_path, capsys) ->
     config.write_text(table)
     assert main(["--config", str(config), "train", "nothing", "--out", str(tmp_path / "o")]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_feed_does_not_write_onto_what_it_reads(tmp_path: Path, capsys) -> None:
+    app, corpus = make_app(tmp_path / "app"), tmp_path / "beir" / "corpus.jsonl"
+    corpus.parent.mkdir()
+    corpus.write_text('{"_id": "d1", "title": "red", "text": "fox"}\n')
+    before = corpus.read_text()
+    for data in (corpus, corpus.parent):
+        given = ["feed", str(data), "--app", str(app), "--out", str(corpus)]
+        assert main(given) == 2
+        assert "is the data that is read" in capsys.readouterr().err
+    assert corpus.read_text() == before
