@@ -16,6 +16,8 @@ from engine_support import free_port
 from plugin_support import application, digest
 from small_data import WORDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OUTSIDE = {"docker": "docker", "cloud": "acme.pem"}

@@ -20,6 +20,8 @@ from ranker.artifacts.bundle import write_hashes
 from ranker.cli import main
 from ranker.train.run_directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 HEADER = "query,title,text,label\n"
 CORPUS = '{"_id":"1","title":"red fox","text":"x"}\n{"_id":"2","title":"blue dog","text":"y"}\n'
 QUERIES = '{"_id":"q1","text":"red fox"}\n{"_id":"q2","text":"blue dog"}\n'

@@ -48,6 +48,8 @@ from ranker.files import read_json, sha256, write_json
 from ranker.package.application import Package
 from ranker.records import Document
 
+pytestmark = pytest.mark.slow
+
 TENANT = "/application/v2/tenant/default"
 DEPLOY = f"{TENANT}/prepareandactivate"
 INSTANCE = f"{TENANT}/application/default/environment/prod/region/default/instance/default"

@@ -18,6 +18,8 @@ from types import ModuleType
 import pytest
 from mypy import api
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "pipelines" / "stdlib_corpus.py"
 JUDGED = ROOT / "pipelines" / "stdlib"

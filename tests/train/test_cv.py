@@ -39,6 +39,8 @@ from ranker.train import TrainArguments, reproduce, train
 from ranker.train.folds.workers import affordable
 from ranker.train.stages import Stages
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "batch_size": 2, "negatives": 3, "epochs": 2, "held_out": 0.3, "precision": "fp32", "cv": 3,
     "pretrain": True, "pretrain_steps": 3, "learning_rate": 3e-3,

@@ -16,6 +16,8 @@ from ranker.errors import UsageError
 from ranker.train import TrainArguments, processes
 from ranker.train.run import _require_room
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "batch-size": 3, "negatives": 3, "epochs": 2, "held-out": 0.3, "precision": "fp32", "cv": 3,
     "dropout": 0, "pretrain-steps": 3, "learning-rate": 1e-3,
