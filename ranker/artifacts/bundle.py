@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ranker.artifacts.calibration import Calibration, calibration_of, why_uncalibrated
 from ranker.artifacts.profile import default_profiles
 from ranker.contract.encode import Encoder
 from ranker.contract.spec import TokenSpec
@@ -56,8 +57,8 @@ class Bundle:
     """A checked ONNX model with everything that belongs to it.
 
     Files: `model.onnx`, `tokenizer.json`, `spec.json`, `parity.json` (the export's check),
-    `bundle.json` (blend weight, recommended profile, the gate's verdict and whether the export
-    was forced, the report of its training, or the origin of an existing cross-encoder),
+    `bundle.json` (blend weight, recommended profile, calibration, the gate's verdict and whether
+    the export was forced, the report of its training, or the origin of an existing cross-encoder),
     `README.md` (the model card), `hashes.json`.
     """
 
@@ -91,6 +92,16 @@ class Bundle:
     def blend_weight(self) -> float:
         """The logit's weight in the profile `blend`."""
         return float(self.about["blend_weight"])
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The logit as a probability; None if that is not known."""
+        return calibration_of(self.about)
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """Why there is no calibration; None if there is one."""
+        return None if self.calibration else why_uncalibrated(self.about)
 
     @property
     def recommended_profile(self) -> str:
@@ -136,6 +147,10 @@ def _check_about(about: object, path: Path) -> None:
     weight = values.get("blend_weight")
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ArtifactError(f"{path}: expected a blend_weight, got {weight!r}; make it again")
+    try:
+        calibration_of(values)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}; make it again") from error
     names = [profile.name for profile in default_profiles(weight)]
     if values.get("recommended_profile") not in names:
         raise ArtifactError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from ranker.artifacts.calibration import UNKNOWN, Calibration
 from ranker.artifacts.profile import Profile
 from ranker.contract import vespa_names
 from ranker.contract.encode import document_text, join_texts
@@ -38,6 +39,8 @@ class Manifest:
         fingerprint_field: field with the fingerprint under which they were made.
         ids_summary: summary class without texts, for evaluation, or None if there is none.
         storage: the form in which the token ids are stored.
+        calibration: the logit as a probability; None if that is not known.
+        uncalibrated: why it is not known; None if it is.
 
     Raises:
         SpecError: the storage does not hold every id of the vocabulary.
@@ -60,6 +63,8 @@ class Manifest:
     ids_summary: str | None = vespa_names.IDS_SUMMARY
     storage: Storage = FLOAT
     model: str | None = None
+    calibration: Calibration | None = None
+    uncalibrated: str | None = UNKNOWN
 
     def __post_init__(self) -> None:
         if (self.application is None) == (self.model is None):
@@ -145,6 +150,8 @@ class Manifest:
             rest = {name: values[name] for name in names}
             rest["spec"] = TokenSpec.from_dict(values["spec"])
             rest["profiles"] = tuple(Profile(**profile) for profile in values["profiles"])
+            if rest.get("calibration") is not None:
+                rest["calibration"] = Calibration(**values["calibration"])
             for name in ("text_fields", "match_fields"):
                 if name in rest:
                     rest[name] = tuple(rest[name])

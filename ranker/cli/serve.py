@@ -317,6 +317,14 @@ def query(
         int | None,
         typer.Option(help="Number of documents to rerank; the profile's own number by default."),
     ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Show only the hits that are relevant with at least this probability (0 to 1); "
+            "needs a calibrated model and a rank profile of the second phase.",
+        ),
+    ] = None,
     app: App = None,
     url: Url = None,
     timeout: Timeout = None,
@@ -347,13 +355,15 @@ def query(
     }
     opened = _app(app, url)
     if print_body:
+        if min_score is not None:
+            raise UsageError("--min-score filters hits, and --print asks for none; leave one out")
         body = query_body(text, opened, **options)
         emit(body, as_json=True, text="")
         return
     if url is None:
         raise UsageError("name an endpoint with --url, or print the request with --print")
     with Client(url, opened, cert=cert, key=key) as client:
-        result = client.search(text, **options)
+        result = client.search(text, **options, min_score=min_score)
     chosen = profile or opened.manifest.recommended_profile
     emit(
         {
@@ -366,12 +376,13 @@ def query(
                     "relevance": hit.relevance,
                     "fields": hit.fields,
                     "match_features": hit.match_features,
+                    "probability": hit.probability,
                 }
                 for hit in result.hits
             ],
         },
         as_json=as_json,
-        text=_hits_text(result, opened.manifest, chosen),
+        text=_hits_text(result, opened.manifest, chosen, min_score),
     )
 
 
@@ -497,27 +508,40 @@ def _counted(documents: Iterable[Any], show: Callable[..., None]) -> Iterator[An
         yield document
 
 
-def _hits_text(result: "Result", manifest: "Manifest", profile: str) -> str:
+def _hits_text(
+    result: "Result", manifest: "Manifest", profile: str, min_score: float | None
+) -> str:
     def bm25(hit: "Hit") -> float:
         return float(
             sum(hit.match_features.get(f"bm25({name})", 0.0) for name in manifest.match_fields)
         )
 
+    calibrated = any(hit.probability is not None for hit in result.hits)
     rows = [
         [
             str(rank),
             f"{hit.relevance:.3f}",
             f"{bm25(hit):.3f}",
+            *([_share(hit.probability)] if calibrated else []),
             hit.doc_id,
             _one_line(hit.fields.get(manifest.text_fields[0], ""))[:60],
         ]
         for rank, hit in enumerate(result.hits, start=1)
     ]
-    hits = table(["rank", "relevance", "bm25", "document", "title"], rows) if rows else "no hits"
+    probability = ["probability"] if calibrated else []
+    headers = ["rank", "relevance", "bm25", *probability, "document", "title"]
+    none = (
+        "no hits" if min_score is None else f"no hits with a probability of at least {min_score:g}"
+    )
+    hits = table(headers, rows) if rows else none
     return (
         f"{hits}\nrank profile {profile}: {result.total_count} matched, "
         f"{1000 * result.latency_s:.0f} ms"
     )
+
+
+def _share(probability: float | None) -> str:
+    return "-" if probability is None else f"{probability:.3f}"
 
 
 def _one_line(value: object) -> str:

@@ -59,7 +59,15 @@ _GIVEN = ("COMMANDLINE", "DEFAULT_MAP")
 """Where click has an option from that was named: the command, or the file of --config."""
 _WITH_REPRODUCE = {"data", "out", "reproduce", "lint", "as_json"}
 _LINTED = ("min_grade", "base", "query_slots", "document_slots")
-_KEYS = ("held_out", "blend_weight", "recommended_profile", "gate", "seconds")
+_KEYS = (
+    "held_out",
+    "blend_weight",
+    "recommended_profile",
+    "gate",
+    "calibration",
+    "uncalibrated",
+    "seconds",
+)
 
 
 def register(app: typer.Typer) -> None:

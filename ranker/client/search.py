@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranker.artifacts.calibration import PROBABILITY
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile
 from ranker.client.endpoint import Endpoint, Http, Response
@@ -98,12 +99,15 @@ class Hit:
         relevance: the score that ranks it.
         fields: the summary's fields.
         match_features: features that the rank profile returns, such as `bm25(contents)`.
+        probability: that it is judged relevant, of a calibrated model; None where the rank profile
+            or the summary class does not return it.
     """
 
     doc_id: str
     relevance: float
     fields: dict[str, Any]
     match_features: dict[str, Any]
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -232,14 +236,19 @@ class Client:
         summary: str | None = None,
         timeout_s: float | None = None,
         rerank_count: int | None = None,
+        min_score: float | None = None,
     ) -> Result:
-        """Ask a question; the arguments are those of `query_body`.
+        """Ask a question; the arguments are those of `query_body`, and `min_score`.
+
+        With `min_score` (0 to 1), only the hits of the page whose probability of relevance is at
+        least that are kept.
 
         Raises:
-            UsageError: the question has no word, or an option is impossible.
+            UsageError: the question has no word, an option is impossible, or `min_score` is given
+                for a rank profile or a summary class without probabilities.
             EndpointError: nothing answers, or not in time.
-            ResponseError: the server answered with an error, or searched only some of
-                the documents.
+            ResponseError: the server answered with an error, searched only some of the documents,
+                or returned no probabilities for `min_score`.
             SpecMismatch: a hit was fed under another token contract, or without tokens.
         """
         start = time.perf_counter()
@@ -253,13 +262,18 @@ class Client:
             timeout_s=timeout_s,
             rerank_count=rerank_count,
         )
+        chosen = self.app.manifest.profile(body["ranking.profile"])
+        if min_score is not None:
+            _require_probability(self.app.manifest, chosen, summary, min_score)
         longest = (timeout_s or self.app.manifest.timeout_s) + GRACE_S
         response = self._http.post_json("/search/", body, timeout_s=longest)
         result = _checked(response)
         children = result["root"].get("children", ())
         page = tuple(_hit(child, response, self.app.manifest) for child in children)
-        if self.app.manifest.profile(body["ranking.profile"]).needs_tokens:
+        if chosen.needs_tokens:
             _check_tokens(page, self.app, self._http.url)
+        if min_score is not None:
+            page = _at_least(page, min_score, chosen, response)
         return Result(
             hits=page,
             total_count=int(result["root"].get("fields", {}).get("totalCount", 0)),
@@ -276,6 +290,47 @@ def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
             f"timeout_s must be from {LEAST_TIMEOUT_S:g} to {MOST_TIMEOUT_S:g} seconds, "
             f"got {timeout_s:g}"
         )
+
+
+def _require_probability(
+    manifest: Manifest, profile: Profile, summary: str | None, min_score: float
+) -> None:
+    """Refuse a least probability where hits cannot have one."""
+    if not 0 <= min_score <= 1:
+        raise UsageError(f"min_score is a probability, expected 0 to 1, got {min_score:g}")
+    if manifest.calibration is None:
+        raise UsageError(
+            f"min_score needs a calibrated model, and that of {manifest.name} is uncalibrated: "
+            f"{manifest.uncalibrated}"
+        )
+    if profile.phase != "second" or not profile.needs_tokens:
+        able = [p.name for p in manifest.profiles if p.phase == "second" and p.needs_tokens]
+        raise UsageError(
+            "min_score needs a rank profile with the model in its second phase "
+            f"({', '.join(able)}), got {profile.name}"
+        )
+    if summary not in (None, "default"):
+        raise UsageError(
+            f"min_score needs the default summary class, which has probabilities, got {summary}"
+        )
+
+
+def _at_least(
+    hits: tuple[Hit, ...], min_score: float, profile: Profile, response: Response
+) -> tuple[Hit, ...]:
+    """Keep the hits with a least probability.
+
+    Raises:
+        ResponseError: a hit has none.
+    """
+    if missing := [hit.doc_id for hit in hits if hit.probability is None]:
+        raise ResponseError(
+            f"document {missing[0]!r} from {response.url} has no probability: expected the line "
+            f"`summary-features: {PROBABILITY}` in the rank profile {profile.name} that is "
+            "deployed there; add it, or deploy the package again",
+            status=response.status,
+        )
+    return tuple(h for h in hits if h.probability is not None and h.probability >= min_score)
 
 
 def _question(text: str) -> str:
@@ -383,7 +438,17 @@ def _hit(child: Mapping[str, Any], response: Response, manifest: Manifest) -> Hi
                 + f"document id (its id is {child.get('id')!r}); ask for another summary class",
                 status=response.status,
             ) from error
-    return Hit(str(doc_id), float(child["relevance"]), fields, features)
+    probability = _probability(fields, manifest)
+    return Hit(str(doc_id), float(child["relevance"]), fields, features, probability)
+
+
+def _probability(fields: Mapping[str, Any], manifest: Manifest) -> float | None:
+    """Return the probability in a hit's summary features; one that is not a number is none."""
+    features = fields.get("summaryfeatures")
+    if manifest.calibration is None or not isinstance(features, Mapping):
+        return None  # a function of that name would be the application's own
+    value = features.get(PROBABILITY)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _check_tokens(hits: tuple[Hit, ...], app: App, url: str) -> None:

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ranker.artifacts.bundle import Checkpoint
+from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.errors import ExportError
 from ranker.metrics.gate import caution, shortfall, verdict_of
 
@@ -40,11 +42,14 @@ def pass_gate(checkpoint: Checkpoint, *, force: bool) -> bool:
 
 
 def about(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what bundle.json says of the blend, the best profile and the verdict."""
+    """Return what bundle.json says of the blend, the best profile, calibration and verdict."""
+    calibration = calibration_of(training)
     return {
         "blend_weight": training["blend_weight"],
         "recommended_profile": training["recommended_profile"],
         "verdict": verdict_of(training),
+        "calibration": calibration and asdict(calibration),
+        "uncalibrated": None if calibration else why_uncalibrated(training),
     }
 
 

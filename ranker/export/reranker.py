@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ranker.artifacts.bundle import Bundle, Checkpoint
+from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.contract.encode import document_text
 from ranker.errors import UsageError
 from ranker.records import Document
@@ -65,6 +66,7 @@ class Reranker:
         opened = _open(model)
         self.spec = opened.spec
         self._encoder = opened.encoder()
+        self._about = opened.about if isinstance(opened, Bundle) else opened.training
         self._pairs = _onnx(opened, threads) if isinstance(opened, Bundle) else _torch(opened)
 
     def rank(
@@ -99,6 +101,27 @@ class Reranker:
         queries = self._encoder.queries_ids([self._text(query) for query, _ in pairs])
         documents = self._encoder.texts_ids([self._text(text) for _, text in pairs])
         return self._pairs(queries, documents)
+
+    def probabilities(
+        self, pairs: Sequence[tuple[str, str | Document]]
+    ) -> "npt.NDArray[np.float64]":
+        """Return the probability [pairs] that a text is relevant to its query, in the order given.
+
+        It was learned on documents that BM25 retrieves for a query; a text from elsewhere is less
+        often relevant at the same logit.
+
+        Raises:
+            UsageError: the model is uncalibrated, or a text is neither a string nor a Document.
+        """
+        import numpy as np
+
+        calibration = calibration_of(self._about)
+        if calibration is None:
+            raise UsageError(
+                f"expected a calibrated model, this one is not: {why_uncalibrated(self._about)}; "
+                "its logits (`score`) still rank the texts of one query"
+            )
+        return np.array([calibration.probability(float(logit)) for logit in self.score(pairs)])
 
     def _text(self, text: str | Document) -> str:
         if isinstance(text, Document):

@@ -29,6 +29,7 @@ __all__ = [
     "Strip",
     "bars",
     "histogram",
+    "reliability",
     "share_curve",
     "strips",
     "training_curves",
@@ -441,4 +442,37 @@ def share_curve(
     axes.set(xlim=(1, max(len(shares), 2)), ylim=(0, 1), xticks=list(marked))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(axis="y")
+    return picture.svg(ident=ident, title=title, text="; ".join(tips))
+
+
+@_styled()
+def reliability(bins: Sequence[Mapping[str, float]], *, brier: float, ident: str) -> str:
+    """Draw the share of relevant pairs over the mean probability, a dot for each bin.
+
+    Args:
+        bins: each with `predicted`, `relevant` and `pairs`, as in `training.json`.
+        brier: the Brier score, which the picture names.
+        ident: prefix of the ids in the picture, unique in the page.
+    """
+    ticker = require("matplotlib.ticker", extra="evaluate")
+    picture = _Picture(302)
+    axes = picture.axes(left=46, right=WIDTH - 12, top=24, bottom=264)
+    axes.set_title(f"Brier score {brier:.4f}")
+    # Most pairs are improbable, so the axes end where the bins do.
+    end = min(1.0, 1.08 * max(max(row["predicted"], row["relevant"]) for row in bins))
+    axes.plot([0, end], [0, end], color=_INK, alpha=0.6, linewidth=1)
+    points = [(row["predicted"], row["relevant"]) for row in bins]
+    axes.plot(*_line(points), color=BETTER)
+    tips = [
+        f"{row['pairs']:,} pairs: probability {row['predicted']:.3f}, "
+        f"relevant {row['relevant']:.3f}"
+        for row in bins
+    ]
+    picture.dots(axes, points, BETTER, tips)
+    axes.set(xlim=(0, end), ylim=(0, end))
+    axes.set(xlabel="mean probability of the pairs", ylabel="share that is relevant")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.MaxNLocator(4))
+    axes.grid()
+    title = "Share of relevant pairs over their probability; on the line, both are equal"
     return picture.svg(ident=ident, title=title, text="; ".join(tips))

@@ -140,6 +140,10 @@ def open_cross_encoder(
     training = {
         "blend_weight": UNLEARNED,
         "recommended_profile": "cross",
+        "uncalibrated": (
+            "no probability was learned for this existing cross-encoder; `ranker train DATA "
+            "--base MODEL` learns one"
+        ),
         "arguments": {"base": name},
         "origin": {
             **served_provenance(name, base),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.metrics.gate import caution, shortfall, verdict_of
 from ranker.model.markdown import escaped, interval, table
 
@@ -70,10 +71,11 @@ def worth(training: Training, *, forced: bool) -> list[str]:
     parts = ["## Is it better than BM25?", verdict]
     parts.append(f"Recommended rank profile: `{profile}`. The blend is {weight}.")
     if training["cv"]:
-        return [*parts, *_fold_figures(training)]
+        return [*parts, *_fold_figures(training), *_probability(training)]
     held = training["held_out"]
     rows = [[_RUNS[name], f"{held[name]:.4f}"] for name in _PROFILES if name in held]
-    return [*parts, table([f"nDCG@10, {held['queries']} queries held out", "mean"], rows)]
+    figures = table([f"nDCG@10, {held['queries']} queries held out", "mean"], rows)
+    return [*parts, figures, *_probability(training)]
 
 
 def _fold_figures(training: Training) -> list[str]:
@@ -104,6 +106,33 @@ def _fold_figures(training: Training) -> list[str]:
     ]
 
 
+def _probability(training: Training) -> list[str]:
+    """Return what a logit means as a probability, and how well that holds."""
+    parts, known = ["## What does a score mean?"], calibration_of(training)
+    if known is None:
+        return [*parts, f"**Uncalibrated**: {why_uncalibrated(training)}. A logit only ranks."]
+    figures = training["calibration"]
+    where = "out of fold" if training["cv"] else "on the queries held out"
+    rows = [
+        [
+            f"{row['probability']:g}",
+            "-" if row["precision"] is None else f"{row['precision']:.3f}",
+            f"{row['pairs']:,}",
+            f"{100 * row['queries']:.0f} %",
+        ]
+        for row in figures["thresholds"]
+    ]
+    return [
+        *parts,
+        f"A document that BM25 retrieves is judged relevant (grade {figures['min_grade']} or "
+        f"higher) with the probability `{known.expression}`, learned {where} from "
+        f"{figures['pairs']:,} pairs, {figures['relevant']:,} of them relevant; unjudged ones "
+        f"count as not relevant. Brier score {figures['brier']:.4f} on queries outside the fit, of "
+        f"the base rate alone {figures['base_rate_brier']:.4f}.",
+        table(["probability of at least", "precision", "documents", "queries with one"], rows),
+    ]
+
+
 def use(training: Training) -> list[str]:
     """Return what the model is for, and its limits."""
     arguments = training["arguments"]
@@ -118,7 +147,7 @@ def use(training: Training) -> list[str]:
         "- The figures hold for this collection and its annotators. On other subjects, languages "
         "or kinds of query it may be worse than BM25: evaluate it there first.\n"
         "- Unjudged documents count as not relevant, in training and in the figures.\n"
-        "- A logit is not a probability, and logits of different queries are not comparable.\n"
+        "- A logit is not a probability, and the order that it gives holds within a query.\n"
         "- It is likely to share the biases of the base model and of the annotators.",
     ]
 

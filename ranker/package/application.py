@@ -15,6 +15,7 @@ from typing import Any
 
 from ranker import __version__
 from ranker.artifacts.bundle import HASHES, Bundle, check_hashes, write_hashes
+from ranker.artifacts.calibration import Calibration
 from ranker.artifacts.installation import RECORDS, Installation, content_hash, records
 from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile, default_profiles
@@ -191,6 +192,7 @@ def render(
     *,
     application: str = "ranker",
     storage: Storage = FLOAT,
+    calibration: Calibration | None = None,
 ) -> dict[str, str]:
     """Return the application as text: path in the package to content."""
     context = ProfileContext(
@@ -202,6 +204,7 @@ def render(
         token_field=vespa_names.DOC_TOKEN_IDS,
         fingerprint_field=vespa_names.TOKEN_FINGERPRINT,
         show_logit=True,
+        calibration=calibration,
     )
     pyvespa = _pyvespa_package(context, application)
     return {
@@ -293,6 +296,8 @@ def _manifest(bundle: Bundle, application: str, storage: Storage) -> Manifest:
         model_sha256=sha256(bundle.model),
         ranker_version=__version__,
         storage=storage,
+        calibration=bundle.calibration,
+        uncalibrated=bundle.uncalibrated,
     )
 
 
@@ -302,6 +307,7 @@ def _texts(manifest: Manifest) -> dict[str, str]:
         manifest.profiles,
         application=manifest.name,
         storage=manifest.storage,
+        calibration=manifest.calibration,
     )
 
 

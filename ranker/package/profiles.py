@@ -4,9 +4,10 @@ pyvespa cannot write such files.  One must begin with the word `rank-profile`: V
 comment before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ranker.artifacts.calibration import PROBABILITY, Calibration
 from ranker.artifacts.profile import LOGIT, Profile
 from ranker.contract import vespa_names
 from ranker.contract.spec import TokenSpec
@@ -34,7 +35,9 @@ class ProfileContext:
         shown_fields: fields whose bm25 is a match feature.
         token_field: field with a document's token ids.
         fingerprint_field: field with the fingerprint under which they were made.
-        show_logit: True if the hits of a page carry the logit; it is computed again for them.
+        show_logit: True if the hits of a page carry the logit, and the probability where there is
+            a calibration; they are computed again for them.
+        calibration: the logit as a probability; None if that is not known.
     """
 
     spec: TokenSpec
@@ -45,6 +48,7 @@ class ProfileContext:
     token_field: str
     fingerprint_field: str
     show_logit: bool
+    calibration: Calibration | None
 
     @property
     def token_type(self) -> TensorType:
@@ -133,21 +137,22 @@ def _render(profile: Profile, context: ProfileContext, *, adds_model: bool) -> s
     if adds_model or profile.inherits is None:
         parts.append(f"    match-features: {' '.join(features)}")
     if adds_model and profile.phase == "second" and context.show_logit:
+        shown = f"{LOGIT} {PROBABILITY}" if context.calibration else LOGIT
         parts.append(
             "    # Computed only for the hits of a page, and not for the summary class `ids`.\n"
-            f"    summary-features: {LOGIT}"
+            f"    summary-features: {shown}"
         )
     body = "\n".join(parts)
     return f"rank-profile {profile.name}{heritage} {{\n{body}\n}}\n"
 
 
 def _model(context: ProfileContext, name: str) -> str:
-    """Return inputs, token functions, onnx-model and the function `logit`, indented."""
+    """Return inputs, token functions, onnx-model and the functions of its logit, indented."""
     inputs = "".join(f"        query({input_}) {kind}\n" for input_, kind in context.inputs.items())
-    functions = "".join(
-        f"    function {function}() {{\n        expression: {expression}\n    }}\n"
-        for function, expression in context.functions.items()
-    )
+    functions = _functions(context.functions)
+    output = {LOGIT: f"onnx({name}).{vespa_names.ONNX_OUTPUT}{{d0:0,d1:0}}"}
+    if context.calibration:
+        output[PROBABILITY] = context.calibration.expression
     bindings = "".join(f"        input {one}: {one}\n" for one in context.spec.model_inputs)
     return f"""\
     inputs {{
@@ -156,9 +161,15 @@ def _model(context: ProfileContext, name: str) -> str:
         file: {context.model_file}
 {bindings}        output {vespa_names.ONNX_OUTPUT}: {vespa_names.ONNX_OUTPUT}
     }}
-    function {LOGIT}() {{
-        expression: onnx({name}).{vespa_names.ONNX_OUTPUT}{{d0:0,d1:0}}
-    }}"""
+{_functions(output).rstrip()}"""
+
+
+def _functions(expressions: Mapping[str, str]) -> str:
+    """Return functions by their names, indented, each ending with its line."""
+    return "".join(
+        f"    function {name}() {{\n        expression: {expression}\n    }}\n"
+        for name, expression in expressions.items()
+    )
 
 
 def _explicit_functions(spec: TokenSpec, query: str, document: str) -> dict[str, str]:

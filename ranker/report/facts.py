@@ -41,6 +41,7 @@ def training_view(folder: Path, training: Mapping[str, Any], *, ident: str) -> V
             {"": training}, measure=held_out["measure"], ident=f"{ident}-curves"
         ),
         "held_out": held_out,
+        "calibration": part.calibration(training, ident=f"{ident}-reliability"),
         "facts": [
             *part.facts(training),
             ("Data", _training_data(training.get("data", {}))),

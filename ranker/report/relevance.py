@@ -1,12 +1,24 @@
-"""The page's words for relevance: nDCG@10 of the profiles, the blend with BM25, the ship gate."""
+"""The page's words for relevance: nDCG@10 of the profiles, blend, calibration, ship gate."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ranker.artifacts.bundle import Bundle
+from ranker.artifacts.calibration import Calibration, calibration_of, why_uncalibrated
+from ranker.metrics.plots import reliability
 from ranker.report.numbers import number, queries, signed
 
-__all__ = ["CHOSEN", "bundle_facts", "bundle_summary", "choice", "facts", "headline", "held_out"]
+__all__ = [
+    "CHOSEN",
+    "bundle_facts",
+    "bundle_summary",
+    "calibration",
+    "choice",
+    "facts",
+    "headline",
+    "held_out",
+]
 
 CHOSEN = "the blend's weight, the best step and the recommended profile"
 
@@ -57,8 +69,38 @@ def held_out(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the blend."""
-    return [("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries")]
+    """Return the blend and the calibration."""
+    return [
+        ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
+        ("Probability", _probability(calibration_of(training), why_uncalibrated(training))),
+    ]
+
+
+def calibration(training: Mapping[str, Any], *, ident: str) -> dict[str, Any] | None:
+    """Return how good the probabilities are, as a picture and a table of thresholds."""
+    figures = training.get("calibration")
+    if figures is None:
+        return None
+    others = "the other folds" if training.get("cv") else "other queries"
+    return {
+        "plot": reliability(figures["reliability"], brier=figures["brier"], ident=ident),
+        "note": (
+            f"Each pair has the probability of a calibration on {others}. Brier score "
+            f"{figures['brier']:.4f}, of the base rate alone {figures['base_rate_brier']:.4f}; log "
+            f"loss {figures['log_loss']:.4f} and {figures['base_rate_log_loss']:.4f}. "
+            f"{figures['relevant']:,} of {figures['pairs']:,} reranked documents are judged "
+            "relevant; unjudged ones count as not relevant."
+        ),
+        "thresholds": [
+            {
+                "probability": f"{row['probability']:g}",
+                "precision": "–" if row["precision"] is None else number(row["precision"]),
+                "pairs": f"{row['pairs']:,}",
+                "queries": f"{100 * row['queries']:.0f} %",
+            }
+            for row in figures["thresholds"]
+        ],
+    }
 
 
 def choice(training: Mapping[str, Any], *, on_this_page: bool) -> str:
@@ -76,17 +118,27 @@ def choice(training: Mapping[str, Any], *, on_this_page: bool) -> str:
 
 
 def bundle_facts(bundle: Bundle) -> list[tuple[str, str]]:
-    """Return the blend, the recommended profile and the verdict of the ship gate."""
+    """Return blend, calibration, recommended profile and the verdict of the ship gate."""
     return [
         ("Blend", f"bm25 + {bundle.blend_weight:g} · logit"),
+        ("Probability", _probability(bundle.calibration, bundle.uncalibrated)),
         ("Recommended", bundle.recommended_profile),
         ("Ship gate", _GATE[bundle.verdict] + "; exported with --force" * bundle.forced),
     ]
 
 
 def bundle_summary(bundle: Bundle) -> dict[str, Any]:
-    """Return the blend's weight and the recommended profile."""
+    """Return the blend's weight, the calibration and the recommended profile."""
     return {
         "blend_weight": bundle.blend_weight,
+        "calibration": bundle.calibration and asdict(bundle.calibration),
+        "uncalibrated": bundle.uncalibrated,
         "recommended_profile": bundle.recommended_profile,
     }
+
+
+def _probability(calibration: Calibration | None, reason: str | None) -> str:
+    """Write the probability of relevance as a formula, or why there is none."""
+    if calibration is None:
+        return f"uncalibrated: {reason}"
+    return calibration.expression.replace(" * ", " · ")

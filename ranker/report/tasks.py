@@ -38,6 +38,14 @@ class TaskReport(Protocol):
         """Return terms with their descriptions for a training."""
         ...
 
+    def calibration(self, training: Mapping[str, Any], *, ident: str) -> dict[str, Any] | None:
+        """Return how good the model's probabilities are, or None if it has none.
+
+        Its keys are `plot` (with ids that begin with `ident`), `note`, the line below, and
+        `thresholds`, rows with `probability`, `precision`, `pairs` and `queries`.
+        """
+        ...
+
     def choice(self, training: Mapping[str, Any], *, on_this_page: bool) -> str:
         """Say how the recommended profile was chosen.
 

@@ -1,12 +1,14 @@
-"""Training for relevance: stopped by nDCG@10, blended with BM25, judged by the ship gate."""
+"""Training for relevance: stopped by nDCG@10, blended, calibrated, judged by the ship gate."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.dataset import Dataset
 from ranker.metrics.blend import held_out_figures
+from ranker.metrics.calibration import calibrate, parts_of
 from ranker.metrics.gate import unknown
 from ranker.train.folds import cross_validation
 from ranker.train.reranking import NDCG, Measure
@@ -24,7 +26,7 @@ _RUNS = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
 
 
 def conclude(stages: Stages, forward: "Module", held_out: Dataset) -> dict[str, Any]:
-    """Learn the blend's weight on held-out queries, and return it with their figures."""
+    """Learn the blend's weight and the calibration on held-out queries, with their figures."""
     queries = stages.queries(held_out)
     scores = stages.scores(queries, forward, "held-out queries: scores")
     figures = asdict(held_out_figures(queries.qrels, queries.bm25, scores))
@@ -33,6 +35,12 @@ def conclude(stages: Stages, forward: "Module", held_out: Dataset) -> dict[str, 
         "recommended_profile": figures.pop("recommended_profile"),
         "held_out": figures,
         "gate": unknown(len(held_out.qrels)),
+        **calibrate(
+            queries.qrels,
+            scores,
+            parts_of(queries.qrels),
+            min_grade=stages.arguments.min_grade,
+        ),
     }
 
 
@@ -46,13 +54,13 @@ def cross_validate(
 def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]:
     """Return nDCG@10 on the held-out queries, or out of fold with the verdict."""
     held, gate = report["held_out"], report["gate"]
-    blend = (
+    below = (
         f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
-        f"{report['recommended_profile']}"
+        f"{report['recommended_profile']}\n{_calibration(report)}"
     )
     if not report["cv"]:
         rows = [[name, f"{held[name]:.4f}"] for name in _PROFILES]
-        return [f"held out ({held['queries']} queries)", "nDCG@10"], rows, blend
+        return [f"held out ({held['queries']} queries)", "nDCG@10"], rows, below
     against = {row["profile"]: row for row in gate["comparisons"] if row["baseline"] == "bm25"}
     rows = []
     for name in (name for name in _RUNS if name in gate["runs"]):
@@ -64,4 +72,16 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
         rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
     headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
     better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
-    return headers, rows, f"ship gate: {gate['verdict']} ({better})\n{blend}"
+    return headers, rows, f"ship gate: {gate['verdict']} ({better})\n{below}"
+
+
+def _calibration(report: Mapping[str, Any]) -> str:
+    """Say what a logit means, and how well that holds on queries out of the fit."""
+    known = calibration_of(report)
+    if known is None:
+        return f"uncalibrated: {why_uncalibrated(report)}"
+    figures = report["calibration"]
+    return (
+        f"calibration: probability = {known.expression}, Brier score {figures['brier']:.4f} "
+        f"(base rate alone: {figures['base_rate_brier']:.4f})"
+    )

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import subprocess
@@ -166,6 +167,33 @@ def test_feed_query_evaluate_report_over_http(
     assert saved["evaluate"]["measure"][0] == "nDCG@10" and saved["evaluate"]["concurrency"] == 1
     assert main(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_probability_is_shown_and_filters(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    app = make_app(tmp_path / "app", calibration={"slope": 2.0, "intercept": -1.5})
+    data = judged(tmp_path / "judged")
+
+    def ask(*options: str) -> str:
+        assert main(["query", "red fox", "--url", url, "--profile", "cross", *options]) == 0
+        return capsys.readouterr().out
+
+    with running_engine(app, tmp_path / "db") as url:
+        assert main(["feed", str(data), "--app", str(app), "--url", url]) == 0
+        capsys.readouterr()
+        hits = json.loads(ask("--json"))["hits"]
+        for hit in hits:  # the formula, over HTTP
+            odds = 2.0 * hit["fields"]["summaryfeatures"]["logit"] - 1.5
+            assert hit["probability"] == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-9)
+        least = hits[2]["probability"]
+        assert hits[-1]["probability"] < least
+        kept = json.loads(ask("--json", "--min-score", repr(least)))["hits"]
+        assert kept == [hit for hit in hits if hit["probability"] >= least] != hits
+        assert f"{least:.3f}" in ask() and "probability" in ask()
+        assert "no hits with a probability of at least 1\n" in ask("--min-score", "1")
+        assert main(["query", "red", "--url", url, "--profile", "bm25", "--min-score", "0.5"]) == 2
+    assert "min_score needs a rank profile with the model" in capsys.readouterr().err
 
 
 def test_feed_writes_operations_instead(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

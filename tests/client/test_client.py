@@ -1,5 +1,6 @@
 """Requests as Vespa wants them, responses as Vespa sends them, failures as errors of one line."""
 
+import contextlib
 import json
 import math
 import os
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import tiny_spec, tokenizer_json
+from engine_support import make_app, tiny_spec, tokenizer_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import DROP, Reply, Request, scripted
+from scripted_server import DROP, Reply, Request, ScriptedServer, scripted
 
 from ranker.client.endpoint import Endpoint, Http
 from ranker.client.search import App, Client, query_body
@@ -193,6 +194,80 @@ def test_no_hits_is_a_result(app: App) -> None:
     with scripted(lambda request: Reply(200, answer)) as server, Client(server.url, app) as client:
         outcome = client.search("red")
         assert (outcome.hits, outcome.server_s) == ((), None)
+
+
+# The probability
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> App:
+    folder = tmp_path_factory.mktemp("calibrated") / "app"
+    return App.open(make_app(folder, calibration={"slope": 1.0, "intercept": -2.0}))
+
+
+def likely(app: App, **probabilities: Any) -> dict[str, Any]:
+    """A result with a hit of each probability, by document id; None without summary features."""
+    children = [child(doc_id, app) for doc_id in probabilities]
+    for hit, probability in zip(children, probabilities.values(), strict=True):
+        if probability is not None:
+            hit["fields"]["summaryfeatures"] = {"logit": 9.0, "probability": probability}
+    return result(*children)
+
+
+def serving(answer: dict[str, Any]) -> contextlib.AbstractContextManager[ScriptedServer]:
+    return scripted(lambda request: Reply(200, answer))
+
+
+def test_hits_have_the_probability_that_the_server_computes(calibrated: App, app: App) -> None:
+    with serving(likely(calibrated, a=0.75, b=None)) as server:
+        hits = Client(server.url, calibrated).search("red fox", profile="cross").hits
+    assert [hit.probability for hit in hits] == [0.75, None]
+    # Without a calibration, a function of that name would be the application's own.
+    with serving(likely(app, a=0.75)) as server:
+        (hit,) = Client(server.url, app).search("red fox", profile="cross").hits
+    assert hit.probability is None
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.0, "abc"), (0.5, "ac"), (0.75, "a"), (1.0, "")])
+def test_min_score_keeps_the_hits_that_reach_it(calibrated: App, least: float, kept: str) -> None:
+    with serving(likely(calibrated, a=0.75, b=0.25, c=0.5)) as server:
+        found = Client(server.url, calibrated).search("red fox", profile="blend", min_score=least)
+    assert "".join(hit.doc_id for hit in found.hits) == kept and found.total_count == 42
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": 1.5}, "min_score is a probability, expected 0 to 1, got 1.5"),
+        ({"min_score": math.nan}, "expected 0 to 1, got nan"),
+        ({"profile": "bm25"}, r"\(cross, blend\), got bm25"),
+        ({"profile": "cross_global"}, r"\(cross, blend\), got cross_global"),
+        ({"summary": "ids"}, "needs the default summary class"),
+    ],
+)
+def test_min_score_where_there_are_no_probabilities(
+    calibrated: App, options: dict[str, Any], message: str
+) -> None:
+    client = Client("http://localhost:1", calibrated)  # nothing is asked
+    with pytest.raises(UsageError, match=message):
+        client.search("red fox", **({"profile": "cross", "min_score": 0.5} | options))
+
+
+def test_min_score_of_an_uncalibrated_model_is_refused_with_the_reason(app: App) -> None:
+    with pytest.raises(UsageError, match="that of ranker is uncalibrated: too few"):
+        Client("http://localhost:1", app).search("red fox", profile="cross", min_score=0.5)
+
+
+@pytest.mark.parametrize("probability", [None, "NaN", {"cells": []}])
+def test_a_hit_without_probability_is_an_error_for_min_score(
+    calibrated: App, probability: Any
+) -> None:
+    answer = likely(calibrated, a=0.9, b=probability)
+    with (
+        serving(answer) as server,
+        pytest.raises(ResponseError, match=r"'b' .* has no probability: .*profile cross"),
+    ):
+        Client(server.url, calibrated).search("red fox", profile="cross", min_score=0.1)
 
 
 def test_a_hit_without_the_field_is_named_by_its_document_id(app: App) -> None:

@@ -168,12 +168,12 @@ def test_logits_are_those_of_the_model(five):
             assert found.match_features["attribute(token_fingerprint)"] == (
                 five.package.spec.fingerprint_number
             )
-            assert (found.logit is None) == (profile == "cross_global")
+            assert (found.summary_features is None) == (profile == "cross_global")
 
 
 def test_the_blend_is_the_weighted_sum_of_the_manifest(five):
     for found in five.answer(query="fox dog", ranking="blend", tokens="fox").hits:
-        expected = found.match_features["bm25(contents)"] + 2.0 * found.logit
+        expected = found.match_features["bm25(contents)"] + 2.0 * found.summary_features["logit"]
         assert found.relevance == pytest.approx(expected, abs=1e-9)
 
 
@@ -462,6 +462,28 @@ def test_summaries(five):
     assert "summaryfeatures" not in fields(ranking="cross_global")["fields"]
     chosen = fields(ranking="cross", yql="select doc_id, title from doc where userQuery()")
     assert chosen["fields"] == {"doc_id": "e"}
+
+
+def test_a_calibrated_model_shows_its_probability(tmp_path):
+    app = make_app(tmp_path / "app", calibration={"slope": 1.5, "intercept": -2.25})
+    engine = Engine(Package.open(app), tmp_path / "db")
+    try:
+        engine.put(FIVE)
+        for profile in ("cross", "blend"):
+            answer = engine.answer(query="fox dog", ranking=profile, tokens="quick fox dog")
+            for found in answer.hits:
+                shown = found.summary_features
+                odds = 1.5 * shown["logit"] - 2.25
+                assert shown["probability"] == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-12)
+            body = result_json(answer, schema="doc", elapsed_s=0.5)
+            fields = body["root"]["children"][0]["fields"]
+            assert set(fields["summaryfeatures"]) == {
+                "logit",
+                "probability",
+                "vespa.summaryFeatures.cached",
+            }
+    finally:
+        engine.close()
 
 
 def test_the_result_has_the_shape_of_vespas(five):

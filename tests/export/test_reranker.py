@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_support import make_bundle
 from families import make_family
 
 import ranker
@@ -58,6 +59,21 @@ def test_the_best_come_first_with_their_places(exported: Path) -> None:
     assert all(row.text == TEXTS[row.index] for row in ranked)
     assert [row.score for row in ranked] == pytest.approx(sorted(scores, reverse=True))
     assert reranker.rank(QUERY, TEXTS, top_k=2) == ranked[:2]
+
+
+def test_the_probabilities_of_a_calibrated_bundle(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", calibration={"slope": 2.0, "intercept": -3.0})
+    pairs = [("red fox", "red fox"), ("red", "a red fox"), ("red", "tree")]
+    reranker = ranker.Reranker(bundle)
+    expected = 1 / (1 + np.exp(-(2.0 * reranker.score(pairs).astype(float) - 3.0)))
+    np.testing.assert_allclose(reranker.probabilities(pairs), expected, rtol=1e-9)
+    assert reranker.probabilities([]).shape == (0,)
+
+
+def test_a_model_without_calibration_has_no_probabilities(model: Path, exported: Path) -> None:
+    for source in (model, exported):
+        with pytest.raises(UsageError, match="no probability was learned for this existing"):
+            ranker.Reranker(source).probabilities([(QUERY, TEXTS[0])])
 
 
 def test_a_document_is_scored_as_title_and_text(exported: Path) -> None:

@@ -19,6 +19,7 @@ from ranker.metrics.plots import (
     Dot,
     Strip,
     bars,
+    reliability,
     share_curve,
     strips,
     training_curves,
@@ -255,3 +256,20 @@ def test_a_share_is_as_high_as_its_value():
     (curve,) = lines(parsed(svg), f"stroke: {BETTER}")
     bottom, top = 150, 20
     assert (curve[0][1], curve[-1][1]) == pytest.approx((bottom, (bottom + top) / 2))
+
+
+def test_reliability_has_a_dot_for_each_bin_on_equal_axes():
+    bins = [
+        {"predicted": 0.0, "relevant": 0.0, "pairs": 1500},
+        {"predicted": 0.2, "relevant": 0.1, "pairs": 1500},
+        {"predicted": 0.4, "relevant": 0.5, "pairs": 1499},
+    ]
+    root = parsed(reliability(bins, brier=0.0412, ident="r"))
+    assert "Brier score 0.0412" in texts(root)
+    tips = [mark.findtext(f"{SVG}title") for mark in root.iter(f"{SVG}use")]
+    tips = [tip for tip in tips if tip]
+    assert tips == [
+        "1,500 pairs: probability 0.000, relevant 0.000",
+        "1,500 pairs: probability 0.200, relevant 0.100",
+        "1,499 pairs: probability 0.400, relevant 0.500",
+    ]

@@ -1,5 +1,6 @@
 """A rank profile is stated once: its text, the engine's ranking and verify's scores follow."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from engine_support import make_bundle
 from plugin_support import application
 
+from ranker.artifacts.calibration import Calibration
+from ranker.artifacts.manifest import Manifest
 from ranker.artifacts.profile import Profile, default_profiles
+from ranker.errors import ArtifactError, UsageError
 from ranker.package import application as packages
 from ranker.package.into import install, ranking
 from ranker.verify.parity.check import check_parity
@@ -88,3 +92,89 @@ def test_the_count_of_a_profile_is_in_its_text(
     assert "rerank-count" not in texts["schemas/doc/bm25.profile"]
     for number, name in enumerate(("cross", "cross_global", "blend"), start=1):
         assert f"rerank-count: {11 + number}\n" in texts[f"schemas/doc/{name}.profile"]
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expression"),
+    [
+        (1.5, -4.25, "sigmoid(1.5 * logit - 4.25)"),
+        (0.000012, 3.0, "sigmoid(1.2e-05 * logit + 3.0)"),
+        (2.0, 0.0, "sigmoid(2.0 * logit + 0.0)"),
+    ],
+)
+def test_the_probability_is_that_of_the_expression(
+    slope: float, intercept: float, expression: str
+) -> None:
+    calibration = Calibration(slope=slope, intercept=intercept)
+    assert calibration.expression == expression
+    for logit in (-3.0, 0.0, 2.5):
+        names = {"logit": logit, "sigmoid": lambda x: 1 / (1 + math.exp(-x))}
+        assert calibration.probability(logit) == pytest.approx(eval(expression, names), rel=1e-12)
+
+
+def test_a_probability_never_overflows() -> None:
+    calibration = Calibration(slope=1.0, intercept=0.0)
+    assert calibration.probability(1e6) == 1.0
+    assert calibration.probability(-1e6) == 0.0
+    assert math.isnan(calibration.probability(math.nan))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"slope": 0.0, "intercept": 1.0},
+        {"slope": -1.0, "intercept": 1.0},
+        {"slope": math.inf, "intercept": 1.0},
+        {"slope": "1", "intercept": 1.0},
+        {"slope": 1.0},
+        [1.0, 2.0],
+    ],
+)
+def test_calibrations_that_cannot_be(values: object, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"bundle\.json.*calibration"):
+        make_bundle(tmp_path / "bundle", calibration=values)
+    manifest = packages.write(make_bundle(tmp_path / "good"), tmp_path / "app").manifest.to_dict()
+    with pytest.raises(ArtifactError, match="not a manifest of ranker"):
+        Manifest.from_dict({**manifest, "calibration": values})
+
+
+def test_the_profiles_of_a_calibrated_model_have_its_probability(tmp_path: Path) -> None:
+    known = {"slope": 1.5, "intercept": -4.25}
+    bundle = make_bundle(tmp_path / "bundle", calibration=known)
+    package = packages.write(bundle, tmp_path / "app")
+    assert package.manifest.calibration == Calibration(**known)
+    assert package.manifest.uncalibrated is None
+    function = (
+        "    function probability() {\n        expression: sigmoid(1.5 * logit - 4.25)\n    }\n"
+    )
+    texts = {path.stem: path.read_text() for path in (tmp_path / "app/schemas/doc").iterdir()}
+    assert {name for name in texts if function in texts[name]} == {"cross", "cross_global"}
+    assert "    summary-features: logit probability\n" in texts["cross"]
+    assert not any("summary-features" in text for name, text in texts.items() if name != "cross")
+
+    shop = application("shop", tmp_path)
+    plan = install(bundle, shop, schema="product", text_fields=["title", "description"])
+    plan.apply()
+    assert plan.installation.manifest.calibration == Calibration(**known)
+    added = (shop / "schemas/product/ranker_cross.profile").read_text()
+    assert function in added and "summary-features" not in added
+
+
+def test_an_uncalibrated_model_has_none_and_a_reason(tmp_path: Path) -> None:
+    package = packages.write(make_bundle(tmp_path / "bundle"), tmp_path / "app")
+    assert package.manifest.calibration is None and package.manifest.uncalibrated == "too few"
+    text = (tmp_path / "app/schemas/doc/cross.profile").read_text()
+    assert "probability" not in text and "    summary-features: logit\n" in text
+
+
+def test_a_function_of_the_applications_own_is_in_the_way(tmp_path: Path) -> None:
+    shop = application("shop", tmp_path)
+    function = "function probability() { expression: 1 }"
+    own = f"rank-profile own {{ {function} first-phase {{ expression: probability }} }}"
+    (shop / "schemas/product").mkdir(exist_ok=True)
+    (shop / "schemas/product/own.profile").write_text(own)
+    options = {"schema": "product", "text_fields": ["title", "description"], "inherits": "own"}
+    install(make_bundle(tmp_path / "without"), shop, **options)
+    bundle = make_bundle(tmp_path / "bundle", calibration={"slope": 1.0, "intercept": 0.0})
+    with pytest.raises(UsageError, match="names that the model needs: probability"):
+        install(bundle, shop, **options)

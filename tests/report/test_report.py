@@ -32,8 +32,24 @@ TRAINING = {
         "name": "tiny", "split": "train", "sha256": "a" * 64,
         "queries": 80, "judgements": 200, "documents": 5,
     },
+    "calibration": None,
+    "uncalibrated": "12 relevant documents of 9 queries are too few",
     "seconds": 90.0,
     "ranker_version": "0.1.0",
+}  # fmt: skip
+
+
+CALIBRATION = {
+    "slope": 1.5, "intercept": -4.25, "min_grade": 1, "queries": 80, "pairs": 1000, "relevant": 60,
+    "base_rate": 0.06, "brier": 0.0412, "base_rate_brier": 0.0564, "log_loss": 0.15,
+    "base_rate_log_loss": 0.23,
+    "reliability": [
+        {"predicted": n / 20, "relevant": n / 25, "pairs": 100} for n in range(10)
+    ],
+    "thresholds": [
+        {"probability": 0.5, "precision": 0.625, "pairs": 1600, "queries": 0.4},
+        {"probability": 0.9, "precision": None, "pairs": 0, "queries": 0.0},
+    ],
 }  # fmt: skip
 
 
@@ -211,6 +227,26 @@ def test_training_and_bundle_alone(tmp_path, checkpoint, bundle):
         "2.5e-06, allowed 0.0001" in both
     )
     assert sha256(bundle / "model.onnx") in both
+
+
+def test_the_page_shows_what_the_probabilities_are_worth(tmp_path, checkpoint):
+    write_json(checkpoint / "training.json", TRAINING | {"calibration": CALIBRATION})
+    write_hashes(checkpoint)
+    written = page([checkpoint], tmp_path / "a.html")
+    said = read(written).words()
+    assert "sigmoid(1.5 · logit - 4.25)" in said
+    assert "Brier score 0.0412, of the base rate alone 0.0564" in said
+    assert "60 of 1,000 reranked documents are judged relevant" in said
+    assert "0.5 0.625 1,600 40 %" in said and "0.9 – 0 0 %" in said
+    assert "100 pairs: probability 0.450, relevant 0.360" in written.read_text()
+
+
+def test_the_page_says_why_a_model_is_uncalibrated(tmp_path, checkpoint, bundle):
+    reason = "uncalibrated: 12 relevant documents of 9 queries are too few"
+    shown = page([checkpoint], tmp_path / "a.html")
+    assert reason in read(shown).words() and "Brier" not in shown.read_text()
+    old = read(page([bundle], tmp_path / "b.html")).words()
+    assert "uncalibrated: it was made by a version of ranker without calibration" in old
 
 
 def test_an_evaluation_is_matched_with_the_bundle_of_its_model(tmp_path, evaluation, bundle):

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,12 @@ def write_model(path: Path, spec: TokenSpec, *, penalty: float = 0.1) -> None:
 
 
 def make_bundle(
-    folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
+    folder: Path,
+    *,
+    blend_weight: float = 2.0,
+    penalty: float = 0.1,
+    calibration: dict[str, float] | None = None,
+    **sizes: int,
 ) -> Bundle:
     """Make a bundle with the tiny model."""
     folder.mkdir(parents=True)
@@ -146,17 +152,15 @@ def make_bundle(
     write_json(folder / "spec.json", spec.to_dict())
     write_json(folder / "parity.json", {})
     about = {"blend_weight": blend_weight, "recommended_profile": "blend", "training": {}}
+    about |= {"calibration": calibration, "uncalibrated": None if calibration else "too few"}
     write_json(folder / "bundle.json", about)
     write_hashes(folder)
     return Bundle.open(folder)
 
 
-def make_app(
-    folder: Path, *, blend_weight: float = 2.0, penalty: float = 0.1, **sizes: int
-) -> Path:
-    """Make an application package with the tiny model and return its folder."""
-    made = folder.with_name(f"{folder.name}-bundle")
-    bundle = make_bundle(made, blend_weight=blend_weight, penalty=penalty, **sizes)
+def make_app(folder: Path, **options: Any) -> Path:
+    """Make an application package with the tiny model, by the options of `make_bundle`."""
+    bundle = make_bundle(folder.with_name(f"{folder.name}-bundle"), **options)
     return write(bundle, folder).path
 
 

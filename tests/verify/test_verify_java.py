@@ -130,6 +130,28 @@ def test_vespas_evaluator_computes_what_is_known_by_hand(
     assert row[4] == pytest.approx([2.5 + 2.0 * logit], abs=1e-5)
 
 
+def test_the_probability_of_a_calibrated_package(
+    vespa_process: VespaProcess, tmp_path: Path
+) -> None:
+    known = {"slope": 1.2e-05, "intercept": -4.25}
+    for number, slope in enumerate((1.5, 1.2e-05)):  # the second is written with an exponent
+        app = make_app(tmp_path / f"app{number}", calibration={**known, "slope": slope})
+        query, document = [7, 8], [8, 9, 8]
+        binding = {
+            "query(query_token_ids)": FLOAT.pack(query, 30),
+            "attribute(doc_token_ids)": FLOAT.pack(document, 95),
+            "bm25(contents)": 2.5,
+        }
+        with working_copy(app) as folder:
+            assert vespa_process.validate(folder).errors == ()
+            for profile in ("cross", "blend", "cross_global"):
+                ((probability,),) = vespa_process.evaluate(
+                    folder, profile=profile, functions=["probability"], bindings=[binding]
+                )
+                odds = slope * tiny_logit(query, document) - 4.25
+                assert probability == pytest.approx([1 / (1 + np.exp(-odds))], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("profile", "function", "cells", "words"),
     [

@@ -103,11 +103,9 @@ def _hit(hit: Hit, result: SearchResult, schema: str) -> dict[str, Any]:
             for name, value in hit.document.values.items()
             if value is not None and DOCUMENT_FIELDS[name].summary
         }
-        if hit.logit is not None:
-            fields["summaryfeatures"] = {
-                "logit": hit.logit,
-                "vespa.summaryFeatures.cached": 0.0,
-            }
+        if hit.summary_features is not None:
+            cached = {"vespa.summaryFeatures.cached": 0.0}
+            fields["summaryfeatures"] = hit.summary_features | cached
     elif (doc_id := hit.document.values[vespa_names.ID]) is not None:
         fields[vespa_names.ID] = doc_id
     asked = result.request.statement.fields

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ranker.artifacts.calibration import PROBABILITY
 from ranker.artifacts.manifest import Manifest
+from ranker.artifacts.profile import LOGIT
 from ranker.contract import vespa_names
 from ranker.contract.encode import pair_inputs
 from ranker.engine.documents.stored_document import StoredDocument, token_ids
@@ -36,13 +38,14 @@ class Hit:
         document: the document.
         relevance: final score.
         match_features: as the profile lists them; None where the profile lists none.
-        logit: for the summary features; None where the summary class or the profile has none.
+        summary_features: the logit, and the probability of a calibrated model; None where the
+            summary class or the profile has none.
     """
 
     document: StoredDocument
     relevance: float
     match_features: dict[str, float] | None
-    logit: float | None
+    summary_features: dict[str, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +184,7 @@ class Search:
         timer.check()
         documents = self._reader.documents([ranked.matched.row for ranked in page])
         summaries = request.summary == "default" and request.profile.needs_tokens
-        # The profiles of the second phase have `summary-features: logit`, for the default class.
+        # The profiles of the second phase have summary-features, for the default class.
         logit_of = self._page_logits(request, page) if summaries else {}
         hits = []
         for ranked in page:
@@ -189,8 +192,15 @@ class Search:
             if row not in documents:  # removed since it was ranked
                 continue
             features = _match_features(ranked.matched, request)
-            hits.append(Hit(documents[row], ranked.relevance, features, logit_of.get(row)))
+            shown = self._summary_features(logit_of[row]) if row in logit_of else None
+            hits.append(Hit(documents[row], ranked.relevance, features, shown))
         return hits
+
+    def _summary_features(self, logit: float) -> dict[str, float]:
+        calibration = self.manifest.calibration
+        if calibration is None:
+            return {LOGIT: logit}
+        return {LOGIT: logit, PROBABILITY: calibration.probability(logit)}
 
     def _model_inputs(self, request: Request, page: Sequence[Ranked]) -> list[dict[str, Any]]:
         """Return each hit's input ids, mask and segment ids, padded to the full length."""

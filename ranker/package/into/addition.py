@@ -140,6 +140,8 @@ class _Addition:
             fingerprint_field=tokens.fingerprint_field,
             ids_summary=None,
             storage=self.storage,
+            calibration=self.bundle.calibration,
+            uncalibrated=self.bundle.uncalibrated,
         )
         files = self._write_files(schema, ranking)
         # The record is written last: without one, there is no model.
@@ -270,6 +272,7 @@ class _Addition:
             token_field=tokens.token_field,
             fingerprint_field=tokens.fingerprint_field,
             show_logit=False,
+            calibration=self.bundle.calibration,
         )
         if self.inherits is not None:
             require_heir(application, schema, self.inherits, context)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ranker.artifacts.bundle import Bundle
+from ranker.artifacts.calibration import PROBABILITY
 from ranker.artifacts.profile import LOGIT, Profile, default_profiles
 from ranker.contract import vespa_names
 from ranker.errors import ArtifactError, UsageError
@@ -68,7 +69,8 @@ def require_heir(
     chain = application.chain(schema, inherits)
     functions = {name for profile in chain for name in profile.functions}
     inputs = {name for profile in chain for name in profile.inputs}
-    clash = (functions & {*context.functions, LOGIT}) | (inputs & set(context.inputs))
+    ours = {*context.functions, LOGIT, *([PROBABILITY] if context.calibration else [])}
+    clash = (functions & ours) | (inputs & set(context.inputs))
     if clash:
         raise UsageError(
             f"rank profile {inherits} has functions or inputs with names that the model needs: "

@@ -10,6 +10,7 @@ from typing import Any
 from ranker.dataset import Dataset
 from ranker.dataset.folds import fold_of_queries
 from ranker.metrics.blend import blend_run, learn_weight
+from ranker.metrics.calibration import calibrate
 from ranker.metrics.gate import decide
 from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.metrics.plots import training_curves
@@ -38,6 +39,7 @@ class CrossValidation:
         depth: documents of BM25 that were reranked.
         gate: the verdict (`ranker.metrics.gate.decide`).
         blend_weight: learned from the out-of-fold logits of all queries.
+        calibration: learned from them too (`ranker.metrics.calibration.calibrate`).
         before: the stages that use no judgement, on the corpus and on synthetic queries.
         weights: what the last of them left.
     """
@@ -49,6 +51,7 @@ class CrossValidation:
     depth: int
     gate: dict[str, Any]
     blend_weight: float
+    calibration: dict[str, Any]
     before: list[StageResult]
     weights: Path | None
 
@@ -85,6 +88,7 @@ class CrossValidation:
             "recommended_profile": self.gate["recommended_profile"],
             "held_out": {"queries": len(self.qrels), **means},
             "gate": self.gate,
+            **self.calibration,
             "cv": {
                 "folds": len(self.records),
                 "fold_of_query": self.fold_of_query,
@@ -150,6 +154,9 @@ def cross_validate(
         depth=depth,
         gate=decide(dataset.qrels, runs),
         blend_weight=learn_weight(dataset.qrels, runs["bm25"], runs["cross"]),
+        calibration=calibrate(
+            dataset.qrels, runs["cross"], numbers, min_grade=stages.arguments.min_grade
+        ),
         before=before,
         weights=weights,
     )
