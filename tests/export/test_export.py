@@ -8,13 +8,16 @@ import torch
 from checkpoints import checkpoint_of
 from families import FAMILIES, make_family
 
-from ranker.artifacts.bundle import Bundle, Checkpoint
+from ranker.artifacts.bundle import Bundle, Checkpoint, write_hashes
+from ranker.artifacts.calibration import Calibration
 from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, ExportError, SpecMismatch
+from ranker.export.reranker import Reranker
 from ranker.export.score import Scorer, open_session
 from ranker.export.to_onnx import TOLERANCE, export, parity, probe_pairs
+from ranker.files import write_json
 from ranker.model.base import load_weights, tensors
 
 
@@ -85,6 +88,26 @@ def test_the_check_is_saved(bundle: Bundle) -> None:
     assert check["pairs"] >= 64 and check["opset"] == 17 and check["last_layer"] == "cls"
     assert set(check["largest_difference"]) == {"batch", "one_pair", "all_zero_mask"}
     assert bundle.blend_weight == 2.0 and bundle.recommended_profile == "blend"
+
+
+def test_a_calibration_goes_with_the_model(tiny_bert: Path, tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(tiny_bert, tmp_path / "checkpoint")
+    known = {"slope": 1.5, "intercept": -4.25}
+    report = checkpoint.training | {"calibration": {**known, "brier": 0.1}, "uncalibrated": None}
+    write_json(checkpoint.path / "training.json", report)
+    write_hashes(checkpoint.path)
+    made = export(Checkpoint.open(checkpoint.path), tmp_path / "bundle")
+    assert made.calibration == Calibration(**known) and made.about["calibration"] == known
+    assert made.uncalibrated is None
+    pairs = [("red fox", "a fox"), ("read a file", "reading")]
+    expected = 1 / (1 + np.exp(-(1.5 * Reranker(made).score(pairs).astype(float) - 4.25)))
+    for source in (made, checkpoint.path):
+        np.testing.assert_allclose(Reranker(source).probabilities(pairs), expected, atol=1e-4)
+
+
+def test_a_bundle_says_why_it_is_uncalibrated(bundle: Bundle) -> None:
+    assert bundle.calibration is None
+    assert bundle.uncalibrated == "it was made by a version of ranker without calibration"
 
 
 def test_a_model_that_is_not_equal_is_refused(checkpoint: Checkpoint, bundle: Bundle) -> None:

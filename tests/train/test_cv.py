@@ -32,6 +32,7 @@ from ranker.dataset.folds import fold_of_queries
 from ranker.errors import ArtifactError, DataError, UsageError
 from ranker.export.to_onnx import export
 from ranker.lexical.near_duplicates import query_families
+from ranker.metrics.calibration import calibrate
 from ranker.model.base import load_weights, open_base
 from ranker.model.provenance import DataProvenance
 from ranker.records import Document, Query
@@ -173,6 +174,8 @@ def test_every_query_has_an_honest_result(validated: Checkpoint, csv: Path) -> N
             parts = [runs[name][query_id][doc_id] for name in ("bm25", "cross")]
             blend = parts[0] + weight[numbers[query_id]] * parts[1]
             assert score == pytest.approx(blend, abs=1e-5)  # equal ones are lowered in the files
+    again = calibrate(data.qrels, runs["cross"], numbers, min_grade=1)
+    assert report["calibration"] is None and report["uncalibrated"] == again["uncalibrated"]
     by_fold = [row["ndcg@10"]["cross"] for row in report["cv"]["by_fold"]]
     assert statistics.fmean(by_fold) == pytest.approx(report["gate"]["runs"]["cross"]["mean"])
 

@@ -114,6 +114,9 @@ class ClassReport:
     def facts(self, training: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
 
+    def calibration(self, training: Mapping[str, Any], *, ident: str) -> dict[str, Any] | None:
+        return None
+
     def choice(self, training: Mapping[str, Any], *, on_this_page: bool) -> str:
         raise AssertionError("no application of this task is evaluated")
 
