@@ -188,7 +188,7 @@ def quality(given: argparse.Namespace) -> None:
 def _ours_by_folds(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
     found = cross_validate(work.stages, work.dataset, work.folder, workers=1)
     steps = sum(len(record["history"]) for record in found.records)
-    before = sum(stage.steps for stage in found.before)
+    before = sum(stage.history[-1]["step"] for stage in found.before)
     return found.runs, _facts(work, steps, before, found.blend_weight)
 
 
@@ -205,7 +205,7 @@ def _ours_by_split(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
     runs["cross"] = _kept(work.folder / "cross.json", lambda: queries.scores(forward))
     runs["blend"] = blend_run(runs["bm25"], runs["cross"], weight)
     steps = len(result.history)
-    return runs, _facts(work, steps, sum(stage.steps for stage in before), weight)
+    return runs, _facts(work, steps, sum(stage.history[-1]["step"] for stage in before), weight)
 
 
 def _theirs(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:

@@ -233,7 +233,12 @@ def _progress(arguments: TrainArguments, *, quiet: bool) -> Iterator["OnProgress
 
 
 def _training_bar(bars: "Progress", measure: str) -> "OnProgress":
-    """Draw the progress of stages and folds: loss, the task's measure, time left."""
+    """Draw the progress of stages and folds: loss, time left and a measure.
+
+    That is the task's, except where a stage has held-out groups of the corpus.
+    """
+    from ranker.train.reranking import MRR
+
     tasks: dict[str, Any] = {}
     last: dict[str, dict[str, str]] = {}
 
@@ -244,8 +249,9 @@ def _training_bar(bars: "Progress", measure: str) -> "OnProgress":
         if loss is not None:
             said["loss"] = f"loss {loss:.3f}"
         if value is not None:
-            said["measure"] = f"{measure} {value:.4f}"
-            note(f"{stage} step {step}/{steps}: {' '.join(said.values())} (held-out queries)")
+            name, of = (MRR, "documents") if stage == "pretrain" else (measure, "queries")
+            said["measure"] = f"{name} {value:.4f}"
+            note(f"{stage} step {step}/{steps}: {' '.join(said.values())} (held-out {of})")
         bars.update(tasks[stage], completed=step, total=steps, info=" ".join(said.values()))
 
     return show

@@ -1,7 +1,6 @@
 """Groups to train on: a query, a document that answers it, and documents that do not.
 
-Judged groups come from qrels; pretraining groups from the corpus alone (title to body, a sentence
-to the rest of its document: the inverse cloze task of Lee et al. 2019, arXiv:1906.00300).
+The groups here come from judged queries; `ranker.dataset.pretraining` makes those of the corpus.
 
 Unjudged documents that BM25 ranks high may be answers that no annotator saw.  The guard against
 such false negatives is that of positive-aware mining (NV-Retriever, Moreira et al. 2024,
@@ -11,28 +10,24 @@ BM25's ranks and scores in place of a teacher's, or the logits of the model in t
 
 import functools
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ranker.dataset.collection import Dataset
 from ranker.errors import DataError
-from ranker.lexical.bm25 import BM25Index, FirstPhase
+from ranker.lexical.bm25 import FirstPhase
 from ranker.metrics.measures import Run
 from ranker.records import Document
 
 __all__ = [
     "Negatives",
+    "Sampler",
     "TrainingGroup",
     "count_negatives",
     "judged_groups",
-    "pretrain_groups",
     "scored_groups",
 ]
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
-_SENTENCE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +132,7 @@ def judged_groups(
     Raises:
         DataError: no query has a document of that grade.
     """
-    sampler = _Sampler(dataset.documents, first_phase.index.doc_ids, negatives, seed)
+    sampler = Sampler(dataset.documents, first_phase.index.doc_ids, negatives, seed)
     empty = True
     for query_id, judged in dataset.qrels.items():
         text = dataset.queries[query_id].text
@@ -197,44 +192,6 @@ def scored_groups(
         )
 
 
-def pretrain_groups(
-    documents: Mapping[str, Document],
-    index: BM25Index,
-    *,
-    count: int,
-    negatives: Negatives,
-    seed: int,
-) -> Iterator[TrainingGroup]:
-    """Yield `count` groups from the corpus alone: half ask with a title, half with a sentence.
-
-    Documents that are too short to be taken apart are skipped.
-
-    Raises:
-        DataError: no document can be taken apart.
-    """
-    sampler = _Sampler(documents, index.doc_ids, negatives, seed)
-    order = list(documents.values())
-    made = 0
-    while made < count:
-        before = made
-        sampler.rng.shuffle(order)
-        for document in order:
-            parts = _take_apart(document, sampler.rng)
-            if parts is not None:
-                made += 1
-                query, rest = parts
-                hits = [doc_id for doc_id, _ in index.search(query, negatives.depth)]
-                yield sampler.pretrain_group(query, document, rest, hits)
-            if made == count:
-                break
-        if made == before:
-            raise DataError(
-                f"pretraining on the corpus: none of the {len(documents)} documents has a title "
-                f"and a text, or two sentences of at least {_SENTENCE_WORDS} words; train without "
-                "--pretrain"
-            )
-
-
 def count_negatives(groups: Sequence[TrainingGroup]) -> dict[str, int]:
     """Count the documents of the groups by source, and those that the guard left out by rule."""
     counts: Counter[str] = Counter()
@@ -244,8 +201,18 @@ def count_negatives(groups: Sequence[TrainingGroup]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-class _Sampler:
-    """Samples the documents of groups; the seed and the order of the calls decide which."""
+class Sampler:
+    """Samples the documents of groups; the seed and the order of the calls decide which.
+
+    Args:
+        documents: the corpus.
+        doc_ids: ids of its documents, in an order that stays the same.
+        negatives: how many are sampled, and how many of them from the whole corpus.
+        seed: of everything that is sampled.
+
+    Attributes:
+        rng: the source of what is sampled.
+    """
 
     def __init__(
         self,
@@ -269,13 +236,22 @@ class _Sampler:
         grade, count = judged[positive], self._negatives.count
         lower = sorted(doc_id for doc_id, other in judged.items() if other < grade)
         chosen = self.rng.sample(lower, min(len(lower), (count + 1) // 2))
+        answers = {
+            _content(self._documents[doc_id]) for doc_id, other in judged.items() if other >= grade
+        }
         rules = [guard.rule_against(doc_id, positive) for doc_id in unjudged]
-        others, sources = self._unjudged(
-            [doc_id for doc_id, rule in zip(unjudged, rules, strict=True) if rule is None],
+        others, sources = self.unjudged(
+            [
+                doc_id
+                for doc_id, rule in zip(unjudged, rules, strict=True)
+                if rule is None and _content(self._documents[doc_id]) not in answers
+            ],
             count=count - len(chosen),
             excluded=set(judged),
-            answers=[doc_id for doc_id, other in judged.items() if other >= grade],
-            allowed=lambda doc_id: guard.rule_against(doc_id, positive) is None,
+            allowed=lambda doc_id: (
+                _content(self._documents[doc_id]) not in answers
+                and guard.rule_against(doc_id, positive) is None
+            ),
         )
         ids = [positive, *chosen, *others]
         return TrainingGroup(
@@ -286,51 +262,31 @@ class _Sampler:
             left_out=Counter(rule for rule in rules if rule),
         )
 
-    def pretrain_group(
-        self, query: str, document: Document, rest: Document, hits: Sequence[str]
-    ) -> TrainingGroup:
-        """Return the rest of the document that the query was taken from, with other documents."""
-        chosen, sources = self._unjudged(
-            hits,
-            count=self._negatives.count,
-            excluded={document.doc_id},
-            answers=[document.doc_id],
-            allowed=lambda _: True,
-        )
-        others = [self._documents[doc_id] for doc_id in chosen]
-        if not rest.title:  # the title asks, so no document of the group shows its own
-            others = [Document(other.doc_id, "", other.text or other.title) for other in others]
-        grades = (1, *[0] * len(others))
-        return TrainingGroup(query, (rest, *others), grades, ("positive", *sources))
-
-    def _unjudged(
+    def unjudged(
         self,
         hard: Sequence[str],
         *,
         count: int,
         excluded: set[str],
-        answers: Sequence[str],
         allowed: Callable[[str], bool],
     ) -> tuple[list[str], list[str]]:
-        """Sample hard negatives, then random ones that are allowed, and return them with sources.
+        """Sample hard negatives, then random ones, and return them with their sources.
 
-        None has the text of an answer (its title, if it has no text).
+        Args:
+            hard: candidates for hard negatives.
+            count: number of negatives; fewer if there are not enough documents.
+            excluded: documents that are never sampled at random.
+            allowed: whether another document may be sampled at random.
         """
-        known = {_content(self._documents[doc_id]) for doc_id in answers}
-
-        def differs(doc_id: str) -> bool:
-            return _content(self._documents[doc_id]) not in known
-
-        candidates = [doc_id for doc_id in hard if doc_id not in excluded and differs(doc_id)]
         hard_count = max(count - self._negatives.random, 0)
-        chosen = self.rng.sample(candidates, min(len(candidates), hard_count))
+        chosen = self.rng.sample(hard, min(len(hard), hard_count))
         sources = ["hard"] * len(chosen)
         taken = excluded | set(chosen)
         for _ in range(20 * count):  # a corpus of a few documents may not have enough
             if len(chosen) >= count:
                 break
             doc_id = self.rng.choice(self._doc_ids)
-            if doc_id not in taken and differs(doc_id) and allowed(doc_id):
+            if doc_id not in taken and allowed(doc_id):
                 taken.add(doc_id)
                 chosen.append(doc_id)
                 sources.append("random")
@@ -339,17 +295,3 @@ class _Sampler:
 
 def _content(document: Document) -> tuple[str, str]:
     return document.text, "" if document.text else document.title
-
-
-def _take_apart(document: Document, rng: random.Random) -> tuple[str, Document] | None:
-    """Return a query and the document without it, or None if the document is too short."""
-    sentences = [part.strip() for part in _SENTENCE_END.split(document.text) if part.strip()]
-    long = [n for n, sentence in enumerate(sentences) if len(sentence.split()) >= _SENTENCE_WORDS]
-    by_title = bool(document.title and sentences)
-    if by_title and (rng.random() < 0.5 or len(sentences) < 2 or not long):
-        return document.title, Document(document.doc_id, "", document.text)
-    if len(sentences) < 2 or not long:
-        return None
-    asked = rng.choice(long)
-    rest = " ".join(sentences[:asked] + sentences[asked + 1 :])
-    return sentences[asked], Document(document.doc_id, document.title or " ", rest)

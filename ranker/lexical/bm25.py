@@ -70,6 +70,25 @@ class BM25Index:
         # bm25s leaves out the constant factor (k1 + 1) of Vespa's formula.
         return np.asarray(self._index.get_scores(known) * np.float32(K1 + 1), dtype=np.float32)
 
+    def frequency(self, term: str) -> int:
+        """Return the number of documents that hold an index term."""
+        return len(self._rows(term))
+
+    def holding(self, index_terms: Iterable[str]) -> set[str]:
+        """Return the documents that hold every one of some index terms, of at least one."""
+        rows = functools.reduce(np.intersect1d, map(self._rows, index_terms))
+        return {self.doc_ids[row] for row in rows.tolist()}
+
+    def _rows(self, term: str) -> npt.NDArray[np.int32]:
+        """Return the documents that hold a term, as bm25s keeps them: a column of its matrix."""
+        column = self._index.vocab_dict.get(term)
+        if column is None:
+            return np.zeros(0, np.int32)
+        matrix = self._index.scores
+        start, end = matrix["indptr"][column], matrix["indptr"][column + 1]
+        rows: npt.NDArray[np.int32] = matrix["indices"][start:end]
+        return rows
+
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
         """Return the `k` best documents with a score above 0, best first; ties in corpus order."""
         scores = self.scores(query)

@@ -15,7 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Copies", "document_copies", "near_copies", "normalized", "query_families"]
+__all__ = [
+    "Copies",
+    "Features",
+    "alike",
+    "document_copies",
+    "document_features",
+    "near_copies",
+    "normalized",
+    "query_families",
+]
 
 RUN = 3
 MOST_COMPARED = 10
@@ -70,7 +79,7 @@ def near_copies(texts: Collection[str], originals: Collection[str]) -> set[str]:
     for bucket in _buckets(len(sets), sets.__getitem__):
         own = [sets[row] for row in bucket if row < len(wanted)]
         for other in {sets[row] for row in bucket} - copies:
-            if any(_alike(original, other) for original in own):
+            if any(alike(original, other) for original in own):
                 copies.add(other)
     return {text for text, own in features_of.items() if own in copies}
 
@@ -106,6 +115,17 @@ def document_copies(texts: Iterable[tuple[str, str]]) -> Copies:
     long_enough = set(leaders)
     short = [group for leader, group in equal.items() if leader not in long_enough]
     return Copies(list(equal.values()), [group for group in families if len(group) > 1] + short)
+
+
+def document_features(text: str) -> Features:
+    """Return what `alike` compares of a document; the same only within a process.
+
+    A text of fewer than three words is alike only to one of the same words.
+    """
+    words = _WORD.findall(text.lower())
+    if len(words) < RUN:
+        return frozenset([hash(tuple(words))])
+    return _runs(np.array([hash(word) & 0xFFFFFFFF for word in words], dtype=np.uint32))
 
 
 class _TermFeatures:
@@ -149,7 +169,7 @@ def _connected(
         sets = {row: features(row) for row in bucket}
         for place, row in enumerate(bucket):
             for other in bucket[: place if most is None else min(place, most)]:
-                if root(row) != root(other) and _alike(sets[row], sets[other]):
+                if root(row) != root(other) and alike(sets[row], sets[other]):
                     parent[root(row)] = root(other)
     groups: dict[int, list[int]] = defaultdict(list)
     for row in range(count):
@@ -184,7 +204,8 @@ def _array(features: Features) -> Hashes:
     return np.fromiter(features, np.uint64, len(features))
 
 
-def _alike(features: Features, other: Features) -> bool:
+def alike(features: Features, other: Features) -> bool:
+    """Return whether two sets of features have a Jaccard index of at least 0.8."""
     shorter, longer = sorted((len(features), len(other)))
     if 5 * shorter < 4 * longer:
         return False

@@ -47,6 +47,8 @@ PILE = 28
 MOST_DOTS = 400
 MOST_POINTS = 400
 SMOOTHING = 0.95
+RANKS = "MRR, held-out documents"
+"""What the panel of pretraining shows."""
 
 _INK = "#010203"
 """Stands for the colour of the page's text, which only the page knows."""
@@ -259,6 +261,7 @@ class _Stage:
     loss: list[Point]
     smooth: list[Point]
     values: list[Point]
+    ranks: list[Point]
 
 
 @_styled()
@@ -271,6 +274,8 @@ def training_curves(
 ) -> str:
     """Draw loss above and a measure on held-out queries below, stages one after the other.
 
+    What pretraining stopped by, the reciprocal rank in held-out groups, has a panel of its own.
+
     Args:
         runs: by name, each with `history` and `evaluations` as in `training.json`.  Of several
             runs only the smoothed losses are shown.
@@ -279,28 +284,34 @@ def training_curves(
         background: colour of the picture; transparent by default.
     """
     stages = [(name, stage) for name, run in runs.items() for stage in _stages(run, measure)]
-    picture = _Picture(302)
+    has_rank = any(stage.ranks for _, stage in stages)
+    picture = _Picture(418 if has_rank else 302)
     end = max((stage.end for _, stage in stages), default=0) or 1
     has_loss, has_value = any(s.loss for _, s in stages), any(s.values for _, s in stages)
     loss = _panel(picture, "loss", has_loss, top=24, bottom=150, end=end)
     held = _panel(picture, f"{measure}, held-out queries", has_value, top=186, bottom=266, end=end)
-    loss.set(xticks=[])
-    held.set(xlabel="step")
+    panels = [loss, held]
+    if has_rank:
+        panels.append(_panel(picture, RANKS, True, top=302, bottom=382, end=end))
+    for axes in panels[:-1]:
+        axes.set(xticks=[])
+    panels[-1].set(xlabel="step")
     alone = len(runs) == 1
     colors = {name: BETTER if alone else f"C{at % 10}" for at, name in enumerate(runs)}
     for name, stage in stages:
         color = colors[name]
         if alone:
             loss.plot(*_line(stage.loss), color=color, alpha=0.3, linewidth=0.8)
-            for axes in (loss, held):
+            for axes in panels:
                 axes.axvline(stage.start, color=_INK, alpha=0.6, linewidth=1)
             at_step = loss.get_xaxis_transform()
             loss.text(stage.end, 1, f"{stage.name} ", transform=at_step, ha="right", va="top")
         label = None if alone or stage.start else name
         loss.plot(*_line(stage.smooth), color=color, label=label)
-        held.plot(*_line(stage.values), color=color)
-        tips = [f"{name} step {step:g}: {value:.3f}".strip() for step, value in stage.values]
-        picture.dots(held, stage.values, color, tips)
+        for axes, values in zip(panels[1:], (stage.values, stage.ranks), strict=False):
+            axes.plot(*_line(values), color=color)
+            tips = [f"{name} step {step:g}: {value:.3f}".strip() for step, value in values]
+            picture.dots(axes, values, color, tips)
     if stages and not alone:
         loss.legend(frameon=False, ncols=2, loc="upper right")
     title = f"Loss and held-out {measure} over the steps of training"
@@ -327,20 +338,29 @@ def _described(name: str, stage: _Stage, measure: str) -> Iterator[str]:
     if stage.loss:
         first, last = stage.loss[0][1], stage.smooth[-1][1]
         yield f"{named}: loss from {first:.3f} to {last:.3f} (smoothed)"
-    if stage.values:
-        best = max(value for _, value in stage.values)
-        yield f"{named}: {measure} from {stage.values[0][1]:.3f}, best {best:.3f}"
+    for what, values in ((measure, stage.values), (RANKS, stage.ranks)):
+        if values:
+            best = max(value for _, value in values)
+            yield f"{named}: {what} from {values[0][1]:.3f}, best {best:.3f}"
 
 
 def _stages(run: Mapping[str, Any], measure: str) -> list[_Stage]:
     stages, start = [], 0.0
     for name in dict.fromkeys(row["stage"] for row in (*run["history"], *run["evaluations"])):
-        loss, values = (
-            [(start + row["step"], row[key]) for row in run[part] if row["stage"] == name]
-            for part, key in (("history", "loss"), ("evaluations", measure.lower()))
+        loss, values, ranks = (
+            [
+                (start + row["step"], row[key])
+                for row in run[part]
+                if row["stage"] == name and key in row
+            ]
+            for part, key in (
+                ("history", "loss"),
+                ("evaluations", measure.lower()),
+                ("evaluations", "mrr"),
+            )
         )
-        end = max(step for step, _ in [*loss, *values])
-        stages.append(_Stage(name, start, end, loss, _smooth(loss), values))
+        end = max(step for step, _ in [*loss, *values, *ranks])
+        stages.append(_Stage(name, start, end, loss, _smooth(loss), values, ranks))
         start = end
     return stages
 

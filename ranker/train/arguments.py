@@ -128,10 +128,13 @@ class TrainArguments:
     )
     batch_size: int = _argument(8, "Queries in a step.", panel="Training", rule=_ONE_OR_MORE)
     pretrain: bool = _argument(
-        False, "Pretrain on the corpus before learning from judgements.", panel="Training"
+        False,
+        "Pretrain on the corpus before learning from judgements, until queries made from held-out "
+        "documents are answered no better.",
+        panel="Training",
     )
     pretrain_steps: int = _argument(
-        300, "Steps of corpus pretraining.", panel="Training", rule=_ONE_OR_MORE
+        300, "Maximum number of steps of corpus pretraining.", panel="Training", rule=_ONE_OR_MORE
     )
     pretrain_learning_rate: float = _argument(
         1e-4,

@@ -84,10 +84,12 @@ class Validation:
     Attributes:
         measure: its name in the records.
         value: the measure of a model; higher is better.
+        every: steps between two evaluations; the last step is always followed by one.
     """
 
     measure: str
     value: Callable[["Module"], float]
+    every: int = 1
 
     @property
     def key(self) -> str:
@@ -102,7 +104,6 @@ def run_stage(
     *,
     stage: str,
     learning_rate: float,
-    evaluate_every: int = 1,
     schedule: int | None = None,
     loss: LossFunction,
     arguments: TrainArguments,
@@ -121,7 +122,6 @@ def run_stage(
         validation: what to stop by; None for all the steps.
         stage: its name, for the records and for progress.
         learning_rate: its peak.
-        evaluate_every: steps between two evaluations.
         schedule: steps in which the learning rate falls to 0, if other than those of `batches`.
         loss: what is minimised, of outputs [groups, documents, outputs], targets and mask.
         arguments: the run's arguments.
@@ -144,7 +144,7 @@ def run_stage(
             "logging_steps": max(1, batches.steps // HISTORY),
             "learning_rate": learning_rate,
             "eval_strategy": "no" if validation is None else "steps",
-            "eval_steps": evaluate_every,
+            "eval_steps": validation.every if validation else None,
             "eval_on_start": validation is not None and not saves,  # a resumed one has it
         },
         loss=loss,
@@ -364,7 +364,7 @@ def _watcher(
 ) -> "TrainerCallback":
     """Return a callback that keeps the best weights, and stops early, at Ctrl-C or at a NaN.
 
-    `key` is the measure's name in the log.
+    `key` is the measure's name in the log, empty if there is none.
     """
     transformers = require("transformers", extra="train")
     began = time.monotonic()
@@ -413,6 +413,8 @@ def _watcher(
             asked = processes.largest(2 if stop.is_set() else int(due))
             if asked:
                 control.should_save, self.saved = True, time.monotonic()
+            if state.global_step >= steps and key:
+                control.should_evaluate = True
             if asked == 2 or state.global_step >= steps:  # the schedule may end later
                 control.should_training_stop = True
 

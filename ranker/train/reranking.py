@@ -1,27 +1,45 @@
-"""Judged queries with what BM25 retrieves for them, and how a model reranks it."""
+"""What a model reranks to be measured: BM25's hits of judged queries, and groups of pretraining."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
+from ranker.dataset.groups import TrainingGroup
+from ranker.dataset.pretraining import LEAST_HELD_OUT
 from ranker.lexical.bm25 import FirstPhase
 from ranker.metrics.measures import ndcg_at_10
 from ranker.model.base import predict
 from ranker.model.task import Task
-from ranker.train.token_store import TokenizedTexts
+from ranker.train.token_store import TokenizedTexts, TokenStore
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["NDCG", "Measure", "RerankedQueries", "depth_for"]
+__all__ = [
+    "HELD_OUT_NEGATIVES",
+    "MRR",
+    "NDCG",
+    "GroupEvaluations",
+    "Measure",
+    "RerankedGroups",
+    "RerankedQueries",
+    "depth_for",
+]
 
 TOGETHER = 1000
 """Documents that are tokenized together."""
+HELD_OUT_GROUPS, HELD_OUT_NEGATIVES = 100, 15
+"""By which pretraining stops: more negatives than it learns from, so that the rank says more."""
+EVALUATION_SHARE = 0.1
+"""Time of pretraining's evaluations after its start, by that of its steps."""
+TRAINED_PAIR = 3.5
+"""Pairs that are scored in the time in which one is trained on, as measured on a CPU."""
 
 
 def depth_for(queries: int, *, pairs: int, least: int = 20) -> int:
@@ -109,6 +127,57 @@ class RerankedQueries:
         return ndcg_at_10(self.qrels, self.scores(forward))
 
 
+class GroupEvaluations(NamedTuple):
+    """How pretraining is evaluated.
+
+    Attributes:
+        groups: number of held-out groups, at most.
+        every: steps between two evaluations.
+    """
+
+    groups: int
+    every: int
+
+    @classmethod
+    def of(cls, steps: int, *, pairs: int) -> Self:
+        """Return evaluations that take a tenth of the time of `steps`, which train on `pairs`.
+
+        A long pretraining is evaluated more often, a short one with fewer groups.
+        """
+        affordable = EVALUATION_SHARE * TRAINED_PAIR * pairs / (1 + HELD_OUT_NEGATIVES)
+        groups = min(HELD_OUT_GROUPS, max(LEAST_HELD_OUT, int(affordable / 2)))
+        return cls(groups, math.ceil(steps / max(1, int(affordable / groups))))
+
+
+class RerankedGroups:
+    """Groups of pretraining that no model learns from, ready to be reranked.
+
+    Args:
+        groups: the groups, the positive first.
+        texts: the tokenized texts of the run.
+        task: how the model's outputs become a score.
+        precision: in which the model computes: fp32, bf16 or fp16.
+    """
+
+    def __init__(
+        self, groups: Sequence[TrainingGroup], texts: TokenizedTexts, *, task: Task, precision: str
+    ) -> None:
+        self._spec, self._task, self._precision = texts.spec, task, precision
+        store = TokenStore(texts, lambda group: group.grades)
+        store.fill([groups])
+        self._groups = [store[number] for number in range(len(store))]
+
+    def mrr(self, forward: "Module") -> float:
+        """Return the mean reciprocal rank of the positives, each after those of an equal score."""
+        pairs = [(group.query_ids, ids) for group in self._groups for ids in group.documents_ids]
+        queries, documents = zip(*pairs, strict=True)
+        outputs = predict(forward, self._spec, queries, documents, precision=self._precision)
+        ends = np.cumsum([len(group.documents_ids) for group in self._groups])
+        scores = np.split(self._task.score(outputs), ends[:-1])
+        # Counted from below: where no score is a number, no document is.
+        return float(np.mean([1 / (len(row) - np.sum(row < row[0])) for row in scores]))
+
+
 @dataclass(frozen=True)
 class Measure:
     """What training stops by.
@@ -129,3 +198,6 @@ class Measure:
 
 NDCG = Measure("nDCG@10", RerankedQueries.ndcg)
 """nDCG@10 of the first phase reranked by the model."""
+
+MRR = "MRR"
+"""What pretraining stops by: the mean reciprocal rank of the positive in held-out groups."""

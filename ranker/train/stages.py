@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import logging
 import os
 import random
 import shutil
@@ -14,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ranker.contract.encode import Encoder
 from ranker.contract.vespa_names import RERANK_COUNT
 from ranker.dataset import Dataset
-from ranker.dataset.groups import (
-    Negatives,
-    TrainingGroup,
-    judged_groups,
-    pretrain_groups,
-    scored_groups,
-)
+from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups, scored_groups
+from ranker.dataset.pretraining import held_out_groups, pretraining_groups
 from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import require
 from ranker.files import write_json
@@ -43,7 +39,16 @@ from ranker.train.loop import (
     restore,
     run_stage,
 )
-from ranker.train.reranking import NDCG, Measure, RerankedQueries, depth_for
+from ranker.train.reranking import (
+    HELD_OUT_NEGATIVES,
+    MRR,
+    NDCG,
+    GroupEvaluations,
+    Measure,
+    RerankedGroups,
+    RerankedQueries,
+    depth_for,
+)
 from ranker.train.teacher import Teacher, with_scores
 from ranker.train.token_store import TokenizedTexts, TokenStore
 
@@ -51,6 +56,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["DONE", "Stages"]
+
+logger = logging.getLogger(__name__)
 
 EVALUATION_PAIRS = 1_000
 """Most pairs scored in one evaluation while training: some ten seconds on two cores."""
@@ -149,19 +156,39 @@ class Stages:
             yield self.learn_synthetic(forward, synthetic, directory / "synthetic")
 
     def pretrain(self, forward: "Module", folder: Path) -> StageResult:
-        """Learn from the corpus alone; no judgement is used."""
+        """Learn from the corpus alone; no judgement is used.
+
+        Some documents are held out.  The stage stops when their queries are answered no better, and
+        ends with the weights that answer them best, those before its first step among them.
+        """
         arguments = self.arguments
+        steps, size = arguments.pretrain_steps, arguments.batch_size
+        evaluations = GroupEvaluations.of(steps, pairs=steps * size * (arguments.negatives + 1))
+        corpus: dict[str, Any] = {
+            "documents": self.documents,
+            "index": self.first_phase.index,
+            "words": arguments.document_slots // 2,  # rare words take two tokens and more
+        }
+
+        @functools.cache
+        def held_out() -> list[TrainingGroup]:
+            return held_out_groups(
+                **corpus,
+                most=evaluations.groups,
+                negatives=Negatives(count=HELD_OUT_NEGATIVES, random=2, depth=30),
+                seed=arguments.seed + 2**32,  # no run's own
+            )
 
         def groups_of(epoch: int) -> Iterable[Sequence[TrainingGroup]]:
             return _chunks(
-                pretrain_groups(
-                    self.documents,
-                    self.first_phase.index,
-                    count=arguments.pretrain_steps * arguments.batch_size,
+                pretraining_groups(
+                    **corpus,
+                    count=steps * size,
                     negatives=Negatives(count=arguments.negatives, random=2, depth=30)
                     if arguments.negatives > 2
                     else self.negatives,
                     seed=arguments.seed,
+                    without={group.documents[0].doc_id for group in held_out()},
                 )
             )
 
@@ -170,10 +197,27 @@ class Stages:
             forward,
             groups_of,
             folder,
+            validation=lambda _: self._held_out_validation(held_out(), every=evaluations.every),
             learning_rate=arguments.pretrain_learning_rate,
             loss=self._loss(scored=False),
             seed=arguments.seed,
         )
+
+    def _held_out_validation(
+        self, groups: Sequence[TrainingGroup], *, every: int
+    ) -> Validation | None:
+        """Return what pretraining stops by, or None without held-out groups."""
+        if not groups:
+            if processes.is_first():
+                logger.warning(
+                    "pretraining: the corpus of %d documents is too small to hold some out, so all "
+                    "%d steps are taken",
+                    len(self.documents),
+                    self.arguments.pretrain_steps,
+                )
+            return None
+        reranked = RerankedGroups(groups, self.texts, task=self.task, precision=self.precision)
+        return Validation(MRR.lower(), reranked.mrr, every)
 
     @functools.cached_property
     def synthetic(self) -> SyntheticQueries | None:
@@ -254,7 +298,9 @@ class Stages:
                 judged, epoch, stage, lambda: self._window(window, forward, epoch, stage, folder)
             ),
             folder,
-            validation=validation,
+            validation=None
+            if validation is None
+            else lambda batches: self._validation(validation, batches.per_epoch),
             epochs=None if steps else arguments.epochs,
             steps=steps,
             schedule=schedule,
@@ -379,7 +425,7 @@ class Stages:
         epochs: int | None = 1,
         steps: int | None = None,
         schedule: int | None = None,
-        validation: Dataset | None = None,
+        validation: Callable[[Batches], Validation | None] | None = None,
     ) -> StageResult:
         """Train on groups, or take what a stage left that was done before an interruption."""
         torch = require("torch", extra="train")
@@ -402,10 +448,9 @@ class Stages:
         result = run_stage(
             forward,
             batches,
-            self._validation(validation) if validation is not None else None,
+            validation(batches) if validation else None,
             stage=stage,
             learning_rate=learning_rate,
-            evaluate_every=max(1, batches.per_epoch // self.arguments.evaluations),
             schedule=schedule,
             loss=lambda outputs, *others: loss.function(self.task.logits(outputs), *others),
             arguments=self.arguments,
@@ -421,10 +466,15 @@ class Stages:
         processes.by_first(finish)
         return result
 
-    def _validation(self, judged: Dataset) -> Validation:
+    def _validation(self, judged: Dataset, steps: int) -> Validation:
+        """Return what the judged stage stops by, with `steps` in an epoch."""
         depth = depth_for(len(judged.qrels), pairs=EVALUATION_PAIRS, least=10)
         queries = self.queries(judged, depth)
-        return Validation(self.measure.key, lambda forward: self.measure.of(queries, forward))
+        return Validation(
+            self.measure.key,
+            lambda forward: self.measure.of(queries, forward),
+            max(1, steps // self.arguments.evaluations),
+        )
 
 
 def _chunks(groups: Iterable[TrainingGroup]) -> Iterator[list[TrainingGroup]]:

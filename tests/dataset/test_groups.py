@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ranker.dataset import Dataset
-from ranker.dataset.groups import (
-    Negatives,
-    TrainingGroup,
-    count_negatives,
-    judged_groups,
-    pretrain_groups,
-)
+from ranker.dataset.groups import Negatives, TrainingGroup, count_negatives, judged_groups
 from ranker.errors import DataError
 from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.records import Document, Query
@@ -199,32 +193,6 @@ def test_the_seed_decides() -> None:
     assert once(5) == once(5) and once(5) != once(6)
 
 
-def test_pretraining_takes_the_query_out_of_its_document() -> None:
-    negatives = Negatives(count=3, random=1)
-    groups = list(
-        pretrain_groups(DATA.documents, INDEX.index, count=60, negatives=negatives, seed=0)
-    )
-    assert len(groups) == 60
-    by_title = 0
-    for group in groups:
-        answer = group.documents[0]
-        assert group.grades == (1, 0, 0, 0)
-        if answer.title:
-            assert group.query not in answer.text
-        else:
-            by_title += 1
-            assert group.query == DATA.documents[answer.doc_id].title
-            assert not any(document.title for document in group.documents)
-    assert 10 < by_title < 50
-    assert count_negatives(groups)["positive"] == 60
-
-
-def test_a_corpus_that_cannot_be_taken_apart_is_rejected() -> None:
-    documents = {"a": Document("a", "", "one two")}
-    with pytest.raises(DataError, match="train without --pretrain"):
-        list(pretrain_groups(documents, INDEX.index, count=1, negatives=Negatives(), seed=0))
-
-
 def test_bm25_is_searched_once_for_a_set_of_queries(monkeypatch) -> None:
     """Regardless of the number of epochs, of their depth and of their guard."""
     searched: list[str] = []
@@ -257,10 +225,4 @@ def test_the_groups_of_a_seed_are_the_same_in_every_release() -> None:
                     left_out = sorted(group.left_out.values())
                     row = (group.query, ids, group.grades, group.sources, left_out)
                     digest.update(repr(row).encode())
-        negatives = Negatives(count=4, random=2)
-        for group in pretrain_groups(
-            APART.documents, APART_INDEX.index, count=50, negatives=negatives, seed=seed
-        ):
-            texts = [(document.title, document.text) for document in group.documents]
-            digest.update(repr((group.query, texts, group.grades, group.sources)).encode())
-    assert digest.hexdigest().startswith("bc34d26164f7eac20e2825ba")
+    assert digest.hexdigest().startswith("1155b235d27568877d963266")

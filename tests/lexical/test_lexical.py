@@ -188,6 +188,13 @@ def test_search_is_best_first_and_without_zeros() -> None:
     assert index.search("unicorn", 10) == [] and index.search("", 10) == []
 
 
+def test_the_index_knows_which_documents_hold_a_term() -> None:
+    index = BM25Index(DOCUMENTS)
+    assert [index.frequency(term) for term in ("red", "fox", "unicorn")] == [2, 1, 0]
+    assert index.holding(["red"]) == {"a", "c"} and index.holding(["red", "fox"]) == {"a"}
+    assert index.holding(["red", "dog"]) == index.holding(["unicorn"]) == set()
+
+
 def test_ties_keep_corpus_order() -> None:
     index = BM25Index([Document(str(n), "", "same words") for n in range(9)])
     assert [doc_id for doc_id, _ in index.search("same", 5)] == ["0", "1", "2", "3", "4"]

@@ -189,6 +189,28 @@ def test_curves_lay_the_stages_one_after_the_other():
     )
 
 
+def test_what_pretraining_stops_by_has_a_panel_of_its_own():
+    ranks = [{"stage": "pretrain", "step": step, "mrr": 0.2 + step / 10} for step in (0, 4)]
+    plain = training()
+    both = {**plain, "evaluations": [*ranks, *plain["evaluations"]]}
+    root = parsed(training_curves({"": both}, ident="c"))
+    labels = {text.strip() for text in texts(root)}
+    assert {"nDCG@10, held-out queries", "MRR, held-out documents", "step"} <= labels
+    shown = {tip: (x_of(mark), float(mark.get("y"))) for tip, mark in tips(root).items()}
+    assert {tip: x for tip, (x, _) in shown.items()} == pytest.approx(
+        {"step 0: 0.200": 40, "step 4: 0.600": 215, "step 8: 0.500": 390}
+    )
+    (low, high), ndcg = (
+        (shown["step 0: 0.200"][1], shown["step 4: 0.600"][1]),
+        shown["step 8: 0.500"][1],
+    )
+    assert low > high > ndcg  # from the top: the panel of MRR is the lowest
+    said = root.find(f"{SVG}desc").text
+    assert "pretrain: MRR, held-out documents from 0.200, best 0.600" in said
+    assert "judged: nDCG@10 from 0.500, best 0.500" in said
+    assert "MRR" not in training_curves({"": plain}, ident="c")
+
+
 def test_dots_of_a_curve_are_at_their_steps():
     evaluations = [{"stage": "judged", "step": step, "ndcg@10": 0.1 * step} for step in (1, 2, 4)]
     shown = tips(parsed(training_curves({"": training(evaluations=evaluations)}, ident="c")))

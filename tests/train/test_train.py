@@ -169,7 +169,7 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
     groups = list(judged_groups(learned, index, negatives=Negatives(), seed=0))
     texts = TokenizedTexts(tmp_path, encoder)
     queries = RerankedQueries(held_out, index, texts, task=RELEVANCE, depth=10, precision="fp32")
-    validation = Validation("ndcg@10", queries.ndcg) if watched else None
+    validation = Validation("ndcg@10", queries.ndcg, every=2) if watched else None
     listwise = LOSSES["listwise"].function
 
     def once() -> tuple[dict[str, torch.Tensor], list[int]]:
@@ -183,7 +183,6 @@ def test_a_stage_killed_after_its_last_save_does_no_further_step(
                 validation,
                 stage="judged",
                 learning_rate=1e-12 if watched else 3e-3,  # nothing gets better
-                evaluate_every=2,
                 schedule=None if watched else 20,
                 loss=lambda outputs, *others: listwise(RELEVANCE.logits(outputs), *others),
                 arguments=arguments,

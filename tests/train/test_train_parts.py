@@ -1,7 +1,6 @@
 """Memory, adapters and re-mined negatives: parts of a step, token rows, LoRA, windows."""
 
 import contextlib
-import itertools
 import random
 import resource
 import signal
@@ -20,7 +19,7 @@ from train_support import batches_of
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import Encoder, document_text
 from ranker.dataset import Dataset
-from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups, pretrain_groups
+from ranker.dataset.groups import Negatives, TrainingGroup, judged_groups
 from ranker.errors import TrainError, UsageError
 from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.model.base import load_weights, open_base
@@ -175,18 +174,6 @@ def test_closed_rows_hold_no_file(tmp_path: Path) -> None:
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
     rows.close()
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
-
-
-def test_pretraining_groups_are_made_as_they_are_taken(data: Dataset) -> None:
-    index = FirstPhase(BM25Index(data.documents.values()))
-
-    def first(count: int) -> list:
-        groups = pretrain_groups(
-            data.documents, index.index, count=count, negatives=Negatives(), seed=1
-        )
-        return list(itertools.islice(groups, 3))
-
-    assert first(10**12) == first(3)
 
 
 # Order, parts and shares
