@@ -70,8 +70,10 @@ def export(
     is rejected without --force.
 
     Any sequence classification model of transformers or sentence-transformers with one label is
-    accepted, such as cross-encoder/ms-marco-MiniLM-L6-v2. Its raw logit is served, on a document's
-    title and text joined by a space. The weight of the blend is 1 then, because it was not
+    accepted, such as cross-encoder/ms-marco-MiniLM-L6-v2, one with the labels not relevant and
+    relevant, and a model of modules that end in one score, such as
+    cross-encoder/ettin-reranker-32m-v1. Its raw logit is served, on a document's title and text
+    joined by a space. The weight of the blend is 1 then, because it was not
     learned, and cross is recommended; `ranker train` learns the weight.
     """
     from ranker.export.to_onnx import export as run
@@ -263,7 +265,10 @@ def _open(source: Path, slots: dict[str, Any]) -> "Checkpoint":
 def _what_is_served(opened: "Checkpoint") -> str:
     """Say how the served scores differ from those that the cross-encoder is known for."""
     origin, fields = opened.training["origin"], " + ".join(opened.spec.text_fields)
-    said = f"{origin['name']}: the raw logit of a query and a document's {fields} is served"
+    logit = "the raw logit"
+    if labels := origin.get("labels"):
+        logit = f"the logit of its label {labels[1]} minus that of {labels[0]}, for the pair"
+    said = f"{origin['name']}: {logit} of a query and a document's {fields} is served"
     activation = origin["activation"].rsplit(".", 1)[-1]
     if activation == "Identity":
         return said

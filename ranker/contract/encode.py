@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -108,16 +108,40 @@ class TokenizerFile:
         """The hash of the content, regardless of its layout."""
         return hashlib.sha256(json.dumps(self._content, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def pad_id(self) -> int:
-        """The id of the padding token, by the name that it has in every supported family."""
+    def pad_id(self, padding: Mapping[str, str | int]) -> int:
+        """Return the id of the padding token.
+
+        Args:
+            padding: what other files of the model call it, by their name: its text, or an id,
+                which counts only where no text is known.  Without one it has a usual name.
+
+        Raises:
+            SpecError: there is none, or two files disagree.
+        """
         added = {str(t["content"]): int(t["id"]) for t in self._content["added_tokens"]}
-        for name in ("[PAD]", "<pad>", "<|padding|>"):
-            if name in added:
-                return added[name]
+        named = {file: token for file, token in padding.items() if isinstance(token, str)}
+        lacking = sorted(set(named.values()) - self._ids.keys())
+        if lacking or len({self._ids[token] for token in named.values()}) > 1:
+            said = ", ".join(f"{file} {token!r}" for file, token in named.items())
+            trouble = f"tokenizer.json has no {lacking[0]!r}" if lacking else "they disagree"
+            raise SpecError(f"the padding token is {said}: {trouble}; correct these files")
+        usual = [name for name in ("[PAD]", "<pad>", "<|padding|>") if name in added]
+        for token in (*named.values(), *usual):
+            return self._ids[token]
+        for id_ in padding.values():
+            return int(id_)
         raise SpecError(
             f"the tokenizer has no padding token; its added tokens: {sorted(added)[:10]}"
         )
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        """The ids of the vocabulary's pieces and of the added tokens."""
+        vocabulary = self._content["model"]["vocab"]
+        if not isinstance(vocabulary, dict):
+            vocabulary = {piece: id_ for id_, (piece, _) in enumerate(vocabulary)}
+        added = {str(token["content"]): int(token["id"]) for token in self._content["added_tokens"]}
+        return {**vocabulary, **added}
 
     def load(self) -> Tokenizer:
         """Return a tokenizer in which no text is a special token.
@@ -162,6 +186,7 @@ def spec_of_tokenizer(
     query_slots: int = 32,
     document_slots: int = 96,
     text_fields: Sequence[str] = ("title", "text"),
+    padding: Mapping[str, str | int] | None = None,
 ) -> TokenSpec:
     """Read the pair layout off the tokenizer's own pair encoding.
 
@@ -173,9 +198,11 @@ def spec_of_tokenizer(
         query_slots: positions of the query part.
         document_slots: positions of the document part.
         text_fields: fields of a document that are tokenized.
+        padding: what other files of the model call the padding token, as `TokenizerFile.pad_id`.
 
     Raises:
-        SpecError: the layout is not `CLS a SEP [SEP] b SEP`, or the sizes are impossible.
+        SpecError: the layout is not `CLS a SEP [SEP] b SEP`, the sizes are impossible, or the
+            padding token is not certain.
     """
     file = TokenizerFile(tokenizer_json)
     pair = file.load().encode("a", "b")
@@ -198,7 +225,7 @@ def spec_of_tokenizer(
         document_slots=document_slots,
         cls_id=before[0],
         sep_id=after[0],
-        pad_id=file.pad_id,
+        pad_id=file.pad_id(padding or {}),
         separators=len(between),
         segments=segments,
         vocabulary_size=vocabulary_size,

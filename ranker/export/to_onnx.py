@@ -129,7 +129,7 @@ def parity(
         "one_pair": float(np.abs(single - truth).max()),
         "all_zero_mask": _zero_mask_difference(model, session, spec),
     }
-    worst = max(differences, key=lambda name: differences[name])
+    worst = max(differences, key=lambda name: (np.isnan(differences[name]), differences[name]))
     if not differences[worst] <= TOLERANCE:  # also true for NaN
         row = int(np.argmax(np.abs(single - truth).max(axis=1)))
         raise ExportError(

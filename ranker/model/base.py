@@ -15,6 +15,9 @@ import numpy.typing as npt
 from ranker.contract.encode import ModelInputs, pair_inputs, spec_of_tokenizer
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
+from ranker.files import read_json
+from ranker.model.heads.modular import add_head, is_modular, read_modules
+from ranker.model.heads.two_labels import fold_labels, relevance_labels
 from ranker.model.hub import DEFAULT_BASE, fetch, packaged
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ __all__ = [
     "load_weights",
     "open_base",
     "predict",
+    "quiet",
     "tensors",
 ]
 
@@ -96,9 +100,10 @@ class Base:
     def _spec(self, query_slots: int, document_slots: int, text_fields: Sequence[str]) -> TokenSpec:
         config = self.config
         positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)
-        if config.model_type in _OFFSET_POSITIONS:
+        counted_from_padding = config.model_type in _OFFSET_POSITIONS
+        if counted_from_padding:
             positions -= int(config.pad_token_id) + 1
-        return spec_of_tokenizer(
+        spec = spec_of_tokenizer(
             self.tokenizer_json,
             vocabulary_size=int(config.vocab_size),
             max_positions=positions,
@@ -106,7 +111,16 @@ class Base:
             query_slots=query_slots,
             document_slots=document_slots,
             text_fields=text_fields,
+            padding=_padding(Path(self.source)),
         )
+        # Elsewhere the model never sees which id its masked positions have.
+        if counted_from_padding and spec.pad_id != config.pad_token_id:
+            raise SpecError(
+                f"its tokenizer pads with the id {spec.pad_id}, config.json has the pad_token_id "
+                f"{config.pad_token_id}, from which this family ({config.model_type}) counts its "
+                "positions; correct the wrong one"
+            )
+        return spec
 
 
 def open_base(base: str, *, weights: bool = True) -> Base:
@@ -123,7 +137,7 @@ def open_base(base: str, *, weights: bool = True) -> Base:
     transformers = require("transformers", extra="train")
     source = str(packaged()) if base == DEFAULT_BASE else base
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             if not Path(source).exists():
                 source = str(fetch(base, weights=weights))
             config = transformers.AutoConfig.from_pretrained(source)
@@ -141,7 +155,10 @@ def load_weights(
 ) -> Any:
     """Load an encoder with its head; the head is new where the source has none of that size.
 
-    The model is `Any` since methods of the library's classes, such as `eval`, have no types.
+    A head of two labels, not relevant and relevant, counts as one of a single output: it becomes
+    the difference of their logits.  The head of a modular cross-encoder of sentence-transformers
+    is that of its modules.  The model is `Any` since methods of the library's classes, such as
+    `eval`, have no types.
 
     Args:
         source: folder or hub id.
@@ -154,13 +171,42 @@ def load_weights(
         ArtifactError: the weights cannot be read, are not those of the configuration, or lack the
             head that must be theirs.
     """
+    if outputs == 1 and is_modular(Path(source)):
+        modules = read_modules(Path(source))
+        encoder, loaded = _load(source, "AutoModel", dropout=dropout)
+        _require_encoder(encoder, loaded, source, prefix="")
+        return add_head(encoder, modules)
+    classifier = "AutoModelForSequenceClassification"
+    if outputs == 1 and _has_relevance_labels(source):
+        model, loaded = _load(source, classifier, outputs=2, dropout=dropout)
+        if own_head or not _lacking(loaded):
+            _require_encoder(model, loaded, source, prefix=f"{model.base_model_prefix}.")
+            _require_head(loaded, source, outputs=2)
+            fold_labels(model, source)
+            return model
+    model, loaded = _load(source, classifier, outputs=outputs, dropout=dropout)
+    _require_encoder(model, loaded, source, prefix=f"{model.base_model_prefix}.")
+    if own_head:
+        _require_head(loaded, source, outputs)
+    return model
+
+
+def _load(
+    source: str | Path, kind: str, *, outputs: int | None = None, dropout: float | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return a model of one of transformers' automatic classes, and what it says of its loading.
+
+    Raises:
+        ArtifactError: the weights cannot be read.
+    """
     transformers = require("transformers", extra="train")
+    labels = {} if outputs is None else {"num_labels": outputs}
     try:
-        with _quiet(transformers):
-            config = transformers.AutoConfig.from_pretrained(str(source), num_labels=outputs)
+        with quiet(transformers):
+            config = transformers.AutoConfig.from_pretrained(str(source), **labels)
             if dropout is not None:
                 _set_dropout(config, dropout)
-            model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model, loaded = getattr(transformers, kind).from_pretrained(
                 str(source),
                 config=config,
                 dtype="float32",
@@ -171,21 +217,22 @@ def load_weights(
         raise ArtifactError(
             f"the weights of {source} cannot be read: {first_line(error)}"
         ) from error
-    _require_encoder(model, loaded, source)
-    if own_head:
-        _require_head(loaded, source, outputs)
-    return model
+    return model, loaded
 
 
-def _require_encoder(model: "PreTrainedModel", loaded: dict[str, Any], source: str | Path) -> None:
-    """Raise ArtifactError for weights that leave a part of the encoder random."""
+def _require_encoder(
+    model: "PreTrainedModel", loaded: dict[str, Any], source: str | Path, *, prefix: str
+) -> None:
+    """Raise ArtifactError for weights that leave a part of the encoder random.
+
+    The names of the encoder's weights begin with `prefix`.
+    """
     other = {
         key: f"{tuple(actual)}, expected {tuple(wanted)}"
         for key, actual, wanted in loaded["mismatched_keys"]
     }
     shapes = {**dict.fromkeys(loaded["missing_keys"], "missing"), **other}
-    prefix = f"{model.base_model_prefix}."
-    wrong = sorted(key for key in shapes if key.startswith(prefix) and ".pooler." not in key)
+    wrong = sorted(key for key in shapes if key.startswith(prefix) and ".pooler." not in f".{key}")
     if wrong:
         raise ArtifactError(
             f"the weights of {source} do not fit its config.json ({model.config.model_type}): "
@@ -196,14 +243,19 @@ def _require_encoder(model: "PreTrainedModel", loaded: dict[str, Any], source: s
 
 def _require_head(loaded: dict[str, Any], source: str | Path, outputs: int) -> None:
     """Raise ArtifactError for weights without a head of this size."""
-    shapes = {key: f"{tuple(actual)}" for key, actual, _ in loaded["mismatched_keys"]}
-    lacking = sorted({*loaded["missing_keys"], *shapes})
+    lacking = _lacking(loaded)
     if lacking:
+        shapes = {key: f"{tuple(actual)}" for key, actual, _ in loaded["mismatched_keys"]}
         logits = "single-logit cross-encoder" if outputs == 1 else f"model of {outputs} logits"
         raise ArtifactError(
             f"{source} is not a {logits}: {lacking[0]} is {shapes.get(lacking[0], 'missing')} in "
             "its weights; a plain encoder or a head of another size cannot be used"
         )
+
+
+def _lacking(loaded: dict[str, Any]) -> list[str]:
+    """Return the weights that are missing or of another shape."""
+    return sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
 
 
 def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
@@ -285,6 +337,30 @@ def tensors(inputs: ModelInputs, spec: TokenSpec, device: "device | str") -> "di
     }
 
 
+def _has_relevance_labels(source: str | Path) -> bool:
+    transformers = require("transformers", extra="train")
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(source))
+    except Exception:  # as `_load` reports it
+        return False
+    return relevance_labels(config) is not None
+
+
+def _padding(folder: Path) -> dict[str, str | int]:
+    """Return what a model's files call its padding token: its text, or in config.json its id."""
+    said: dict[str, str | int] = {}
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "config.json"):
+        path = folder / name
+        values = read_json(path, what="base model") if path.is_file() else {}
+        if not isinstance(values, dict):
+            continue  # which transformers reports
+        token = values.get("pad_token_id" if name == "config.json" else "pad_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str) or (isinstance(token, int) and token >= 0):
+            said[name] = token
+    return said
+
+
 def _tokenizer_json(
     transformers: ModuleType, base: str, source: str, config: "PretrainedConfig"
 ) -> str:
@@ -292,7 +368,7 @@ def _tokenizer_json(
     if path.is_file():
         return path.read_text(encoding="utf-8")
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         # Without any file transformers makes an empty tokenizer of the model's class.
         if len(tokenizer) * 2 < config.vocab_size:
@@ -308,7 +384,7 @@ def _tokenizer_json(
 
 
 @contextlib.contextmanager
-def _quiet(transformers: ModuleType) -> Iterator[None]:
+def quiet(transformers: ModuleType) -> Iterator[None]:
     """Silence the progress bars and load reports of transformers, which would break our own."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

@@ -93,12 +93,18 @@ def origin_card(origin: Mapping[str, Any], name: str) -> str:
         fields["base_model"] = origin["name"]
     files = [f"- `{file}`: `{digest}`" for file, digest in sorted(origin["files"].items())]
     revision = f", revision `{origin['revision']}`" if origin["revision"] else ""
+    applied = f"sentence-transformers applies `{origin['activation']}`"
+    output = f"the raw logit; {applied} to it"
+    if labels := origin.get("labels"):
+        output = (
+            f"the logit of its label {labels[1]} minus that of {labels[0]}, by which documents are "
+            f"ordered as by the probability of {labels[1]}; {applied} to the two"
+        )
     parts = [
         "\n".join(["---", *(f"{key}: {value}" for key, value in fields.items()), "---"]),
         f"# {name}",
         f"The cross-encoder `{origin['name']}`{revision} as ONNX for Vespa, unchanged. It was "
-        "not trained by ranker. Its output is the raw logit; sentence-transformers applies "
-        f"`{origin['activation']}` to it.",
+        f"not trained by ranker. Its output is {output}.",
         "**Not known to be better than BM25** on your queries: measure it with `ranker evaluate`. "
         "No weight was learned for the blend, so it is 1; `ranker train` learns one.",
         *(f"**Caution**: {caution}." for caution in origin["cautions"]),

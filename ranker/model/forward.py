@@ -9,7 +9,7 @@ Other families are computed by the library itself.
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ranker.errors import require
 
@@ -53,16 +53,18 @@ def forward_of(
         The module, and "cls" or "full": for which positions its last layer is computed.
     """
     torch = require("torch", extra="train")
-    if _built_like_bert(model):
+    head = _cls_head(model) if _built_like_bert(model) else None
+    if head is not None:
         module = _bert_like(
-            torch, model, segments=segments, fused=fused, checkpointing=checkpointing
+            torch, model, head, segments=segments, fused=fused, checkpointing=checkpointing
         )
         return module, "cls"
+    encoder: Any = model.base_model
     if checkpointing:
         # The second name is that of the first releases of transformers 5; later ones warn of it.
-        renamed = getattr(model, "activation_checkpointing_enable", None)
-        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
-    model.set_attn_implementation("sdpa" if fused and model._supports_sdpa else "eager")
+        renamed = getattr(encoder, "activation_checkpointing_enable", None)
+        (renamed or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
+    encoder.set_attn_implementation("sdpa" if fused and encoder._supports_sdpa else "eager")
     return _plain(torch, model, segments=segments), "full"
 
 
@@ -76,9 +78,19 @@ def _built_like_bert(model: "PreTrainedModel") -> bool:
     return all(hasattr(attention, name) for name in ("query", "key", "value"))
 
 
+def _cls_head(model: Any) -> "Callable[[Tensor], Tensor] | None":
+    """Return the function of CLS [pairs, 1, width] that a head is; None if it reads more."""
+    if hasattr(model, "cls_head"):
+        own = model.cls_head
+        return None if own is None else lambda cls: own(cls[:, 0])
+    pooler = getattr(model.base_model, "pooler", None)
+    return lambda cls: model.classifier(cls if pooler is None else pooler(cls))
+
+
 def _bert_like(
     torch: ModuleType,
     model: "PreTrainedModel",
+    head: "Callable[[Tensor], Tensor]",
     *,
     segments: bool,
     fused: bool,
@@ -108,15 +120,10 @@ def _bert_like(
                 hidden = self._compute(layer, hidden, hidden, attention_mask)
             cls = self._compute(layers[-1], hidden[:, :1], hidden, attention_mask)
             if not torch.is_autocast_enabled(cls.device.type):
-                return self._head(cls)
+                return head(cls)
             # In single precision: half of a hundred logits in bfloat16 would be ties.
             with torch.autocast(cls.device.type, enabled=False):
-                return self._head(cls.float())
-
-        def _head(self, cls: "Tensor") -> "Tensor":
-            pooler, head = getattr(base, "pooler", None), cast("Module", model.classifier)
-            outputs: Tensor = head(pooler(cls) if pooler is not None else cls)
-            return outputs
+                return head(cls.float())
 
         def _compute(
             self, layer: _EncoderLayer, asking: "Tensor", hidden: "Tensor", mask: "Tensor"
@@ -184,7 +191,10 @@ def _plain(torch: ModuleType, model: "PreTrainedModel", *, segments: bool) -> "M
             token_type_ids: "Tensor | None" = None,
         ) -> "Tensor":
             kinds = {"token_type_ids": token_type_ids} if segments else {}
-            result = self.model(input_ids=input_ids, attention_mask=attention_mask, **kinds)
+            # CLS always counts, so that a mean over a row without any token, such as Vespa's probe,
+            # is a number.
+            mask = torch.cat([torch.ones_like(attention_mask[:, :1]), attention_mask[:, 1:]], dim=1)
+            result = self.model(input_ids=input_ids, attention_mask=mask, **kinds)
             logits: Tensor = result.logits
             return logits
 

@@ -17,6 +17,8 @@ DEFAULT_BASE = "all-MiniLM-L6-v2"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "README.md"]
 _WEIGHTS = "*.safetensors"
+_OTHER_FOLDERS = ["[!0-9]*/*", "?[!_]*/*", "*/*/*"]
+"""Subfolders other than those of sentence-transformers' modules, such as 2_Dense; `*` takes "/"."""
 OLD_WEIGHTS = "pytorch_model*.bin"
 """Names of the files that transformers reads only where there are no safetensors."""
 
@@ -96,13 +98,13 @@ def hub_id(folder: Path) -> str | None:
 def _snapshot(
     name: str, patterns: Sequence[str], *, revision: str | None, local_files_only: bool = False
 ) -> Path:
-    """Return the folder of a hub model's own files, without its subfolders (ONNX and others)."""
+    """Return the folder of a hub model's own files and modules, without ONNX and others."""
     hub = require("huggingface_hub", extra="train")
     return Path(
         hub.snapshot_download(
             name,
             allow_patterns=patterns,
-            ignore_patterns=["*/*"],
+            ignore_patterns=_OTHER_FOLDERS,
             revision=revision,
             local_files_only=local_files_only,
         )

@@ -1,7 +1,8 @@
 """Interchange with transformers and sentence-transformers, both ways.
 
 `open_cross_encoder` makes a checkpoint of an existing cross-encoder, after checking that what
-ranker would serve is what the model's own libraries compute.  `save_model` writes ours so that
+ranker would serve is what the model's own library computes: transformers, or for a modular one
+sentence-transformers.  `save_model` writes ours so that
 sentence-transformers' `CrossEncoder` loads it and scores equally.
 
 Scores are equal for all pairs that fit the slots, and for truncated pairs whose query fills its
@@ -11,6 +12,7 @@ truncates the longer of the two until the pair fits.  An empty document differs 
 transformers treats it as missing, and leaves out its separator.
 """
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +27,10 @@ from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, ExportError, first_line, require
 from ranker.files import read_json, write_json, write_text
 from ranker.metrics.blend import UNLEARNED
-from ranker.model.base import Base, UnreadableModel, load_weights, open_base, tensors
+from ranker.model.base import Base, UnreadableModel, load_weights, open_base, quiet, tensors
 from ranker.model.forward import forward_of
+from ranker.model.heads.modular import is_modular, read_modules
+from ranker.model.heads.two_labels import is_certain, relevance_labels
 from ranker.model.hub import HUB_ID, kept, locate
 from ranker.model.provenance import check_cross_encoder, served_provenance
 
@@ -103,11 +107,13 @@ def open_cross_encoder(
     document_slots: int = 96,
     text_fields: Sequence[str] = ("title", "text"),
 ) -> Checkpoint:
-    """Return a trained single-logit cross-encoder as a checkpoint that can be exported.
+    """Return a trained cross-encoder of one score as a checkpoint that can be exported.
 
     Its `training` holds no training but an `origin`: name, source (the folder or hub id),
     revision, licence, hashes of the files, the activation that its own library applies to the
-    logit, and cautions in words.  The blend's weight is 1.0, as none was learned.
+    logit, and cautions in words; of a head of two labels, not relevant and relevant, also their
+    names, as its logit is the difference of theirs.  The blend's weight is 1.0, as none was
+    learned.
 
     Args:
         source: folder of transformers or sentence-transformers (with or without modules.json), or
@@ -118,17 +124,19 @@ def open_cross_encoder(
         text_fields: fields of a document, in the order in which the model sees them.
 
     Raises:
-        ExportError: it is not a single-logit cross-encoder, or its own library computes something
+        ExportError: it is not a cross-encoder of one score, or its own library computes something
             other than ranker would serve.
-        ArtifactError: its files cannot be read, or its head is not among the weights.
-        SpecError: the slots do not fit it.
+        ArtifactError: its files cannot be read, its head is not among the weights, or it has
+            modules that ranker does not compute.
+        SpecError: the slots do not fit it, or its files disagree on the padding token.
         MissingExtra: transformers is not installed.
     """
     name, folder = locate(source, revision)
-    _check_configuration(name, _values(folder / "config.json"))
+    modular = is_modular(folder)
+    _check_configuration(name, _values(folder / "config.json"), modular=modular)
     base = _base(name, folder)
-    _check_labels(name, base.config)
-    activation = _activation(name, folder)
+    labels = None if modular else _labels(name, base.config)
+    activation = _activation(name, folder, labels)
     tokenizer = _tokenizer(name, base)
     spec = base.spec(
         query_slots=query_slots, document_slots=document_slots, text_fields=text_fields
@@ -136,7 +144,15 @@ def open_cross_encoder(
     if "token_type_ids" not in tokenizer.model_input_names:
         spec = replace(spec, segments=False)  # it has them, but never sees a second one
     _check_vocabulary(name, base.tokenizer_json, spec)
-    _check_computation(name, load_weights(folder, own_head=True).eval(), spec, base, tokenizer)
+    model = load_weights(folder, own_head=True).eval()
+    truth = load_weights(folder, outputs=2, own_head=True).eval() if labels else model
+    _check_computation(name, model, truth, spec, base, tokenizer)
+    cautions = _cautions(base.config, folder, tokenizer, spec)
+    if modular and not _is_checked_by_its_library(name, folder, model, spec, base):
+        cautions.append(
+            "sentence-transformers 6 is not installed here, so that its own scores were not "
+            "compared"
+        )
     training = {
         "blend_weight": UNLEARNED,
         "recommended_profile": "cross",
@@ -148,7 +164,8 @@ def open_cross_encoder(
         "origin": {
             **served_provenance(name, base),
             "activation": activation,
-            "cautions": _cautions(base.config, folder, tokenizer, spec),
+            **({"labels": labels} if labels else {}),
+            "cautions": cautions,
         },
     }
     return Checkpoint(folder, spec, base.tokenizer_json, training)
@@ -200,15 +217,15 @@ def _use_tokenizer_json(path: Path) -> None:
     write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
-    """Raise ExportError for anything but a sequence classification of transformers itself."""
+def _check_configuration(name: str, config: Mapping[str, Any], *, modular: bool) -> None:
+    """Raise ExportError for an encoder without a head, or with code of its own."""
     architectures = config.get("architectures") or "none"
     architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
-    if not architecture.endswith(_HEAD):
+    if not modular and not architecture.endswith(_HEAD):
         raise ExportError(
-            f"{name}: expected a cross-encoder (an architecture ...{_HEAD} with one label), got "
-            f"{architecture} in config.json, which has no such head; train one from it: "
-            "`ranker train --base`"
+            f"{name}: expected a cross-encoder (an architecture ...{_HEAD} with one label, or "
+            f"modules that end in one score), got {architecture} in config.json, which has no such "
+            "head; train one from it: `ranker train --base`"
         )
     if config.get("auto_map"):
         raise ExportError(
@@ -217,16 +234,22 @@ def _check_configuration(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_labels(name: str, config: "PretrainedConfig") -> None:
-    """Raise ExportError for a head of several values."""
-    if config.num_labels == 1:
-        return
+def _labels(name: str, config: "PretrainedConfig") -> list[str] | None:
+    """Return the names of two labels, not relevant and relevant; None for a head of one.
+
+    Raises:
+        ExportError: it has several values, of which none is known to be the relevance.
+    """
+    of_relevance = relevance_labels(config)
+    if config.num_labels == 1 or of_relevance:
+        return list(of_relevance) if of_relevance else None
     labels = ", ".join(str(label) for label in (config.id2label or {}).values())
     kind = "a regression of several values"
     if config.problem_type != "regression":
         kind = "a classifier"
     raise ExportError(
-        f"{name}: expected a head of one label, a relevance score, got {config.num_labels} "
+        f"{name}: expected a head of one label, a relevance score, or of two, such as "
+        f"not_relevant and relevant or LABEL_0 and LABEL_1, got {config.num_labels} "
         f"({labels[:80]}): {kind}; name a single-logit cross-encoder, or train one from this: "
         "`ranker train --base`"
     )
@@ -272,6 +295,12 @@ def _cautions(
             "config.json calls its logit a regression's value; that it is the relevance of a "
             "document to a query, not the estimate of something else, is for you to know"
         )
+    labels = relevance_labels(config)
+    if labels and not is_certain(labels):
+        cautions.append(
+            f"config.json calls its two labels {labels[0]} and {labels[1]}; that the second one is "
+            "the relevance of a document to a query is for you to know"
+        )
     return cautions
 
 
@@ -305,8 +334,8 @@ def _base(name: str, folder: Path) -> Base:
         ) from error
 
 
-def _activation(name: str, folder: Path) -> str:
-    """Return what sentence-transformers applies to the logit; it looks in this order.
+def _activation(name: str, folder: Path, labels: Sequence[str] | None) -> str:
+    """Return what sentence-transformers applies to the logit, or the two; it looks in this order.
 
     Raises:
         ExportError: its score is not the logit up to a rising function, or texts are changed
@@ -320,19 +349,20 @@ def _activation(name: str, folder: Path) -> str:
         (saved.get("activation_fn") if modules else None)
         or (own.get("activation_fn") if isinstance(own, dict) else None)
         or config.get("sbert_ce_default_activation_function")
-        or SIGMOID
+        or (IDENTITY if labels else SIGMOID)
     )
-    if activation.rsplit(".", 1)[-1] not in _RISING:
+    rising = _RISING | ({"Softmax"} if labels else set())
+    if activation.rsplit(".", 1)[-1] not in rising:
         raise ExportError(
             f"{name}: its scores are {activation} of the logit, which may order documents "
             f"differently from the logit that ranker serves; expected one of "
-            f"{', '.join(sorted(_RISING))}"
+            f"{', '.join(sorted(rising))}"
         )
     return activation
 
 
 def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
-    """Raise ExportError for a sentence-transformers model with more than one module.
+    """Raise ExportError for modules that do not end in one score, or that change texts.
 
     Returns:
         Whether it has a modules.json.
@@ -341,11 +371,14 @@ def _check_modules(name: str, folder: Path, saved: Mapping[str, Any]) -> bool:
     modules = read_json(path, what=_WHAT) if path.exists() else []
     rows = [row if isinstance(row, dict) else {"type": row} for row in modules]
     kinds = [(str(row.get("type")).rsplit(".", 1)[-1], row.get("path")) for row in rows]
-    if kinds and kinds != [("Transformer", "")]:
+    if is_modular(folder):
+        read_modules(folder)
+    elif kinds and kinds != [("Transformer", "")]:
         shown = ", ".join(kind for kind, _ in kinds)
         raise ExportError(
-            f"{name}: expected one module, a Transformer next to modules.json, got {shown}; ranker "
-            "serves a sequence classification's logit and nothing after it"
+            f"{name}: expected one module, a Transformer next to modules.json, or Transformer, "
+            f"Pooling and layers of which the last is a Dense that writes scores, got {shown}; "
+            "ranker serves no other scores"
         )
     lower = _values(folder / _TRANSFORMER).get("do_lower_case", False)
     if saved.get("default_prompt_name") or lower:
@@ -385,11 +418,14 @@ def _tokenizer(name: str, base: Base) -> "PreTrainedTokenizerFast":
 def _check_computation(
     name: str,
     model: "PreTrainedModel",
+    truth: "PreTrainedModel",
     spec: TokenSpec,
     base: Base,
     tokenizer: "PreTrainedTokenizerFast",
 ) -> None:
     """Compare tokens and logits with those of transformers, on short texts and truncated ones.
+
+    `truth` is the model as transformers loads it, with one label or two.
 
     Raises:
         ExportError: tokens or logits differ.
@@ -402,7 +438,7 @@ def _check_computation(
     inputs = pair_inputs(
         spec, [*queries, longest_query, []], [*documents, longest_document, []], length=spec.length
     )
-    ours, theirs = _logits(model, inputs, spec)
+    ours, theirs = _logits(model, truth, inputs, spec)
     if not np.isfinite(theirs).all():
         raise ExportError(
             f"{name}: its logits are {theirs[0]}, no numbers; its weights are damaged"
@@ -454,12 +490,66 @@ def _start(rows: dict[str, list[int]]) -> str:
     return ", ".join(f"{key} {ids[:12]}" for key, ids in rows.items())
 
 
-def _logits(model: "PreTrainedModel", inputs: ModelInputs, spec: TokenSpec) -> tuple[Any, Any]:
+def _is_checked_by_its_library(
+    name: str, folder: Path, model: "PreTrainedModel", spec: TokenSpec, base: Base
+) -> bool:
+    """Compare the logits of whole texts with sentence-transformers' own, if it is installed.
+
+    Raises:
+        ExportError: it cannot read the model, or the logits differ.
+    """
+    torch, transformers = require("torch", extra="train"), require("transformers", extra="train")
+    try:
+        library = importlib.import_module("sentence_transformers").CrossEncoder
+    except ImportError:
+        return False
+    if not issubclass(library, torch.nn.Sequential):  # a release that does not know of modules
+        return False
+    encoder = Encoder(spec, base.tokenizer_json)
+    try:
+        with quiet(transformers):
+            theirs = library(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
+            pairs = _whole_texts(encoder, theirs.max_seq_length)
+            scores = theirs.predict(pairs, activation_fn=torch.nn.Identity())
+    except Exception as error:  # its files can make the library raise anything
+        raise ExportError(
+            f"{name}: sentence-transformers cannot read it: {type(error).__name__}: "
+            f"{first_line(error)}"
+        ) from error
+    queries = encoder.queries_ids([query for query, _ in pairs])
+    documents = encoder.texts_ids([document for _, document in pairs])
+    ours, _ = _logits(model, model, pair_inputs(spec, queries, documents), spec)
+    row = int(np.argmax(np.abs(ours - scores)))
+    if not abs(float(ours[row] - scores[row])) <= TOLERANCE:
+        raise ExportError(
+            f"{name}: its modules are not what ranker computes: logit {ours[row]:.6f}, "
+            f"sentence-transformers' own {scores[row]:.6f}, allowed {TOLERANCE:g}"
+        )
+    return True
+
+
+def _whole_texts(encoder: Encoder, longest: int) -> list[tuple[str, str]]:
+    """Return the texts that neither the slots nor a library of `longest` positions truncates."""
+    spec = encoder.spec
+    tokens = [encoder.count(texts) for texts in _TEXTS]
+    return [
+        texts
+        for texts, (query, document) in zip(_TEXTS, tokens, strict=True)
+        if query <= spec.query_tokens
+        and document <= spec.document_tokens
+        and query + document + 2 + spec.separators <= longest
+    ]
+
+
+def _logits(
+    model: "PreTrainedModel", truth: "PreTrainedModel", inputs: ModelInputs, spec: TokenSpec
+) -> tuple[Any, Any]:
     """Return the logits [pairs] of ranker's forward as it is exported, and of the library's own."""
     torch = require("torch", extra="train")
     given = tensors(inputs, spec, "cpu")
     with torch.inference_mode():
-        theirs = model(**given).logits[:, 0].numpy()
+        labels = truth(**given).logits.numpy()
+        theirs = labels[:, 0] if labels.shape[1] == 1 else labels[:, 1] - labels[:, 0]
         forward, _ = forward_of(model, segments=spec.segments, fused=False)
         ours = forward.eval()(**given)[:, 0].numpy()
     return ours, theirs

@@ -20,6 +20,7 @@ from ranker.errors import ArtifactError, DataError, require
 from ranker.files import sha256
 from ranker.model import hub
 from ranker.model.base import Base
+from ranker.model.heads.modular import module_files
 
 __all__ = [
     "UNKNOWN",
@@ -115,13 +116,14 @@ def model_provenance(base: Base) -> dict[str, Any]:
     of_hub = hub.hub_id(folder)
     packaged = base.name == hub.DEFAULT_BASE
     id_ = f"sentence-transformers/{hub.DEFAULT_BASE}" if packaged else of_hub
-    files = sorted(file for pattern in _BASE_FILES for file in folder.glob(pattern))
+    files = {file.name for pattern in _BASE_FILES for file in folder.glob(pattern)}
+    files.update(module_files(folder))
     return {
         "name": id_ or folder.resolve().name,
         "folder": id_ is None,
         "revision": folder.name if of_hub else None,
         "license": _license(folder / "README.md"),
-        "files": {file.name: sha256(file) for file in files},
+        "files": {file: sha256(folder / file) for file in sorted(files)},
     }
 
 
@@ -167,14 +169,14 @@ def check_cross_encoder(folder: Path, origin: Mapping[str, Any]) -> None:
 def changed_files(folder: Path, files: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     """Yield the model files that are missing, new or different, with their hashes; small first.
 
-    New weights count as a change: they are read in place of older ones.
+    New weights and modules count as a change: they are read in place of older ones.
 
     Args:
         folder: the model's folder.
         files: SHA-256 by name, as in `model_provenance`.
     """
-    weights = {file.name for file in folder.glob("*.safetensors")}
-    small_first = sorted(files.keys() | weights, key=lambda name: (name[-5:] != ".json", name))
+    read = {file.name for file in folder.glob("*.safetensors")} | set(module_files(folder))
+    small_first = sorted(files.keys() | read, key=lambda name: (name[-5:] != ".json", name))
     for name in small_first:
         path = folder / name
         digest = sha256(path) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Heads of cross-encoders other than that of a sequence classification with one label."""
