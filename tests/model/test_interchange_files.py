@@ -11,36 +11,19 @@ import pytest
 import torch
 import transformers
 from cross_encoders import PAIRS, change, served
-from families import drawn, make_family
+from families import drawn, headed, make_family
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from ranker.artifacts.bundle import Bundle
 from ranker.cli import main
 from ranker.contract import vespa_names
+from ranker.contract.encode import pair_inputs
 from ranker.errors import ArtifactError, ExportError, RankerError, SpecError
+from ranker.export.score import open_session
 from ranker.export.to_onnx import export
 from ranker.files import write_json
 from ranker.model.interchange import TOLERANCE, open_cross_encoder
-
-BERT_SIZES = {"hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": 160}
-HEADS: dict[str, tuple[str, dict[str, Any]]] = {
-    "electra": ("bert", {**BERT_SIZES, "embedding_size": 16, "intermediate_size": 48}),
-    "distilbert": ("bert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}),
-    "albert": ("deberta-v2", {**BERT_SIZES, "embedding_size": 16, "intermediate_size": 48}),
-    "longformer": (
-        "roberta",
-        {
-            "hidden_size": 32,
-            "num_attention_heads": 4,
-            "num_hidden_layers": 2,
-            "intermediate_size": 48,
-            "max_position_embeddings": 162,
-            "attention_window": [16, 16],
-        },
-    ),
-}
-"""Of each family: the one whose tokenizer it has here, and the sizes of its configuration."""
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +43,6 @@ def rebuilt(folder: Path, **settings: Any) -> Path:
     return drawn(config, folder)
 
 
-def headed(head: str, tmp_path: Path) -> Path:
-    """A cross-encoder with a head of this family."""
-    family, settings = HEADS[head]
-    folder = make_family(family, tmp_path / head)
-    before = transformers.AutoConfig.from_pretrained(folder)
-    config = transformers.AutoConfig.for_model(
-        head,
-        vocab_size=before.vocab_size,
-        pad_token_id=before.pad_token_id,
-        num_labels=1,
-        **settings,
-    )
-    return drawn(config, folder)
-
-
 def assert_served_as_theirs(folder: Path, tmp_path: Path, **slots: int) -> Bundle:
     """The engine's logits are those of sentence-transformers, and not all the same."""
     bundle = export(open_cross_encoder(folder, **slots), tmp_path / "bundle")
@@ -84,14 +52,25 @@ def assert_served_as_theirs(folder: Path, tmp_path: Path, **slots: int) -> Bundl
     return bundle
 
 
-@pytest.mark.parametrize("head", ["electra", "distilbert", "albert"])
+@pytest.mark.parametrize("head", ["electra", "distilbert", "albert", "mpnet"])
 def test_heads_of_other_families(head: str, tmp_path: Path) -> None:
     assert_served_as_theirs(headed(head, tmp_path), tmp_path)
 
 
-def test_a_head_on_the_mean_of_all_tokens(tmp_path: Path) -> None:
-    folder = rebuilt(make_family("modernbert", tmp_path / "m"), classifier_pooling="mean")
-    assert_served_as_theirs(folder, tmp_path)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_head_on_cls_or_on_the_mean_of_all_tokens(pooling: str, tmp_path: Path) -> None:
+    """Equal with and without padding, and a number for a row without any token."""
+    folder = rebuilt(make_family("modernbert", tmp_path / "m"), classifier_pooling=pooling)
+    bundle = assert_served_as_theirs(folder, tmp_path)
+    parity = json.loads((bundle.path / "parity.json").read_text())
+    assert max(parity["largest_difference"].values()) < TOLERANCE
+    encoder, session = bundle.encoder(), open_session(bundle.model, threads=1)
+    ids = [encoder.query_ids(PAIRS[0][0])], encoder.texts_ids([PAIRS[0][1]])
+    logits = [
+        session.run(None, {n: inputs[n] for n in bundle.spec.model_inputs})[0].item()
+        for inputs in (pair_inputs(bundle.spec, *ids, length=n) for n in (None, 60, 128))
+    ]
+    assert max(logits) - min(logits) < TOLERANCE
 
 
 def test_a_family_that_onnx_runtime_does_not_compute_is_refused(

@@ -1,6 +1,7 @@
 """Small cross-encoders of five families: random weights, real tokenizer classes, own vocabulary."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -16,6 +17,35 @@ from tokenizers import (
 )
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "deberta-v2", "modernbert")
+
+_BERT_SIZES = {"hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": 160}
+_HEADS: dict[str, tuple[str, dict[str, Any]]] = {
+    "electra": ("bert", {**_BERT_SIZES, "embedding_size": 16, "intermediate_size": 48}),
+    "distilbert": ("bert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}),
+    "albert": ("deberta-v2", {**_BERT_SIZES, "embedding_size": 16, "intermediate_size": 48}),
+    "longformer": (
+        "roberta",
+        {
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 162,
+            "attention_window": [16, 16],
+        },
+    ),
+    "mpnet": (
+        "roberta",
+        {
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 162,
+        },
+    ),
+}
+"""Of each family: the one whose tokenizer it has here, and the sizes of its configuration."""
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog and runs away.",
@@ -45,6 +75,21 @@ def drawn(config: transformers.PretrainedConfig, folder: Path) -> Path:
                 parameter.mul_(4)
     model.save_pretrained(folder)
     return folder
+
+
+def headed(head: str, tmp_path: Path) -> Path:
+    """A cross-encoder with a head of this family."""
+    family, settings = _HEADS[head]
+    folder = make_family(family, tmp_path / head)
+    before = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.for_model(
+        head,
+        vocab_size=before.vocab_size,
+        pad_token_id=before.pad_token_id,
+        num_labels=1,
+        **settings,
+    )
+    return drawn(config, folder)
 
 
 def _config(family: str, tokenizer: Tokenizer) -> transformers.PretrainedConfig:
