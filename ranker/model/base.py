@@ -7,16 +7,31 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ranker.contract.encode import ModelInputs, pair_inputs, spec_of_tokenizer
 from ranker.contract.spec import TokenSpec
-from ranker.errors import ArtifactError, SpecError, TrainError, first_line, require
+from ranker.errors import (
+    ArtifactError,
+    SpecError,
+    TrainError,
+    UsageError,
+    first_line,
+    require,
+)
 from ranker.files import read_json
 from ranker.model.heads.modular import add_head, is_modular, read_modules
+from ranker.model.heads.similarity import (
+    OFFSET_POSITIONS,
+    HeadChoice,
+    SimilarityHead,
+    is_sentence_encoder,
+    similarity_model,
+    takes_similarity,
+)
 from ranker.model.heads.two_labels import fold_labels, relevance_labels
 from ranker.model.hub import DEFAULT_BASE, fetch, packaged
 
@@ -39,15 +54,7 @@ __all__ = [
 
 TokenIds: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
-# Families whose position ids begin after the padding id.
-_OFFSET_POSITIONS = {
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "mpnet",
-    "data2vec-text",
-}
+_CROSS_ENCODER = "ForSequenceClassification"
 
 
 class UnreadableModel(TrainError):
@@ -73,12 +80,15 @@ class Base:
         source: folder that transformers loads.
         tokenizer_json: content of the tokenizer.
         config: transformers' configuration.
+        head: the head that it has or gets: `similarity` (`ranker.model.heads.similarity`), or
+            `cls` for any other.
     """
 
     name: str
     source: str
     tokenizer_json: str
     config: Any
+    head: Literal["similarity", "cls"] = "cls"
 
     def spec(
         self,
@@ -100,14 +110,15 @@ class Base:
     def _spec(self, query_slots: int, document_slots: int, text_fields: Sequence[str]) -> TokenSpec:
         config = self.config
         positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)
-        counted_from_padding = config.model_type in _OFFSET_POSITIONS
+        counted_from_padding = config.model_type in OFFSET_POSITIONS
         if counted_from_padding:
             positions -= int(config.pad_token_id) + 1
         spec = spec_of_tokenizer(
             self.tokenizer_json,
             vocabulary_size=int(config.vocab_size),
             max_positions=positions,
-            segments=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
+            # A sentence encoder was trained on single texts, without a second segment.
+            segments=self.head == "cls" and int(getattr(config, "type_vocab_size", 0) or 0) > 1,
             query_slots=query_slots,
             document_slots=document_slots,
             text_fields=text_fields,
@@ -123,15 +134,18 @@ class Base:
         return spec
 
 
-def open_base(base: str, *, weights: bool = True) -> Base:
+def open_base(base: str, *, head: HeadChoice = "auto", weights: bool = True) -> Base:
     """Find a base model: the packaged MiniLM, a folder, or a Hugging Face id.
 
     Args:
         base: which.
+        head: the head to train; `auto` keeps one that the model has, gives a sentence encoder with
+            mean pooling the head on similarity, and every other encoder one on CLS.
         weights: whether to fetch the weights of an id as well.
 
     Raises:
         UnreadableModel: it cannot be reached, or has no tokenizer.
+        UsageError: it cannot have this head.
         MissingExtra: transformers is not installed.
     """
     transformers = require("transformers", extra="train")
@@ -147,11 +161,41 @@ def open_base(base: str, *, weights: bool = True) -> Base:
             "expected a folder with config.json or a Hugging Face id that can be reached; "
             f"{first_line(error)}",
         ) from error
-    return Base(base, source, _tokenizer_json(transformers, base, source, config), config)
+    tokenizer_json = _tokenizer_json(transformers, base, source, config)
+    return Base(base, source, tokenizer_json, config, _head(base, Path(source), config, head))
+
+
+def _head(
+    name: str, source: Path, config: "PretrainedConfig", wanted: HeadChoice
+) -> Literal["similarity", "cls"]:
+    """Return the head that a model has or gets."""
+    if SimilarityHead.stored(config):
+        if wanted == "cls":
+            raise UsageError(
+                f"base model {name!r} already has a head on similarity; leave --head at auto, or "
+                "start from the encoder that it was trained from"
+            )
+        return "similarity"
+    if wanted == "similarity" and not takes_similarity(config):
+        raise UsageError(
+            f"base model {name!r}: the {config.model_type} family cannot have a head on "
+            "similarity, which needs attention that takes a bias between the two texts; "
+            "use --head cls"
+        )
+    if wanted != "auto":
+        return wanted
+    architecture = (config.architectures or [""])[0]
+    suits = is_sentence_encoder(source) and takes_similarity(config)
+    return "similarity" if suits and not architecture.endswith(_CROSS_ENCODER) else "cls"
 
 
 def load_weights(
-    source: str | Path, *, outputs: int = 1, dropout: float | None = None, own_head: bool = False
+    source: str | Path,
+    *,
+    outputs: int = 1,
+    dropout: float | None = None,
+    similarity: SimilarityHead | None = None,
+    own_head: bool = False,
 ) -> Any:
     """Load an encoder with its head; the head is new where the source has none of that size.
 
@@ -165,12 +209,19 @@ def load_weights(
         outputs: number of values in the head.
         dropout: of the hidden states and the head, with none in attention, where it halves the
             speed of a CPU; None leaves what the source says.
+        similarity: the head on similarity to give to an encoder, whose head is then left out; one
+            that the source has stays as it is.
         own_head: refuse a source without such a head.
 
     Raises:
         ArtifactError: the weights cannot be read, are not those of the configuration, or lack the
             head that must be theirs.
     """
+    similarity = _stored_similarity(source) or similarity
+    if similarity:
+        encoder, loaded = _load(source, "AutoModel", dropout=dropout)
+        _require_encoder(encoder, loaded, source, prefix="")
+        return similarity_model(encoder, similarity)
     if outputs == 1 and is_modular(Path(source)):
         modules = read_modules(Path(source))
         encoder, loaded = _load(source, "AutoModel", dropout=dropout)
@@ -189,6 +240,16 @@ def load_weights(
     if own_head:
         _require_head(loaded, source, outputs)
     return model
+
+
+def _stored_similarity(source: str | Path) -> SimilarityHead | None:
+    """Return the head on similarity of a checkpoint, if it has one.
+
+    Raises:
+        ArtifactError: its configuration cannot be read.
+    """
+    path = Path(source) / "config.json"
+    return SimilarityHead.of_values(read_json(path, what="model")) if path.is_file() else None
 
 
 def _load(

@@ -30,6 +30,7 @@ from ranker.metrics.blend import UNLEARNED
 from ranker.model.base import Base, UnreadableModel, load_weights, open_base, quiet, tensors
 from ranker.model.forward import forward_of
 from ranker.model.heads.modular import is_modular, read_modules
+from ranker.model.heads.similarity import SimilarityHead
 from ranker.model.heads.two_labels import is_certain, relevance_labels
 from ranker.model.hub import HUB_ID, kept, locate
 from ranker.model.provenance import check_cross_encoder, served_provenance
@@ -51,6 +52,8 @@ TOLERANCE = 1e-4
 
 _TRANSFORMER = "sentence_bert_config.json"
 IDENTITY = "torch.nn.modules.linear.Identity"
+_OURS = [{"idx": 0, "name": "0", "path": "", "type": "ranker.model.heads.pair_scorer.PairScorer"}]
+"""modules.json of a head that sentence-transformers computes by ranker's own code."""
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
 _RISING = {"Identity", "Sigmoid", "Tanh"}
 """Activations that keep the order of the logits, by the last part of their name."""
@@ -197,11 +200,17 @@ def open_origin(origin: Mapping[str, Any], source: str | Path, spec: TokenSpec) 
 def save_model(model: "PreTrainedModel", base: Base, spec: TokenSpec, folder: Path) -> None:
     """Write weights, configuration and tokenizer as `CrossEncoder(folder)` loads them.
 
-    Its `predict` then gives the logits, as ranker serves them, of at most `spec.length` tokens.
+    Its `predict` then gives the logits, as ranker serves them, of at most `spec.length` tokens; of
+    a head on similarity with `trust_remote_code=True`, and of texts of any length.
     """
     transformers = require("transformers", extra="train")
     model.config.update({"sentence_transformers": {"activation_fn": IDENTITY}})
     model.save_pretrained(folder)
+    if SimilarityHead.stored(model.config):
+        write_json(folder / "modules.json", _OURS)
+        # Without this file the library would put a random head on the encoder.
+        about = {"model_type": "CrossEncoder", "activation_fn": IDENTITY}
+        write_json(folder / "config_sentence_transformers.json", about)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.source)
     tokenizer.model_max_length = spec.length
     names = list(spec.model_inputs)

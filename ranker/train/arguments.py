@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from ranker.errors import UsageError
+from ranker.model.heads.similarity import HeadChoice
 from ranker.model.hub import DEFAULT_BASE
 from ranker.model.losses import LOSSES
 from ranker.model.task import RELEVANCE, TASKS
@@ -90,6 +91,13 @@ class TrainArguments:
     )
 
     base: str = _argument(DEFAULT_BASE, "Base model: a folder or a Hugging Face id.", panel="Model")
+    head: HeadChoice = _argument(
+        "auto",
+        "What the logit is computed from: similarity (of the query's part of the pair and the "
+        "document's), cls (a new layer on the CLS token), or auto: similarity for a sentence "
+        "encoder with mean pooling, the head that a cross-encoder has, else cls.",
+        panel="Model",
+    )
     query_slots: int = _argument(
         32, "Token slots of the query, including CLS and SEP.", panel="Model"
     )

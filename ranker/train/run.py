@@ -23,6 +23,7 @@ from ranker.files import check_replaceable, new_folder, read_json, write_json, w
 from ranker.metrics.plots import training_curves
 from ranker.model.base import Base, open_base
 from ranker.model.card import card
+from ranker.model.heads.similarity import HeadChoice
 from ranker.model.interchange import save_model
 from ranker.model.lora import merge_lora
 from ranker.model.provenance import (
@@ -32,6 +33,7 @@ from ranker.model.provenance import (
     environment,
     model_provenance,
 )
+from ranker.model.task import TASKS
 from ranker.train import processes
 from ranker.train.arguments import TrainArguments
 from ranker.train.loop import OnProgress, StageResult
@@ -97,7 +99,7 @@ def train(
     require_scores(dataset, arguments)
     _require_room(arguments, fold_workers)
     processes.join()
-    base = open_base(arguments.base)
+    base = open_base(arguments.base, head=_head(arguments))
     before = _learned_before(base, dataset)
     _require_unseen(before, dataset, arguments)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
@@ -298,6 +300,11 @@ def _require_unseen(before: set[str], dataset: Dataset, arguments: TrainArgument
     logger.warning("%s: held-out figures will be too good", seen)
 
 
+def _head(arguments: TrainArguments) -> HeadChoice:
+    """Return the wanted head; only a single output can be a similarity."""
+    return arguments.head if TASKS[arguments.task].outputs == 1 else "cls"
+
+
 def _teacher(arguments: TrainArguments) -> Teacher | None:
     """Return the teacher that the run names, after checking that it can be loaded."""
     teacher = Teacher.of(arguments)
@@ -371,6 +378,7 @@ def _report(
         **outcome.report,
         "learned_query_ids": sorted({*before, *outcome.report["learned_query_ids"]}),
         "arguments": stages.arguments.to_dict(),
+        "head": stages.base.head,
         "precision": stages.precision,
         "measure": stages.measure.name,
         "history": [row for stage in outcome.stages for row in stage.history],
