@@ -285,7 +285,7 @@ def test_sentence_transformers_scores_what_we_saved(family: str, tmp_path: Path)
 def test_real_minilm_with_its_own_tokenizer_is_equal_both_ways(
     minilm: Path, tmp_path: Path
 ) -> None:
-    base = open_base(str(minilm))
+    base = open_base(str(minilm), head="cls")
     spec = base.spec(query_slots=32, document_slots=96)
     save_model(load_weights(base.source), base, spec, tmp_path / "checkpoint")
     opened = open_cross_encoder(tmp_path / "checkpoint")

@@ -122,10 +122,11 @@ def is_sentence_encoder(folder: Path) -> bool:
     if not (folder / "modules.json").is_file():
         return False
     modules = read_json(folder / "modules.json", what="sentence encoder")
-    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
+    rows = [row for row in modules if isinstance(row, dict)]
+    kinds = [str(row.get("type", "")).rsplit(".", 1)[-1] for row in rows]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return False
-    path = folder / str(modules[1].get("path")) / "config.json"
+    path = folder / str(rows[1].get("path")) / "config.json"
     return path.is_file() and _is_mean(read_json(path, what="sentence encoder"))
 
 
