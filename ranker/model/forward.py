@@ -1,10 +1,10 @@
 """The computation of a cross-encoder, for training and export: outputs [pairs, outputs] only.
 
 For encoders built like BERT (BERT, RoBERTa, XLM-R, ELECTRA, CamemBERT) the layers are written
-out, for a head on CLS the last one for CLS only.  That is exact, since a head on CLS reads nothing else, and saves
-most of a layer; with attention dropout off, a training step took 0.95 s where the library's own
-forward took 1.35 s (2.58 s with attention dropout): 48 pairs of 64 tokens, bfloat16, 2 cores.
-Other families are computed by the library itself.
+out, for a head on CLS the last one for CLS only.  That is exact, since such a head reads nothing
+else, and saves most of a layer; with attention dropout off, a training step took 0.95 s where the
+library's own forward took 1.35 s (2.58 s with attention dropout): 48 pairs of 64 tokens, bfloat16,
+2 cores.  Other families are computed by the library itself.
 """
 
 from collections.abc import Callable
