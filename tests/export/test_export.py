@@ -14,6 +14,7 @@ from ranker.contract import vespa_names
 from ranker.contract.encode import Encoder, pair_inputs
 from ranker.contract.spec import TokenSpec
 from ranker.errors import ArtifactError, ExportError, SpecMismatch
+from ranker.export import to_onnx
 from ranker.export.reranker import Reranker
 from ranker.export.score import Scorer, open_session
 from ranker.export.to_onnx import TOLERANCE, export, parity, probe_pairs
@@ -120,6 +121,16 @@ def test_a_model_that_is_not_equal_is_refused(checkpoint: Checkpoint, bundle: Bu
         other.classifier.bias.fill_(float("nan"))
     with pytest.raises(ExportError, match="differs"):
         parity(other, bundle.model, bundle.spec, probe_pairs(bundle.spec))
+
+
+def test_a_row_without_any_token_must_have_a_number(
+    checkpoint: Checkpoint, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mean over no token would not be: NaN is larger than any other difference."""
+    model = load_weights(checkpoint.path).eval()
+    monkeypatch.setattr(to_onnx, "_zero_mask_difference", lambda *_: float("nan"))
+    with pytest.raises(ExportError, match=r"differs from the trained one by nan \(all_zero_mask"):
+        parity(model, bundle.model, bundle.spec, probe_pairs(bundle.spec))
 
 
 def test_nothing_half_written_stays_after_a_refusal(checkpoint: Checkpoint, tmp_path: Path) -> None:

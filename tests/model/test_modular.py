@@ -148,6 +148,22 @@ def test_a_training_begins_with_its_head_and_is_saved_as_modules(
         type(checkpoint).open(checkpoint.path)
 
 
+@pytest.mark.parametrize("options", [{"lora_rank": 4}, {"gradient_checkpointing": True}])
+def test_it_is_trained_as_other_bases_are(
+    options: dict[str, Any], made: Path, tmp_path: Path
+) -> None:
+    """Adapters are merged before the modules are saved."""
+    arguments = TrainArguments(
+        base=str(made), epochs=1, batch_size=2, negatives=3, held_out=0.3, **options
+    )
+    checkpoint = train(small_dataset(tmp_path), tmp_path / "checkpoint", arguments=arguments)
+    assert (
+        load_weights(checkpoint.path).state_dict().keys() == load_weights(made).state_dict().keys()
+    )
+    bundle = export(checkpoint, tmp_path / "bundle")
+    assert np.abs(served(bundle, PAIRS) - own_scores(checkpoint.path)).max() < TOLERANCE
+
+
 def test_an_encoder_of_embeddings_is_a_base_with_a_new_head(model: Path, tmp_path: Path) -> None:
     """Its modules are there as well, and end in no score."""
     rows = read_json(model / "modules.json", what="")[:2]
