@@ -1,13 +1,15 @@
-"""The ship gate: is the model better than ranking without it, beyond chance?
+"""The ship gate: which stage of training to ship, and is it better than ranking without it?
 
 Every run is out of fold: a query is ranked by a model, and blended with a weight, that never saw
-it.  The verdict is `passed` when the blend or the cross-encoder is better than BM25, `not_better`
-when neither is, and `unknown` without a cross-validation, as a handful of held-out queries cannot
-tell.
+it.  The stage that ships is the one with the best mean, so that no stage makes the product worse;
+since it was chosen among several, the p-values are corrected for all of them.  The verdict is
+`passed` when its blend or its cross-encoder is better than BM25, `not_better` when neither is, and
+`unknown` without a cross-validation, as a handful of held-out queries cannot tell.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,53 +17,106 @@ import numpy as np
 from ranker.metrics.measures import Qrels, Run, per_query
 from ranker.metrics.significance import compare_all, intervals, is_better, queries_needed
 
-__all__ = ["MEASURE", "Verdict", "caution", "decide", "shortfall", "unknown", "verdict_of"]
+__all__ = [
+    "JUDGED",
+    "MEASURE",
+    "StageRuns",
+    "Verdict",
+    "caution",
+    "decide",
+    "shortfall",
+    "unknown",
+    "verdict_of",
+]
 
 MEASURE = "nDCG@10"
 Verdict = Literal["passed", "not_better", "unknown"]
 
 _CANDIDATES = ("blend", "cross")
 """Profiles that training adds; the first of equals is recommended."""
-_BASELINES = ("bm25", "base")
-_STAGES = ("base", "pretrained", "synthetic", "cross")
-"""Runs in the order of training; those in the middle are of optional stages."""
+JUDGED = "judged"
+"""The stage that learns from judged queries."""
 
 
-def decide(qrels: Qrels, runs: Mapping[str, Run]) -> dict[str, Any]:
-    """Return the verdict on out-of-fold runs, with everything that it rests on.
+@dataclass(frozen=True)
+class StageRuns:
+    """The out-of-fold runs of a model as a stage of training leaves it.
+
+    Attributes:
+        stage: `base` (before training), `pretrained` (on the corpus), `synthetic` (on synthetic
+            queries) or `judged`.
+        cross: run of the cross-encoder alone.
+        blend: run of its blend with BM25.
+    """
+
+    stage: str
+    cross: Run
+    blend: Run
+
+
+def decide(qrels: Qrels, bm25: Run, stages: Sequence[StageRuns]) -> dict[str, Any]:
+    """Return which stage ships and the verdict on it, with everything that they rest on.
 
     Args:
         qrels: the judged queries.
-        runs: by name: `bm25`, `base` (before training), `cross`, `blend`, and `pretrained` (after
-            the stage on the corpus) and `synthetic` (after that on synthetic queries) where there
-            was such a stage.
+        bm25: the first phase.
+        stages: the runs of each stage, in the order of training.
 
     Returns:
+        `stage` (the one with the best mean of blend or cross-encoder, the earlier of equals),
         `verdict`, `recommended_profile`, `measure`, `queries`, `runs` (mean and 95 % interval by
-        name), `comparisons` (blend and cross against BM25 and the base, corrected together after
-        Holm), `effects` (of each stage, corrected together), `queries_needed` (about how many
-        would show the difference to BM25; None where it is not above 0).
+        name: `bm25`, the cross-encoder of each stage, and `cross` and `blend` of the one that
+        ships), `comparisons` (that cross and blend against BM25 and against the untrained base,
+        corrected after Holm together with those of the other stages), `effects` (of each stage,
+        corrected together), `queries_needed` (about how many would show the difference to BM25;
+        None where it is not above 0).
     """
-    values = {name: per_query(qrels, run, [MEASURE])[MEASURE] for name, run in runs.items()}
-    pairs = [(baseline, name) for baseline in _BASELINES for name in _CANDIDATES]
-    rows = compare_all(values, pairs, measure=MEASURE)
+
+    def of(run: Run) -> dict[str, float]:
+        return per_query(qrels, run, [MEASURE])[MEASURE]
+
+    first = of(bm25)
+    values = {one.stage: {"cross": of(one.cross), "blend": of(one.blend)} for one in stages}
+    best = max(values, key=lambda stage: max(_mean(row) for row in values[stage].values()))
+    shown = {"bm25": first, **{stage: both["cross"] for stage, both in values.items()}}
+    rows = _comparisons(first, values, best)
     better = [row["profile"] for row in rows if row["baseline"] == "bm25" and is_better(row)]
-    figures = _with_intervals(values)
-    stages = [name for name in _STAGES if name in values]
-    effects = list(itertools.pairwise(stages)) if len(stages) > 2 else []
+    figures = _with_intervals(shown | values[best])
+    effects = list(itertools.pairwise(values)) if len(values) > 2 else []
+    tests = len(_CANDIDATES) * len(stages)
     return {
+        "stage": best,
         "verdict": "passed" if better else "not_better",
         "recommended_profile": max(better, key=lambda name: figures[name]["mean"], default="bm25"),
         "measure": MEASURE,
         "queries": len(qrels),
         "runs": figures,
         "comparisons": rows,
-        "effects": compare_all(values, effects, measure=MEASURE),
+        "effects": compare_all(shown, effects, measure=MEASURE),
         "queries_needed": {
-            name: queries_needed(values["bm25"], values[name], tests=len(pairs))
-            for name in _CANDIDATES
+            name: queries_needed(first, values[best][name], tests=tests) for name in _CANDIDATES
         },
     }
+
+
+def _comparisons(
+    bm25: Mapping[str, float], values: Mapping[str, Mapping[str, Mapping[str, float]]], best: str
+) -> list[dict[str, Any]]:
+    """Return the comparisons of the stage that ships, corrected together with all the others."""
+    untrained = next(iter(values))
+    table = {f"{stage} {name}": row for stage in values for name, row in values[stage].items()}
+    pairs = [("bm25", f"{stage} {name}") for stage in values for name in _CANDIDATES]
+    if best != untrained:
+        pairs += [(f"{untrained} cross", f"{best} {name}") for name in _CANDIDATES]
+    return [
+        row
+        | {
+            "baseline": row["baseline"].removesuffix(" cross"),
+            "profile": row["profile"].removeprefix(f"{best} "),
+        }
+        for row in compare_all({"bm25": bm25, **table}, pairs, measure=MEASURE)
+        if row["profile"].startswith(f"{best} ")
+    ]
 
 
 def unknown(queries: int) -> dict[str, Any]:
@@ -134,3 +189,7 @@ def _with_intervals(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict
         name: {"mean": float(row.mean()), "interval": [float(low), float(high)]}
         for name, row, (low, high) in zip(values, table, intervals(table), strict=True)
     }
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return float(np.mean(list(values.values())))

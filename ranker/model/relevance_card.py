@@ -11,12 +11,13 @@ from ranker.model.markdown import escaped, interval, table
 __all__ = ["folds", "front_matter", "summary", "use", "worth"]
 
 Training = Mapping[str, Any]
-_PROFILES = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
+_PROFILES = ("bm25", "base", "pretrained", "synthetic", "judged", "cross", "blend")
 _RUNS = {
     "bm25": "BM25",
     "base": "base model, before any training",
     "pretrained": "after pretraining on the corpus",
     "synthetic": "after learning from synthetic queries",
+    "judged": "after learning from judged queries",
     "cross": "cross-encoder (`cross`)",
     "blend": "blend with BM25 (`blend`)",
 }
@@ -98,11 +99,13 @@ def _fold_figures(training: Training) -> list[str]:
     return [
         f"Cross-validated by query in {cv['folds']} folds, near-duplicate queries in the same one: "
         f"each of the {gate['queries']} queries is ranked by a model, and blended with a weight, "
-        f"that did not see it. The best {cv['depth']} documents of BM25 are reranked.",
+        f"that did not see it. The best {cv['depth']} documents of BM25 are reranked. The model is "
+        f"the one of the stage with the best mean: {_RUNS[gate['stage']]}.",
         table(["out of fold", "nDCG@10", "95 % interval"], runs),
         table(["difference", "nDCG@10", "95 % interval", "p (Holm)", "won / tied / lost"], rows),
         "Intervals are percentile bootstraps over queries, p-values paired randomisation tests. "
-        "The rows against BM25 and base are corrected together, those of the stages likewise.",
+        "The rows against BM25 and base are corrected together with those of the stages that were "
+        "not chosen, those of the stages likewise.",
     ]
 
 

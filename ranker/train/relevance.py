@@ -22,7 +22,13 @@ __all__ = ["MEASURE", "conclude", "cross_validate", "summary"]
 MEASURE: Measure = NDCG
 
 _PROFILES = ("bm25", "cross", "blend")
-_RUNS = ("bm25", "base", "pretrained", "synthetic", "cross", "blend")
+_RUNS = ("bm25", "base", "pretrained", "synthetic", "judged", "cross", "blend")
+_SHIPPED = {
+    "base": "the base model as it is: no stage of training ranks better out of fold",
+    "pretrained": "the pretrained model: learning from judged queries does not rank better",
+    "synthetic": "the model after synthetic queries: the judged ones do not rank better",
+    "judged": "the model trained on judged queries",
+}
 
 
 def conclude(stages: Stages, forward: "Module", held_out: Dataset) -> dict[str, Any]:
@@ -72,7 +78,8 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
         rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
     headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
     better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
-    return headers, rows, f"ship gate: {gate['verdict']} ({better})\n{below}"
+    verdict = f"ships: {_SHIPPED[gate['stage']]}\nship gate: {gate['verdict']} ({better})"
+    return headers, rows, f"{verdict}\n{below}"
 
 
 def _calibration(report: Mapping[str, Any]) -> str:

@@ -343,7 +343,7 @@ def _with_held_out(
 def _with_folds(
     part: TaskTraining, stages: Stages, dataset: Dataset, directory: Path, workers: int
 ) -> _Outcome:
-    """Cross-validate, then train on all queries as many steps as the folds chose."""
+    """Cross-validate, then train on all queries as far as the folds chose."""
     folds = part.cross_validate(stages, dataset, directory, workers=workers)
     model, forward = stages.start(folds.weights)
     results = list(folds.before)
@@ -361,7 +361,7 @@ def _with_folds(
     report = {
         **folds.report(),
         "held_out_query_ids": [],
-        "learned_query_ids": sorted(dataset.qrels),
+        "learned_query_ids": sorted(dataset.qrels) if folds.steps else [],
     }
     files = {f"cv/{name}": text for name, text in folds.files().items()}
     return _Outcome(model, results, report, files)

@@ -187,7 +187,7 @@ def test_documents_of_the_same_title_are_never_negatives_of_each_other() -> None
 
 
 def test_documents_with_the_sentence_that_asks_are_not_negatives() -> None:
-    shared = "All rights are reserved by nobody."
+    shared = "All rights are reserved by no document."
     documents = {
         id_: Document(id_, "", f"{document.text} {shared}" if n % 2 else document.text)
         for n, (id_, document) in enumerate(corpus(40).items())

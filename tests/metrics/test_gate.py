@@ -12,7 +12,7 @@ from ranker.cli import main
 from ranker.errors import ExportError
 from ranker.export.to_onnx import export
 from ranker.files import read_json, write_json
-from ranker.metrics.gate import caution, decide, shortfall, unknown, verdict_of
+from ranker.metrics.gate import StageRuns, caution, decide, shortfall, unknown, verdict_of
 from ranker.metrics.significance import compare_all, is_better, queries_needed
 
 FIRST, SECOND = {"a": 2.0, "b": 1.0}, {"a": 1.0, "b": 2.0}
@@ -28,8 +28,13 @@ def run(queries: int, right: int) -> dict[str, dict[str, float]]:
     return {f"q{n}": FIRST if n < right else SECOND for n in range(queries)}
 
 
-def judged(queries: int, **right: int) -> dict:
-    return decide(qrels(queries), {name: run(queries, count) for name, count in right.items()})
+def judged(queries: int, *, cross: int, blend: int, bm25: int, **before: int) -> dict:
+    """The verdict where the stages before the judged one blend as well as they rank alone."""
+    stages = [
+        StageRuns(name, run(queries, count), run(queries, count)) for name, count in before.items()
+    ]
+    learned = StageRuns("judged", run(queries, cross), run(queries, blend))
+    return decide(qrels(queries), run(queries, bm25), [*stages, learned])
 
 
 def test_a_cross_encoder_that_wins_every_query_passes() -> None:
@@ -38,8 +43,8 @@ def test_a_cross_encoder_that_wins_every_query_passes() -> None:
     rows = {(row["baseline"], row["profile"]): row for row in gate["comparisons"]}
     assert set(rows) == {(b, p) for b in ("bm25", "base") for p in ("cross", "blend")}
     won = rows["bm25", "cross"]
-    # By hand: 2 of 1024 sign patterns are as far out; four tests, the smallest p times four.
-    assert won["p"] == 2 / 1024 and won["p_holm"] == pytest.approx(8 / 1024)
+    # By hand: 2 of 1024 sign patterns are as far out; six tests, the smallest p times six.
+    assert won["p"] == 2 / 1024 and won["p_holm"] == pytest.approx(12 / 1024)
     assert won["mean_difference"] == pytest.approx(1 - 0.63093, abs=1e-5)
     assert (won["wins"], won["queries"]) == (10, 10)
     assert rows["bm25", "blend"]["p_holm"] == 1
@@ -75,10 +80,39 @@ def test_better_than_the_base_is_not_enough() -> None:
 def test_the_stages_have_their_effects_measured_apart() -> None:
     gate = judged(20, bm25=0, base=0, pretrained=10, cross=20, blend=20)
     effects = {(row["baseline"], row["profile"]): row for row in gate["effects"]}
-    assert set(effects) == {("base", "pretrained"), ("pretrained", "cross")}
-    assert effects["base", "pretrained"]["wins"] == effects["pretrained", "cross"]["wins"] == 10
-    without = judged(20, bm25=0, base=0, cross=20, blend=20)
-    assert without["effects"] == [] and without["comparisons"] == gate["comparisons"]
+    assert set(effects) == {("base", "pretrained"), ("pretrained", "judged")}
+    assert effects["base", "pretrained"]["wins"] == effects["pretrained", "judged"]["wins"] == 10
+    assert judged(20, bm25=0, base=0, cross=20, blend=20)["effects"] == []
+
+
+@pytest.mark.parametrize(
+    "right, stage",
+    [
+        ({"base": 12, "pretrained": 8, "cross": 10, "blend": 11}, "base"),
+        ({"base": 8, "pretrained": 12, "cross": 10, "blend": 11}, "pretrained"),
+        ({"base": 8, "pretrained": 10, "cross": 9, "blend": 12}, "judged"),
+        ({"base": 12, "pretrained": 12, "cross": 12, "blend": 12}, "base"),
+    ],
+)
+def test_the_stage_with_the_best_mean_ships(right: dict[str, int], stage: str) -> None:
+    gate = judged(20, bm25=0, **right)
+    assert gate["stage"] == stage
+    best = right.get(stage, right["cross"])
+    mean = (best + (20 - best) * 0.63093) / 20
+    assert gate["runs"]["cross"]["mean"] == pytest.approx(mean, abs=1e-5)
+    assert gate["runs"]["cross"] == gate["runs"][stage]
+    assert {row["baseline"] for row in gate["comparisons"]} == (
+        {"bm25"} if stage == "base" else {"bm25", "base"}
+    )
+
+
+def test_the_choice_of_a_stage_is_paid_for() -> None:
+    """The more stages to choose from, the more tests to correct for."""
+    few = judged(10, bm25=4, base=4, cross=10, blend=10)
+    many = judged(10, bm25=4, base=4, pretrained=4, synthetic=4, cross=10, blend=10)
+    p = [gate["comparisons"][0]["p_holm"] for gate in (few, many)]
+    # By hand: 2 of 64 sign patterns, times 6 and 10 tests.
+    assert p == [pytest.approx(12 / 64), pytest.approx(20 / 64)]
 
 
 def test_the_shortfall_says_by_how_much_and_what_helps() -> None:

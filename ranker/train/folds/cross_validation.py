@@ -11,7 +11,7 @@ from ranker.dataset import Dataset
 from ranker.dataset.folds import fold_of_queries
 from ranker.metrics.blend import blend_run, learn_weight
 from ranker.metrics.calibration import calibrate
-from ranker.metrics.gate import decide
+from ranker.metrics.gate import JUDGED, StageRuns, decide
 from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.metrics.plots import training_curves
 from ranker.train.folds.fold import Fold, FoldRun
@@ -32,15 +32,16 @@ class CrossValidation:
 
     Attributes:
         qrels: the judged queries.
-        runs: the out-of-fold runs by name: bm25, base, pretrained (on the corpus), synthetic (after
-            synthetic queries), cross, blend.
+        runs: the out-of-fold runs by name: bm25, the cross-encoder of each stage (base, pretrained
+            on the corpus, synthetic, judged), and cross and blend of the stage that ships.
         fold_of_query: fold of each query, from 1.
         records: what each fold did.
         depth: documents of BM25 that were reranked.
         gate: the verdict (`ranker.metrics.gate.decide`).
         blend_weight: learned from the out-of-fold logits of all queries.
         calibration: learned from them too (`ranker.metrics.calibration.calibrate`).
-        before: the stages that use no judgement, on the corpus and on synthetic queries.
+        before: the stages that use no judgement, on the corpus and on synthetic queries, as far as
+            they ship.
         weights: what the last of them left.
     """
 
@@ -57,7 +58,9 @@ class CrossValidation:
 
     @property
     def steps(self) -> int:
-        """Number of steps of the final model: the median of the folds' best steps."""
+        """Number of steps of the final model on judged queries: the median of the folds' best."""
+        if self.gate["stage"] != JUDGED:
+            return 0
         return statistics.median_low([int(record["best_step"]) for record in self.records])
 
     @property
@@ -122,12 +125,11 @@ def cross_validate(
     runs["base"] = stages.saved_scores(
         directory / "base.json", lambda: queries, forward, "base: scores"
     )
-    before: list[StageResult] = []
-    weights = None
+    before: dict[str, StageResult] = {}
+    weights: dict[str, Path] = {}
     for result in stages.without_judgements(forward, directory):
-        before.append(result)
-        weights = directory / result.stage / BEST
         name = "pretrained" if result.stage == "pretrain" else result.stage
+        before[name], weights[name] = result, directory / result.stage / BEST
         runs[name] = stages.saved_scores(
             directory / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
         )
@@ -135,31 +137,59 @@ def cross_validate(
         Fold(n + 1, arguments.cv, frozenset(id_ for id_, fold in numbers.items() if fold == n))
         for n in range(arguments.cv)
     ]
-    run = FoldRun(dataset, directory, weights, depth)
+    run = FoldRun(dataset, directory, next(reversed(weights.values()), None), depth)
     records = run_folds(stages, folds, run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
-    runs["cross"] = {query_id: logits[query_id] for query_id in dataset.qrels}
-    runs["blend"] = {  # each query with the weight that its own fold learned from other queries
-        query_id: blend_run(
-            {query_id: row}, runs["cross"], records[numbers[query_id]]["blend_weight"]
-        )[query_id]
-        for query_id, row in queries.bm25.items()
+    runs[JUDGED] = {query_id: logits[query_id] for query_id in dataset.qrels}
+    blends = {
+        name: _blended(dataset.qrels, queries.bm25, row, numbers)
+        for name, row in runs.items()
+        if name not in ("bm25", JUDGED)
     }
+    learned = {query_id: records[fold]["blend_weight"] for query_id, fold in numbers.items()}
+    blends[JUDGED] = _with_weights(queries.bm25, runs[JUDGED], learned)
+    gate = decide(
+        dataset.qrels,
+        queries.bm25,
+        [StageRuns(name, runs[name], blend) for name, blend in blends.items()],
+    )
+    stage = gate["stage"]
+    runs |= {"cross": runs[stage], "blend": blends[stage]}
     _add_figures(records, dataset.qrels, runs, numbers)
+    shipped = list(before)[: list(blends).index(stage)]
     return CrossValidation(
         qrels=dataset.qrels,
         runs=runs,
         fold_of_query={query_id: fold + 1 for query_id, fold in numbers.items()},
         records=records,
         depth=depth,
-        gate=decide(dataset.qrels, runs),
+        gate=gate,
         blend_weight=learn_weight(dataset.qrels, runs["bm25"], runs["cross"]),
         calibration=calibrate(
             dataset.qrels, runs["cross"], numbers, min_grade=stages.arguments.min_grade
         ),
-        before=before,
-        weights=weights,
+        before=[before[name] for name in shipped],
+        weights=weights[shipped[-1]] if shipped else None,
     )
+
+
+def _blended(qrels: Qrels, bm25: Run, logits: Run, numbers: Mapping[str, int]) -> Run:
+    """Return the blend of a model without judgements, each fold's weight from the others."""
+    weights = {
+        fold: learn_weight(
+            {id_: row for id_, row in qrels.items() if numbers[id_] != fold}, bm25, logits
+        )
+        for fold in set(numbers.values())
+    }
+    return _with_weights(bm25, logits, {id_: weights[fold] for id_, fold in numbers.items()})
+
+
+def _with_weights(bm25: Run, logits: Run, weights: Mapping[str, float]) -> Run:
+    """Blend each query with a weight of its own."""
+    return {
+        query_id: blend_run({query_id: row}, logits, weights[query_id])[query_id]
+        for query_id, row in bm25.items()
+    }
 
 
 def _add_figures(
