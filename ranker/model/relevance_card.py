@@ -128,7 +128,7 @@ def _probability(training: Training) -> list[str]:
     return [
         *parts,
         f"A document that BM25 retrieves is judged relevant (grade {figures['min_grade']} or "
-        f"higher) with the probability `{known.expression}`, learned {where} from "
+        f"higher) with the probability `{known.expression}`, learned {where}: "
         f"{figures['pairs']:,} pairs, {figures['relevant']:,} of them relevant; unjudged ones "
         f"count as not relevant. Brier score {figures['brier']:.4f} on queries outside the fit, of "
         f"the base rate alone {figures['base_rate_brier']:.4f}.",

@@ -28,7 +28,7 @@ TRAINING = {
 def test_a_calibration_is_stated_with_its_worth() -> None:
     text = "\n".join(worth(TRAINING, forced=False))
     assert "(grade 2 or higher) with the probability `sigmoid(1.5 * logit - 4.25)`" in text
-    assert "learned on the queries held out from 4,000 pairs, 120 of them relevant" in text
+    assert "learned on the queries held out: 4,000 pairs, 120 of them relevant" in text
     assert "Brier score 0.0212 on queries outside the fit, of the base rate alone 0.0291" in text
     assert "| 0.5 | 0.625 | 1,600 | 40 % |" in text and "| 0.9 | - | 0 | 0 % |" in text
 
