@@ -39,9 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         steps.fill(client, judged)
         evaluation = steps.measure(client, test, settings, work)
         report = steps.conclude(evaluation, checkpoint, work)
-        for profile in ("bm25", package.manifest.recommended_profile):
+        best = package.manifest.recommended_profile
+        for profile in dict.fromkeys(("bm25", best)):
             steps.show_hits(client, QUESTION, profile)
-    print(f"\nrecommended profile: {package.manifest.recommended_profile}")
+    if best != "bm25":
+        steps.show_turns(evaluation, test, best)
+    print(f"\nrecommended profile: {best}")
     print(f"page: {report}")
     return 0
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ir_measures
+
 from ranker.artifacts.bundle import Checkpoint
 from ranker.client.search import App, Client
 from ranker.dataset import Dataset
@@ -102,6 +104,33 @@ def conclude(evaluation: Evaluation, checkpoint: Checkpoint, work: Path) -> Path
     return report
 
 
+def show_turns(evaluation: Evaluation, test: Dataset, profile: str, *, most: int = 4) -> None:
+    """Print the questions that a profile won and lost most, by the rank of the first answer."""
+    places = {name: _first_answers(evaluation.run(name), test) for name in ("bm25", profile)}
+    values = {name: evaluation.per_query(name, "nDCG@10") for name in ("bm25", profile)}
+    gains = {id_: value - values["bm25"][id_] for id_, value in values[profile].items()}
+    order = sorted(gains, key=lambda id_: -gains[id_])
+    won = [id_ for id_ in order if gains[id_] > 0]
+    lost = [id_ for id_ in reversed(order) if gains[id_] < 0]
+    for title, ids in ((f"{profile} won {len(won)}", won), (f"lost {len(lost)}", lost)):
+        print(f"\n{title} of {len(order)} questions against bm25; rank of the first answer:")
+        for id_ in ids[:most]:
+            ranks = (str(places[name].get(id_, "none")) for name in ("bm25", profile))
+            print("  {:>4} -> {:>4}  {}".format(*ranks, test.queries[id_].text))
+
+
+def _first_answers(run: Path, test: Dataset) -> dict[str, int]:
+    """The rank of the first relevant document of each query that has one."""
+    ranking: dict[str, list[str]] = {}
+    for row in ir_measures.read_trec_run(str(run)):
+        ranking.setdefault(row.query_id, []).append(row.doc_id)
+    found = {
+        id_: [n for n, doc_id in enumerate(ids, start=1) if test.qrels[id_].get(doc_id, 0) > 0]
+        for id_, ids in ranking.items()
+    }
+    return {id_: ranks[0] for id_, ranks in found.items() if ranks}
+
+
 def show_hits(client: Client, question: str, profile: str, *, hits: int = 5) -> None:
     """Print the best documents of one profile for a question."""
     print(f"\n{profile}: {question}")
@@ -116,11 +145,12 @@ def say(line: str) -> None:
 
 
 def show_training(
-    stage: str, step: int, steps: int, loss: float | None, ndcg: float | None
+    stage: str, step: int, steps: int, loss: float | None, value: float | None
 ) -> None:
     """Progress of training: a line at every tenth of a stage, and at every evaluation."""
-    if ndcg is not None:
-        sys.stderr.write(f"   {stage} {step}/{steps}: nDCG@10 {ndcg:.3f} on held-out queries\n")
+    if value is not None:
+        of = ("MRR", "documents") if stage == "pretrain" else ("nDCG@10", "queries")
+        sys.stderr.write(f"   {stage} {step}/{steps}: {of[0]} {value:.3f} on held-out {of[1]}\n")
     elif loss is not None and step % max(1, steps // 10) == 0:
         sys.stderr.write(f"   {stage} {step}/{steps}: loss {loss:.3f}\n")
 
