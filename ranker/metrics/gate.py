@@ -20,6 +20,7 @@ from ranker.metrics.significance import compare_all, intervals, is_better, queri
 __all__ = [
     "JUDGED",
     "MEASURE",
+    "SHIPPED",
     "StageRuns",
     "Verdict",
     "caution",
@@ -36,6 +37,13 @@ _CANDIDATES = ("blend", "cross")
 """Profiles that training adds; the first of equals is recommended."""
 JUDGED = "judged"
 """The stage that learns from judged queries."""
+SHIPPED = {
+    "base": "the base model as it is, since no stage of training ranked better out of fold",
+    "pretrained": "the pretrained model, since judged queries did not make it rank better",
+    "synthetic": "the model after synthetic queries, since judged ones did not make it rank better",
+    JUDGED: "the model trained on judged queries",
+}
+"""What ships, in words, by its stage."""
 
 
 @dataclass(frozen=True)

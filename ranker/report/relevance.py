@@ -6,6 +6,7 @@ from typing import Any
 
 from ranker.artifacts.bundle import Bundle
 from ranker.artifacts.calibration import Calibration, calibration_of, why_uncalibrated
+from ranker.metrics.gate import SHIPPED
 from ranker.metrics.plots import reliability
 from ranker.report.numbers import number, queries, signed
 
@@ -24,12 +25,6 @@ CHOSEN = "the blend's weight, the best step and the recommended profile"
 
 _MEASURE = "nDCG@10"
 _PROFILES = ("bm25", "cross", "blend")
-_SHIPPED = {
-    "base": "the base model as it is: no stage of training ranked better out of fold",
-    "pretrained": "the pretrained model: judged queries did not make it rank better out of fold",
-    "synthetic": "the model after synthetic queries: judged ones did not make it rank better",
-    "judged": "the model trained on judged queries",
-}
 _GATE = {
     "passed": "passed: better than bm25 in cross-validation",
     "not_better": "not better than bm25 in cross-validation",
@@ -78,7 +73,7 @@ def facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return which stage ships, the blend and the calibration."""
     stage = training.get("gate", {}).get("stage")
     return [
-        *([("Ships", _SHIPPED[stage])] if stage else []),
+        *([("Ships", SHIPPED[stage])] if stage else []),
         ("Blend", f"bm25 + {training['blend_weight']:g} · logit, weight from these queries"),
         ("Probability", _probability(calibration_of(training), why_uncalibrated(training))),
     ]

@@ -9,7 +9,7 @@ from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.dataset import Dataset
 from ranker.metrics.blend import held_out_figures
 from ranker.metrics.calibration import calibrate, parts_of
-from ranker.metrics.gate import unknown
+from ranker.metrics.gate import SHIPPED, unknown
 from ranker.train.folds import cross_validation
 from ranker.train.reranking import NDCG, Measure
 from ranker.train.stages import Stages
@@ -23,12 +23,6 @@ MEASURE: Measure = NDCG
 
 _PROFILES = ("bm25", "cross", "blend")
 _RUNS = ("bm25", "base", "pretrained", "synthetic", "judged", "cross", "blend")
-_SHIPPED = {
-    "base": "the base model as it is: no stage of training ranks better out of fold",
-    "pretrained": "the pretrained model: learning from judged queries does not rank better",
-    "synthetic": "the model after synthetic queries: the judged ones do not rank better",
-    "judged": "the model trained on judged queries",
-}
 
 
 def conclude(stages: Stages, forward: "Module", held_out: Dataset) -> dict[str, Any]:
@@ -78,7 +72,7 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
         rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
     headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
     better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
-    verdict = f"ships: {_SHIPPED[gate['stage']]}\nship gate: {gate['verdict']} ({better})"
+    verdict = f"ships: {SHIPPED[gate['stage']]}\nship gate: {gate['verdict']} ({better})"
     return headers, rows, f"{verdict}\n{below}"
 
 

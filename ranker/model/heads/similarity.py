@@ -43,7 +43,7 @@ OFFSET_POSITIONS = frozenset(
 _FAMILIES = frozenset(
     {"bert", "camembert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"}
 )
-"""Families that take a bias for each pair of positions and position ids that restart at the document."""
+"""Families that take position ids and a bias for each pair of positions."""
 HeadChoice = Literal["auto", "similarity", "cls"]
 """Which head to train: on similarity, on CLS, or the one that suits the base model."""
 _KEY = "similarity_head"
