@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ir_measures
-
 from ranker.artifacts.bundle import Checkpoint
 from ranker.client.search import App, Client
 from ranker.dataset import Dataset
@@ -106,29 +104,17 @@ def conclude(evaluation: Evaluation, checkpoint: Checkpoint, work: Path) -> Path
 
 def show_turns(evaluation: Evaluation, test: Dataset, profile: str, *, most: int = 4) -> None:
     """Print the questions that a profile won and lost most, by the rank of the first answer."""
-    places = {name: _first_answers(evaluation.run(name), test) for name in ("bm25", profile)}
-    values = {name: evaluation.per_query(name, "nDCG@10") for name in ("bm25", profile)}
-    gains = {id_: value - values["bm25"][id_] for id_, value in values[profile].items()}
-    order = sorted(gains, key=lambda id_: -gains[id_])
-    won = [id_ for id_ in order if gains[id_] > 0]
-    lost = [id_ for id_ in reversed(order) if gains[id_] < 0]
-    for title, ids in ((f"{profile} won {len(won)}", won), (f"lost {len(lost)}", lost)):
-        print(f"\n{title} of {len(order)} questions against bm25; rank of the first answer:")
+    before, after = (evaluation.per_query(name, "nDCG@10") for name in ("bm25", profile))
+    order = sorted(after, key=lambda id_: before[id_] - after[id_])
+    won = [id_ for id_ in order if after[id_] > before[id_]]
+    lost = [id_ for id_ in reversed(order) if after[id_] < before[id_]]
+    first = [evaluation.per_query(name, "RR") for name in ("bm25", profile)]
+    print(f"\n{profile} against bm25, {len(order)} questions: rank of the first answer")
+    for title, ids in (("better", won), ("worse", lost)):
+        print(f"{title} on {len(ids)}, the most on:")
         for id_ in ids[:most]:
-            ranks = (str(places[name].get(id_, "none")) for name in ("bm25", profile))
+            ranks = (f"{1 / row[id_]:.0f}" if row[id_] else "none" for row in first)
             print("  {:>4} -> {:>4}  {}".format(*ranks, test.queries[id_].text))
-
-
-def _first_answers(run: Path, test: Dataset) -> dict[str, int]:
-    """The rank of the first relevant document of each query that has one."""
-    ranking: dict[str, list[str]] = {}
-    for row in ir_measures.read_trec_run(str(run)):
-        ranking.setdefault(row.query_id, []).append(row.doc_id)
-    found = {
-        id_: [n for n, doc_id in enumerate(ids, start=1) if test.qrels[id_].get(doc_id, 0) > 0]
-        for id_, ids in ranking.items()
-    }
-    return {id_: ranks[0] for id_, ranks in found.items() if ranks}
 
 
 def show_hits(client: Client, question: str, profile: str, *, hits: int = 5) -> None:
