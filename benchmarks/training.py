@@ -103,7 +103,7 @@ def speed(given: argparse.Namespace) -> None:
     negatives = Negatives(count=arguments.negatives, depth=arguments.negatives_depth)
     every = judged_groups(dataset, index, negatives=negatives, seed=0)
     groups = list(itertools.islice(every, given.steps * arguments.batch_size))
-    base = open_base(arguments.base)
+    base = open_base(arguments.base, head="cls")
     encoder = Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
     pairs = arguments.batch_size * (1 + arguments.negatives)
     runs: dict[str, Callable[[], list[float]]] = {
