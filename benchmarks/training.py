@@ -194,18 +194,23 @@ def _ours_by_folds(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
 
 def _ours_by_split(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:
     learned, held_out = _held_out(work, work.dataset)
-    _, forward = work.stages.start()
     queries = work.stages.queries(work.judged, DEPTH)
-    runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = _kept(work.folder / "base.json", lambda: queries.scores(forward))
-    before = list(work.stages.without_judgements(forward, work.folder))
+    _, forward = work.stages.start()
+    base = _kept(work.folder / "test.json", lambda: queries.scores(forward))
+    runs: dict[str, Run] = {"bm25": queries.bm25, "base": base}
+    start = work.stages.before_judgements(
+        lambda: work.stages.queries(learned), work.folder, always=False
+    )
+    _, forward = work.stages.start(start.weights.get(start.best(learned.qrels)))
     result = work.stages.learn(forward, learned, work.folder / "judged", validation=held_out)
     validation = work.stages.queries(held_out)
     weight = learn_weight(validation.qrels, validation.bm25, validation.scores(forward))
     runs["cross"] = _kept(work.folder / "cross.json", lambda: queries.scores(forward))
     runs["blend"] = blend_run(runs["bm25"], runs["cross"], weight)
     steps = len(result.history)
-    return runs, _facts(work, steps, sum(stage.history[-1]["step"] for stage in before), weight)
+    return runs, _facts(
+        work, steps, sum(stage.history[-1]["step"] for stage in start.results), weight
+    )
 
 
 def _theirs(work: Work) -> tuple[dict[str, Run], dict[str, Any]]:

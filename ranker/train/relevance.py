@@ -54,7 +54,7 @@ def cross_validate(
 def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]:
     """Return nDCG@10 on the held-out queries, or out of fold with the verdict."""
     held, gate = report["held_out"], report["gate"]
-    below = (
+    below = _start(report) + (
         f"blend: bm25 + {report['blend_weight']:g} * logit; recommended profile: "
         f"{report['recommended_profile']}\n{_calibration(report)}"
     )
@@ -74,6 +74,15 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
     better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
     verdict = f"ships: {SHIPPED[gate['stage']]}\nship gate: {gate['verdict']} ({better})"
     return headers, rows, f"{verdict}\n{below}"
+
+
+def _start(report: Mapping[str, Any]) -> str:
+    """Say which model the judged stage started from, if there was a choice."""
+    start = report["start"]
+    if start is None:
+        return ""
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in start["ndcg@10"].items())
+    return f"learning from judged queries started from: {start['stage']} (nDCG@10 of {figures})\n"
 
 
 def _calibration(report: Mapping[str, Any]) -> str:

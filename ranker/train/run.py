@@ -327,12 +327,14 @@ def _with_held_out(
     """Train on a part of the queries, and stop and measure by the others."""
     arguments = stages.arguments
     learned, held_out = split_queries(dataset, held_out=arguments.held_out, seed=arguments.seed)
-    model, forward = stages.start()
-    results = list(stages.without_judgements(forward, directory))
+    start = stages.before_judgements(lambda: stages.queries(learned), directory, always=False)
+    model, forward = stages.start(start.weights.get(start.best(learned.qrels)))
+    results = list(start.results)
     if arguments.epochs:
         results.append(stages.learn(forward, learned, directory / "judged", validation=held_out))
     report = {
         **part.conclude(stages, forward, held_out),
+        "start": start.report(learned.qrels),
         "held_out_query_ids": sorted(held_out.qrels),
         "learned_query_ids": sorted(learned.qrels) if arguments.epochs else [],
         "cv": None,

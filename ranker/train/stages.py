@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from ranker.dataset.synthetic import SyntheticQueries, load_synthetic
 from ranker.errors import require
 from ranker.files import write_json
 from ranker.lexical.bm25 import BM25Index, FirstPhase
-from ranker.metrics.measures import Run
+from ranker.metrics.measures import Qrels, Run, ndcg_at_10
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
 from ranker.model.heads.similarity import SimilarityHead
@@ -56,7 +56,7 @@ from ranker.train.token_store import TokenizedTexts, TokenStore
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["DONE", "Stages"]
+__all__ = ["DONE", "Start", "Stages"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,45 @@ TOGETHER = 1024
 """Groups that are made, scored by a teacher and tokenized together."""
 DONE = "done.json"
 """The file with what a stage did, written when it is finished."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Models that learning from judgements can start from, in the order of training.
+
+    They are the base and what the stages without judgements left; which of them is best, judged
+    queries say.  A sentence encoder often ranks worse after pretraining on the corpus, although it
+    answers the queries made from held-out documents better.
+
+    Attributes:
+        runs: how each reranks the judged queries, by its name: `base`, `pretrained`, `synthetic`;
+            empty runs if the base is the only one.
+        weights: the file of its weights; the base has none.
+        results: what the stages did.
+    """
+
+    runs: dict[str, Run]
+    weights: dict[str, Path]
+    results: list[StageResult]
+
+    def best(self, qrels: Qrels) -> str:
+        """Return the name of the one that ranks these queries best, the first of equals."""
+        if len(self.runs) == 1:
+            return next(iter(self.runs))
+        return max(self.runs, key=self.figures(qrels).__getitem__)
+
+    def figures(self, qrels: Qrels) -> dict[str, float]:
+        """Return nDCG@10 of each on these queries."""
+        return {
+            name: ndcg_at_10(qrels, {query_id: run[query_id] for query_id in qrels})
+            for name, run in self.runs.items()
+        }
+
+    def report(self, qrels: Qrels) -> dict[str, Any] | None:
+        """Return what training.json says of the choice; None if there is none."""
+        if len(self.runs) == 1:
+            return None
+        return {"stage": self.best(qrels), "ndcg@10": self.figures(qrels)}
 
 
 class Stages:
@@ -152,13 +191,40 @@ class Stages:
             forward.cuda()
         return model, forward
 
-    def without_judgements(self, forward: "Module", directory: Path) -> Iterator[StageResult]:
-        """Run the stages before the judged one, each in a folder of its name."""
+    def before_judgements(
+        self, queries: Callable[[], RerankedQueries], directory: Path, *, always: bool
+    ) -> Start:
+        """Run the stages without judgements, and rerank judged queries with what each leaves.
+
+        Args:
+            queries: returns the judged queries.
+            directory: where each stage has a folder, and each run a file.
+            always: rerank them with the base even if it is the only one.
+        """
         synthetic = self.synthetic  # first, so that a bad file does not cost pretraining
+        start = Start({"base": {}}, {}, [])
+        if not (always or self.arguments.pretrain or synthetic):
+            return start
+        _, forward = self.start()
+
+        def rerank(name: str) -> None:
+            start.runs[name] = self.saved_scores(
+                directory / f"{name}.json", queries, forward, f"{name}: scores"
+            )
+
+        def keep(name: str, result: StageResult, folder: Path) -> None:
+            start.results.append(result)
+            start.weights[name] = folder / BEST
+            rerank(name)
+
+        rerank("base")
         if self.arguments.pretrain:
-            yield self.pretrain(forward, directory / "pretrain")
+            folder = directory / "pretrain"
+            keep("pretrained", self.pretrain(forward, folder), folder)
         if synthetic is not None:
-            yield self.learn_synthetic(forward, synthetic, directory / "synthetic")
+            folder = directory / "synthetic"
+            keep("synthetic", self.learn_synthetic(forward, synthetic, folder), folder)
+        return start
 
     def pretrain(self, forward: "Module", folder: Path) -> StageResult:
         """Learn from the corpus alone; no judgement is used.

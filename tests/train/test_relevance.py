@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ranker.train import relevance
+from ranker.train.stages import Start
 
 
 def concluded(queries: int, *, min_grade: int = 1) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def concluded(queries: int, *, min_grade: int = 1) -> dict[str, Any]:
 
 
 def test_held_out_queries_calibrate_the_logit() -> None:
-    report = concluded(40, min_grade=2) | {"cv": None}
+    report = concluded(40, min_grade=2) | {"cv": None, "start": None}
     found = report["calibration"]
     assert (found["pairs"], found["relevant"], found["min_grade"]) == (400, 80, 2)
     assert found["slope"] > 0 and found["brier"] < found["base_rate_brier"]
@@ -42,7 +43,33 @@ def test_held_out_queries_calibrate_the_logit() -> None:
 
 @pytest.mark.parametrize("queries", [8, 29])
 def test_few_held_out_queries_do_not(queries: int) -> None:
-    report = concluded(queries) | {"cv": None}
+    report = concluded(queries) | {"cv": None, "start": None}
     assert report["calibration"] is None
     line = f"uncalibrated: {3 * queries} relevant documents of {queries} queries"
     assert line in relevance.summary(report)[2]
+
+
+def test_the_summary_says_what_the_judged_stage_started_from() -> None:
+    chosen = {"stage": "base", "ndcg@10": {"base": 0.42, "pretrained": 0.33}}
+    lines = relevance.summary(concluded(8) | {"cv": None, "start": chosen})[2].splitlines()
+    assert lines[0] == (
+        "learning from judged queries started from: base "
+        "(nDCG@10 of base 0.4200, pretrained 0.3300)"
+    )
+
+
+RIGHT, WRONG = {"a": 2.0, "b": 1.0}, {"a": 1.0, "b": 2.0}
+
+
+def test_judged_queries_say_what_to_start_from() -> None:
+    qrels = {"q1": {"a": 1}, "q2": {"a": 1}, "q3": {"a": 1}}
+    base = {"q1": RIGHT, "q2": RIGHT, "q3": WRONG}
+    pretrained = {"q1": WRONG, "q2": RIGHT, "q3": RIGHT}
+    start = Start({"base": base, "pretrained": pretrained}, {}, [])
+    assert start.best(qrels) == "base"  # the first of equals
+    assert start.best({"q1": {"a": 1}}) == "base"
+    assert start.best({"q3": {"a": 1}}) == "pretrained"
+    report = start.report({"q2": {"a": 1}, "q3": {"a": 1}})
+    assert report is not None and report["stage"] == "pretrained"
+    assert report["ndcg@10"] == pytest.approx({"base": (1 + 0.63093) / 2, "pretrained": 1})
+    assert Start({"base": {}}, {}, []).report(qrels) is None

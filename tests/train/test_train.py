@@ -67,6 +67,9 @@ def test_the_report_tells_what_was_done(trained: Checkpoint, data: Dataset) -> N
     assert report["recommended_profile"] in {"bm25", "cross", "blend"}
     assert report["documents_by_source"]["judged"]["positive"] > 0
     assert report["data"]["sha256"] == data.sha256
+    figures = report["start"]["ndcg@10"]
+    assert figures.keys() == {"base", "pretrained"}
+    assert report["start"]["stage"] == max(figures, key=figures.get)
 
 
 def test_transformers_reads_the_checkpoint(trained: Checkpoint) -> None:
@@ -80,14 +83,15 @@ def test_transformers_reads_the_checkpoint(trained: Checkpoint) -> None:
 def test_same_seed_same_weights_and_another_seed_others(
     data: Dataset, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    def once(name: str, seed: int) -> dict[str, torch.Tensor]:
+    def once(name: str, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
         stages = {"pretrain": True, "pretrain_steps": 3, "epochs": 0}
         arguments = TrainArguments(base=str(tiny_bert), seed=seed, **{**SMALL, **stages})
-        return weights(train(data, tmp_path / name, arguments=arguments))
+        checkpoint = train(data, tmp_path / name, arguments=arguments)
+        return weights(checkpoint), [row["loss"] for row in checkpoint.training["history"]]
 
-    first, again, other = once("a", 3), once("b", 3), once("c", 4)
+    (first, losses), (again, same), (_, others) = once("a", 3), once("b", 3), once("c", 4)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert losses == same != others
 
 
 CHILD = """

@@ -16,7 +16,7 @@ from ranker.metrics.measures import Qrels, Run, per_query, ranked, trec_run
 from ranker.metrics.plots import training_curves
 from ranker.train.folds.fold import Fold, FoldRun
 from ranker.train.folds.workers import run_folds
-from ranker.train.loop import BEST, StageResult
+from ranker.train.loop import StageResult
 from ranker.train.reranking import depth_for
 from ranker.train.stages import Stages
 
@@ -40,9 +40,9 @@ class CrossValidation:
         gate: the verdict (`ranker.metrics.gate.decide`).
         blend_weight: learned from the out-of-fold logits of all queries.
         calibration: learned from them too (`ranker.metrics.calibration.calibrate`).
-        before: the stages that use no judgement, on the corpus and on synthetic queries, as far as
-            they ship.
-        weights: what the last of them left.
+        start: which model the judged stage started from, and by which figures.
+        before: what the stages that use no judgement did.
+        weights: what the final model starts from, or is; None for the base.
     """
 
     qrels: Qrels
@@ -53,6 +53,7 @@ class CrossValidation:
     gate: dict[str, Any]
     blend_weight: float
     calibration: dict[str, Any]
+    start: dict[str, Any] | None
     before: list[StageResult]
     weights: Path | None
 
@@ -91,6 +92,7 @@ class CrossValidation:
             "recommended_profile": self.gate["recommended_profile"],
             "held_out": {"queries": len(self.qrels), **means},
             "gate": self.gate,
+            "start": self.start,
             **self.calibration,
             "cv": {
                 "folds": len(self.records),
@@ -120,31 +122,18 @@ def cross_validate(
     numbers = fold_of_queries(dataset, folds=arguments.cv, seed=arguments.seed)
     depth = depth_for(len(dataset.qrels), pairs=PAIRS)
     queries = stages.queries(dataset, depth)
-    _, forward = stages.start()
-    runs: dict[str, Run] = {"bm25": queries.bm25}
-    runs["base"] = stages.saved_scores(
-        directory / "base.json", lambda: queries, forward, "base: scores"
-    )
-    before: dict[str, StageResult] = {}
-    weights: dict[str, Path] = {}
-    for result in stages.without_judgements(forward, directory):
-        name = "pretrained" if result.stage == "pretrain" else result.stage
-        before[name], weights[name] = result, directory / result.stage / BEST
-        runs[name] = stages.saved_scores(
-            directory / f"{name}.json", lambda: queries, forward, f"{result.stage}: scores"
-        )
+    start = stages.before_judgements(lambda: queries, directory, always=True)
     folds = [
         Fold(n + 1, arguments.cv, frozenset(id_ for id_, fold in numbers.items() if fold == n))
         for n in range(arguments.cv)
     ]
-    run = FoldRun(dataset, directory, next(reversed(weights.values()), None), depth)
+    run = FoldRun(dataset, directory, start, depth)
     records = run_folds(stages, folds, run, workers=workers)
     logits = {id_: row for record in records for id_, row in record.pop("logits").items()}
-    runs[JUDGED] = {query_id: logits[query_id] for query_id in dataset.qrels}
+    runs = {**start.runs, JUDGED: {query_id: logits[query_id] for query_id in dataset.qrels}}
     blends = {
         name: _blended(dataset.qrels, queries.bm25, row, numbers)
-        for name, row in runs.items()
-        if name not in ("bm25", JUDGED)
+        for name, row in start.runs.items()
     }
     learned = {query_id: records[fold]["blend_weight"] for query_id, fold in numbers.items()}
     blends[JUDGED] = _with_weights(queries.bm25, runs[JUDGED], learned)
@@ -154,9 +143,9 @@ def cross_validate(
         [StageRuns(name, runs[name], blend) for name, blend in blends.items()],
     )
     stage = gate["stage"]
-    runs |= {"cross": runs[stage], "blend": blends[stage]}
+    runs = {"bm25": queries.bm25, **runs, "cross": runs[stage], "blend": blends[stage]}
     _add_figures(records, dataset.qrels, runs, numbers)
-    shipped = list(before)[: list(blends).index(stage)]
+    shipped = start.best(dataset.qrels) if stage == JUDGED else stage
     return CrossValidation(
         qrels=dataset.qrels,
         runs=runs,
@@ -168,8 +157,9 @@ def cross_validate(
         calibration=calibrate(
             dataset.qrels, runs["cross"], numbers, min_grade=stages.arguments.min_grade
         ),
-        before=[before[name] for name in shipped],
-        weights=weights[shipped[-1]] if shipped else None,
+        start=start.report(dataset.qrels),
+        before=start.results,
+        weights=start.weights.get(shipped),
     )
 
 

@@ -13,7 +13,7 @@ from ranker.errors import DataError
 from ranker.files import write_json
 from ranker.metrics.blend import learn_weight
 from ranker.train import processes
-from ranker.train.stages import Stages
+from ranker.train.stages import Stages, Start
 
 __all__ = ["Fold", "FoldRun", "run_fold"]
 
@@ -45,13 +45,13 @@ class FoldRun:
     Attributes:
         dataset: all judged queries.
         directory: the run directory.
-        weights: what the stages before the judged one left; None without such a stage.
+        start: what the judged stage can start from.
         depth: number of documents of BM25 that are reranked.
     """
 
     dataset: Dataset
     directory: Path
-    weights: Path | None
+    start: Start
     depth: int
 
     def record(self, fold: Fold) -> dict[str, Any] | None:
@@ -71,7 +71,7 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
     """Train on the other folds, rank the queries of this one, and write the record.
 
     A share of the other folds' queries is held out as a validation set: training stops by them,
-    and the weight of the blend is learned from them.
+    and the weight of the blend is learned from them.  All of them choose what it starts from.
 
     Raises:
         DataError: the other folds cannot be learned from.
@@ -82,7 +82,7 @@ def run_fold(stages: Stages, fold: Fold, run: FoldRun) -> None:
     others = with_queries(dataset, dataset.qrels.keys() - fold.query_ids, side="others")
     arguments = stages.arguments
     learned, validation = split_queries(others, held_out=arguments.held_out, seed=arguments.seed)
-    _, forward = stages.start(run.weights)
+    _, forward = stages.start(run.start.weights.get(run.start.best(others.qrels)))
     result = None
     if arguments.epochs:
         try:
