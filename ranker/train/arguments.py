@@ -106,8 +106,8 @@ class TrainArguments:
     )
     teacher: str | None = _argument(
         None,
-        f"Cross-encoder whose scores {_TAUGHT} learn from: a folder or a Hugging Face id; without "
-        "one they need a teacher_score in the data.",
+        f"Cross-encoder or sentence encoder whose scores {_TAUGHT} learn from: a folder or a "
+        "Hugging Face id; without one they need a teacher_score in the data.",
         panel="Model",
     )
     freeze: Literal["none", "embeddings", "base"] = _argument(

@@ -25,6 +25,7 @@ from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
 from ranker.model.base import UnreadableModel, load_weights, open_base, predict
 from ranker.model.forward import forward_of
+from ranker.model.heads.similarity import SimilarityHead
 from ranker.model.provenance import model_provenance
 from ranker.model.task import RELEVANCE, TASKS
 from ranker.records import Document
@@ -46,6 +47,8 @@ Pair = tuple[str, str]
 
 class Teacher:
     """A cross-encoder with one logit, its own tokenizer and its own contract.
+
+    A sentence encoder with mean pooling is one by its head on similarity, without any training.
 
     Args:
         name: folder or Hugging Face id.
@@ -85,7 +88,12 @@ class Teacher:
             ArtifactError: the weights cannot be read, or have no single-logit head.
         """
         torch = require("torch", extra="train")
-        model = load_weights(self._base.source, own_head=True)
+        similarity = self._base.head == "similarity"
+        model = load_weights(
+            self._base.source,
+            own_head=True,
+            similarity=SimilarityHead.of(self.spec) if similarity else None,
+        )
         forward, _ = forward_of(model, segments=self.spec.segments, fused=True)
         return forward.cuda() if torch.cuda.is_available() else forward
 

@@ -72,6 +72,17 @@ def test_scores_are_the_teachers_own_logits(roberta: Path) -> None:
     assert len(set(found)) == 3
 
 
+def test_a_sentence_encoder_teaches_its_own_similarity(minilm: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    found = Teacher(str(minilm), **SLOTS).scores(PAIRS)
+    model = library.SentenceTransformer(str(minilm), device="cpu")
+    texts = [text for query, d in PAIRS for text in (query, f"{d.title} {d.text}".strip())]
+    vectors = model.encode(texts, normalize_embeddings=True)
+    cosines = [float(vectors[n] @ vectors[n + 1]) for n in range(0, len(texts), 2)]
+    assert found == pytest.approx([20 * cosine for cosine in cosines], abs=0.5)
+    assert sorted(range(3), key=found.__getitem__) == sorted(range(3), key=cosines.__getitem__)
+
+
 def test_what_was_scored_once_is_not_scored_again(roberta: Path, cache: Path) -> None:
     told: list[tuple[int, int]] = []
     first = Teacher(str(roberta), **SLOTS).scores(PAIRS, report=lambda *done: told.append(done))
