@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranker.artifacts.calibration import calibration_of, why_uncalibrated
-from ranker.metrics.gate import caution, shortfall, verdict_of
+from ranker.metrics.gate import JUDGED, caution, shortfall, verdict_of
 from ranker.model.markdown import escaped, interval, table
 
 __all__ = ["folds", "front_matter", "summary", "use", "worth"]
@@ -46,10 +46,13 @@ def summary(training: Training) -> list[str]:
     """Return what the model is, in a sentence or two."""
     base, data = training["base"], training["data"]
     origin = f"the model in the folder `{base['name']}`" if base["folder"] else f"`{base['name']}`"
+    made = f"fine-tuned by ranker {training['ranker_version']} on"
+    if training["gate"].get("stage") == "base":
+        made = f"not trained further, since ranker {training['ranker_version']} found no gain on"
     return [
-        f"A cross-encoder that reranks what BM25 finds: {origin}, fine-tuned by ranker "
-        f"{training['ranker_version']} on {data['queries']:,} judged queries of "
-        f"{escaped(data['name'])}. One logit for a query and a document; higher is more relevant.",
+        f"A cross-encoder that reranks what BM25 finds: {origin}, {made} {data['queries']:,} "
+        f"judged queries of {escaped(data['name'])}. One logit for a query and a document; higher is "
+        "more relevant.",
     ]
 
 
@@ -84,7 +87,7 @@ def _fold_figures(training: Training) -> list[str]:
     runs = [
         [_RUNS[name], f"{row['mean']:.4f}", interval(row["interval"], ".4f")]
         for name in _PROFILES
-        if (row := gate["runs"].get(name))
+        if (row := gate["runs"].get(name)) and not name == gate["stage"] == JUDGED
     ]
     rows = [
         [

@@ -9,7 +9,7 @@ from ranker.artifacts.calibration import calibration_of, why_uncalibrated
 from ranker.dataset import Dataset
 from ranker.metrics.blend import held_out_figures
 from ranker.metrics.calibration import calibrate, parts_of
-from ranker.metrics.gate import SHIPPED, unknown
+from ranker.metrics.gate import JUDGED, SHIPPED, unknown
 from ranker.train.folds import cross_validation
 from ranker.train.reranking import NDCG, Measure
 from ranker.train.stages import Stages
@@ -64,6 +64,8 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
     against = {row["profile"]: row for row in gate["comparisons"] if row["baseline"] == "bm25"}
     rows = []
     for name in (name for name in _RUNS if name in gate["runs"]):
+        if name == gate["stage"] == JUDGED:
+            continue  # it is the one that ships, so cross says the same
         row, cells = against.get(name), ["", "", ""]
         if row:
             low, high = row["interval"]

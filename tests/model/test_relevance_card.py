@@ -1,6 +1,8 @@
 """The words of the model card on what a score means."""
 
-from ranker.model.relevance_card import worth
+import pytest
+
+from ranker.model.relevance_card import summary, worth
 
 TRAINING = {
     "gate": {"verdict": "unknown", "queries": 40},
@@ -36,3 +38,21 @@ def test_a_calibration_is_stated_with_its_worth() -> None:
 def test_a_missing_calibration_is_stated_with_its_reason() -> None:
     none = {**TRAINING, "calibration": None, "uncalibrated": "12 pairs are too few"}
     assert "**Uncalibrated**: 12 pairs are too few." in "\n".join(worth(none, forced=False))
+
+
+@pytest.mark.parametrize(
+    "gate, words",
+    [
+        ({"stage": "base"}, "not trained further, since ranker 0.1 found no gain on 9 judged"),
+        ({"stage": "judged"}, "fine-tuned by ranker 0.1 on 9 judged"),
+        ({}, "fine-tuned by ranker 0.1 on 9 judged"),
+    ],
+)
+def test_the_card_says_whether_the_model_was_trained(gate: dict, words: str) -> None:
+    training = {
+        "base": {"name": "some/base", "folder": False},
+        "data": {"queries": 9, "name": "d"},
+        "ranker_version": "0.1",
+        "gate": gate,
+    }
+    assert words in summary(training)[0]
