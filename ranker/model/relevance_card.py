@@ -51,8 +51,8 @@ def summary(training: Training) -> list[str]:
         made = f"not trained further, since ranker {training['ranker_version']} found no gain on"
     return [
         f"A cross-encoder that reranks what BM25 finds: {origin}, {made} {data['queries']:,} "
-        f"judged queries of {escaped(data['name'])}. One logit for a query and a document; higher is "
-        "more relevant.",
+        f"judged queries of {escaped(data['name'])}. One logit for a query and a document; higher "
+        "is more relevant.",
     ]
 
 
