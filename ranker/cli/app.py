@@ -40,6 +40,12 @@ for verb in app.registered_commands:
     verb.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -49,12 +55,14 @@ def options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log every step to stderr.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """From judged queries to a deployed, evaluated Vespa cross-encoder."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     set_up_logging(verbose=verbose)
     if config is not None:
         command: Any = context.command  # typer's own group

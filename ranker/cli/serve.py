@@ -353,15 +353,14 @@ def query(
         "timeout_s": timeout,
         "rerank_count": rerank_count,
     }
-    opened = _app(app, url)
     if print_body:
         if min_score is not None:
             raise UsageError("--min-score filters hits, and --print asks for none; leave one out")
-        body = query_body(text, opened, **options)
-        emit(body, as_json=True, text="")
+        emit(query_body(text, _app(app, url), **options), as_json=True, text="")
         return
     if url is None:
         raise UsageError("name an endpoint with --url, or print the request with --print")
+    opened = _app(app, url)
     with Client(url, opened, cert=cert, key=key) as client:
         result = client.search(text, **options, min_score=min_score)
     chosen = profile or opened.manifest.recommended_profile

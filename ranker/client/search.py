@@ -295,12 +295,12 @@ def _check_options(hits: int, offset: int, timeout_s: float | None) -> None:
 def _require_probability(
     manifest: Manifest, profile: Profile, summary: str | None, min_score: float
 ) -> None:
-    """Refuse a least probability where hits cannot have one."""
+    """Refuse a minimum probability where hits cannot have one."""
     if not 0 <= min_score <= 1:
         raise UsageError(f"min_score is a probability, expected 0 to 1, got {min_score:g}")
     if manifest.calibration is None:
         raise UsageError(
-            f"min_score needs a calibrated model, and that of {manifest.name} is uncalibrated: "
+            f"min_score needs a calibrated model; the one of application {manifest.name} is not: "
             f"{manifest.uncalibrated}"
         )
     if profile.phase != "second" or not profile.needs_tokens:
@@ -318,7 +318,7 @@ def _require_probability(
 def _at_least(
     hits: tuple[Hit, ...], min_score: float, profile: Profile, response: Response
 ) -> tuple[Hit, ...]:
-    """Keep the hits with a least probability.
+    """Keep the hits with a minimum probability.
 
     Raises:
         ResponseError: a hit has none.

@@ -80,8 +80,8 @@ def calibrate(
     queries, relevant = len(np.unique(pairs.query[pairs.relevant])), int(pairs.relevant.sum())
     if queries < LEAST_QUERIES or relevant < LEAST_RELEVANT:
         return _uncalibrated(
-            f"{relevant} relevant documents of {queries} queries are among those reranked, and a "
-            f"calibration needs {LEAST_RELEVANT} of {LEAST_QUERIES}"
+            f"only {relevant} relevant documents of {queries} queries are among those reranked; a "
+            f"calibration needs at least {LEAST_RELEVANT} of at least {LEAST_QUERIES} queries"
         )
     slope, intercept = _fit(pairs.logits, pairs.relevant)
     if slope <= 0:
@@ -204,7 +204,7 @@ def _reliability(probabilities: _Numbers, relevant: _Flags) -> list[dict[str, fl
 
 
 def _kept(probabilities: _Numbers, pairs: _Pairs, least: float) -> dict[str, float | None]:
-    """Return what a least probability keeps: its precision, and the share of queries with a hit."""
+    """Return the precision above each probability, and the share of queries with a hit there."""
     kept = probabilities >= least
     return {
         "probability": least,

@@ -172,7 +172,7 @@ def _head(
     if SimilarityHead.stored(config):
         if wanted == "cls":
             raise UsageError(
-                f"base model {name!r} already has a head on similarity; leave --head at auto, or "
+                f"base model {name!r} already has a similarity head; leave --head at auto, or "
                 "start from the encoder that it was trained from"
             )
         return "similarity"
@@ -184,9 +184,9 @@ def _head(
         )
     if wanted != "auto":
         return wanted
-    architecture = (config.architectures or [""])[0]
-    suits = is_sentence_encoder(source) and takes_similarity(config)
-    return "similarity" if suits and not architecture.endswith(_CROSS_ENCODER) else "cls"
+    if (config.architectures or [""])[0].endswith(_CROSS_ENCODER) or not takes_similarity(config):
+        return "cls"
+    return "similarity" if is_sentence_encoder(source) else "cls"
 
 
 def load_weights(
@@ -249,7 +249,8 @@ def _stored_similarity(source: str | Path) -> SimilarityHead | None:
         ArtifactError: its configuration cannot be read.
     """
     path = Path(source) / "config.json"
-    return SimilarityHead.of_values(read_json(path, what="model")) if path.is_file() else None
+    values = read_json(path, what="model") if path.is_file() else {}
+    return SimilarityHead.of_values(values) if isinstance(values, dict) else None
 
 
 def _load(

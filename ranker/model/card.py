@@ -156,6 +156,7 @@ def _making(training: Training, *, curves: bool) -> list[str]:
     named = {
         **training["arguments"],
         "base": training["base"]["name"],
+        "head": training.get("head", training["arguments"].get("head")),
     }  # without paths of the machine
     if teacher := training.get("teacher"):
         named["teacher"] = teacher["name"]
@@ -163,7 +164,7 @@ def _making(training: Training, *, curves: bool) -> list[str]:
         named["synthetic"] = synthetic["file"]
     options = [[f"`{key}`", f"`{value}`"] for key, value in sorted(named.items())]
     cv, parts = training["cv"], ["## How it was made"]
-    parts.append(table(["stage", "steps", "documents in the groups of its epochs"], stages))
+    parts.append(table(["stage", "steps", "documents learned from"], stages))
     if curves:
         parts.append(f"![Loss and held-out {training['measure']} over the steps](loss.svg)")
     if cv:

@@ -14,6 +14,7 @@ transformers treats it as missing, and leaves out its separator.
 
 import importlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,8 @@ def save_model(model: "PreTrainedModel", base: Base, spec: TokenSpec, folder: Pa
     transformers = require("transformers", extra="train")
     model.config.update({"sentence_transformers": {"activation_fn": IDENTITY}})
     model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # which only their owner could read
+        shutil.copymode(folder / "config.json", weights)
     if SimilarityHead.stored(model.config):
         write_json(folder / "modules.json", _OURS)
         # Without this file the library would put a random head on the encoder.

@@ -21,6 +21,7 @@ from ranker.files import sha256
 from ranker.model import hub
 from ranker.model.base import Base
 from ranker.model.heads.modular import module_files
+from ranker.model.heads.similarity import sentence_encoder_files
 
 __all__ = [
     "UNKNOWN",
@@ -117,7 +118,7 @@ def model_provenance(base: Base) -> dict[str, Any]:
     packaged = base.name == hub.DEFAULT_BASE
     id_ = f"sentence-transformers/{hub.DEFAULT_BASE}" if packaged else of_hub
     files = {file.name for pattern in _BASE_FILES for file in folder.glob(pattern)}
-    files.update(module_files(folder))
+    files.update(module_files(folder), sentence_encoder_files(folder))
     return {
         "name": id_ or folder.resolve().name,
         "folder": id_ is None,

@@ -34,11 +34,13 @@ def front_matter(training: Training, name: str) -> dict[str, Any]:
     ]
     task = {"type": "text-ranking", "name": "reranking of BM25"}
     result = {"task": task, "dataset": dataset, "metrics": metrics}
+    index = {"name": name, "results": [result]}
     return {
         "pipeline_tag": "text-ranking",
         "tags": ["cross-encoder", "reranker", "text-ranking", "vespa", "ranker"],
         "metrics": ["ndcg"],
-        "model-index": [{"name": name, "results": [result]}],
+        # Figures on queries that the base has learned from are none to publish.
+        **({} if training.get("learned_by_base") else {"model-index": [index]}),
     }
 
 
@@ -73,6 +75,11 @@ def worth(training: Training, *, forced: bool) -> list[str]:
         verdict += " **It was exported nevertheless, with `--force`.**"
     weight = f"`bm25 + {training['blend_weight']:g} * logit`"
     parts = ["## Is it better than BM25?", verdict]
+    if learned := training.get("learned_by_base"):
+        parts.append(
+            f"**The base model had already learned from {learned} of the judged queries, so the "
+            "figures below are too good.**"
+        )
     parts.append(f"Recommended rank profile: `{profile}`. The blend is {weight}.")
     if training["cv"]:
         return [*parts, *_fold_figures(training), *_probability(training)]
@@ -146,7 +153,8 @@ def use(training: Training) -> list[str]:
         "## Intended use and limits",
         "Second-phase ranking of the documents that BM25 finds for a query, in Vespa or in "
         "ranker's embedded engine, on texts like those it learned from. `ranker export` turns the "
-        "checkpoint into ONNX, `ranker package` into a Vespa application.",
+        "checkpoint into ONNX, `ranker package` into a Vespa application. From Python:",
+        _snippet(training),
         f"- A query has {arguments['query_slots']} slots and a document "
         f"{arguments['document_slots']}, special tokens included; the rest of a longer text is "
         "ignored.\n"
@@ -156,6 +164,19 @@ def use(training: Training) -> list[str]:
         "- A logit is not a probability, and the order that it gives holds within a query.\n"
         "- It is likely to share the biases of the base model and of the annotators.",
     ]
+
+
+def _snippet(training: Training) -> str:
+    """Return how to score with the checkpoint from Python."""
+    trust = ", trust_remote_code=True" if training.get("head") == "similarity" else ""
+    return (
+        "```python\n"
+        "import ranker\n\n"
+        'ranker.Reranker("FOLDER").score([("a query", "a document")])\n\n'
+        "from sentence_transformers import CrossEncoder  # equal scores\n\n"
+        f'CrossEncoder("FOLDER"{trust}).predict([("a query", "a document")])\n'
+        "```"
+    )
 
 
 def folds(cv: Mapping[str, Any]) -> list[str]:

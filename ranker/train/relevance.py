@@ -10,6 +10,7 @@ from ranker.dataset import Dataset
 from ranker.metrics.blend import held_out_figures
 from ranker.metrics.calibration import calibrate, parts_of
 from ranker.metrics.gate import JUDGED, SHIPPED, unknown
+from ranker.metrics.significance import is_better
 from ranker.train.folds import cross_validation
 from ranker.train.reranking import NDCG, Measure
 from ranker.train.stages import Stages
@@ -73,7 +74,12 @@ def summary(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]], str]
             cells = [gain, f"[{low:+.4f}, {high:+.4f}]", f"{row['p_holm']:.4f}"]
         rows.append([name, f"{gate['runs'][name]['mean']:.4f}", *cells])
     headers = [f"out of fold ({gate['queries']} queries)", "nDCG@10", "- bm25", "95 %", "p (Holm)"]
-    better = "better than BM25" if gate["verdict"] == "passed" else "not reliably better than BM25"
+    won = [
+        row["profile"]
+        for row in gate["comparisons"]
+        if row["baseline"] == "bm25" and is_better(row)
+    ]
+    better = f"{' and '.join(won) or 'neither is'} reliably better than BM25"
     verdict = f"ships: {SHIPPED[gate['stage']]}\nship gate: {gate['verdict']} ({better})"
     return headers, rows, f"{verdict}\n{below}"
 

@@ -100,6 +100,11 @@ def train(
     _require_room(arguments, fold_workers)
     processes.join()
     base = open_base(arguments.base, head=_head(arguments))
+    if base.head == "similarity" and arguments.freeze == "base":
+        raise UsageError(
+            "--freeze base leaves nothing to train: the head on similarity has no weights of its "
+            "own; freeze embeddings, or use --head cls"
+        )
     before = _learned_before(base, dataset)
     _require_unseen(before, dataset, arguments)
     spec = base.spec(query_slots=arguments.query_slots, document_slots=arguments.document_slots)
@@ -379,6 +384,7 @@ def _report(
     return {
         **outcome.report,
         "learned_query_ids": sorted({*before, *outcome.report["learned_query_ids"]}),
+        "learned_by_base": len(before),
         "arguments": stages.arguments.to_dict(),
         "head": stages.base.head,
         "precision": stages.precision,

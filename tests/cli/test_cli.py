@@ -11,6 +11,7 @@ import pytest
 import typer
 from engine_support import make_app, make_bundle, running_engine
 
+import ranker
 from ranker.cli import main
 from ranker.cli.app import app
 from ranker.cli.console import bar, table
@@ -95,7 +96,8 @@ def test_a_shell_completes_verbs_and_options(shell: str) -> None:
         (["package", "nowhere", "--out", "y"], 1, "is not a bundle of `ranker export`"),
         (["verify", "nowhere"], 1, "is not an application package"),
         (["feed", "x.jsonl", "--app", "nowhere"], 2, "--url, or a file with --out"),
-        (["query", "hello"], 2, "name the application package with --app"),
+        (["query", "hello"], 2, "name an endpoint with --url"),
+        (["query", "hello", "--print"], 2, "name the application package with --app"),
         (["query", "x", "--url", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
         (["deploy", "nowhere", "--target", "moon"], 2, "unknown target 'moon'"),
         (["report", "nowhere", "--out", "page.html"], 1, "nowhere"),
@@ -360,3 +362,8 @@ def test_feed_does_not_write_onto_what_it_reads(tmp_path: Path, capsys) -> None:
         assert main(given) == 2
         assert "is the data that is read" in capsys.readouterr().err
     assert corpus.read_text() == before
+
+
+def test_the_version_needs_no_verb(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == ranker.__version__

@@ -254,7 +254,7 @@ def test_min_score_where_there_are_no_probabilities(
 
 
 def test_min_score_of_an_uncalibrated_model_is_refused_with_the_reason(app: App) -> None:
-    with pytest.raises(UsageError, match="that of ranker is uncalibrated: too few"):
+    with pytest.raises(UsageError, match="the one of application ranker is not: too few"):
         Client("http://localhost:1", app).search("red fox", profile="cross", min_score=0.5)
 
 

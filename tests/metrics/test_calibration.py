@@ -119,7 +119,7 @@ def test_grades_below_the_least_and_unjudged_documents_are_not_relevant() -> Non
     ("qrels_and_logits", "reason"),
     [
         (separated(29), "58 relevant documents of 29 queries are among those reranked"),
-        (({"q": {"d": 1}}, {"q": {}}), "0 relevant documents of 0 queries .* needs 50 of 30"),
+        (({"q": {"d": 1}}, {"q": {}}), "only 0 relevant .* of 0 queries .* at least 50 of"),
         (drawn(-1.0, -1.0, queries=100), "a higher logit is not more often relevant"),
         (
             (separated(40)[0], {f"q{n}": {"d0": 0.5, "d1": 0.5, "d2": 0.5} for n in range(40)}),

@@ -370,7 +370,7 @@ def test_the_model_card_renders_and_tells_the_truth(validated: Checkpoint, csv: 
     assert "| fold - " not in text and text.count("\n| 1 | 4 | ") == 1
     assert str(csv.parent) not in text  # no path of this machine
     assert all(f"| `{name}` | " in text for name in report["arguments"])
-    assert report["calibration"] is None and "needs 50 of 30" in report["uncalibrated"]
+    assert report["calibration"] is None and "needs at least 50" in report["uncalibrated"]
     assert f"**Uncalibrated**: {report['uncalibrated']}." in text
 
 

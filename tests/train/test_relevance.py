@@ -45,7 +45,7 @@ def test_held_out_queries_calibrate_the_logit() -> None:
 def test_few_held_out_queries_do_not(queries: int) -> None:
     report = concluded(queries) | {"cv": None, "start": None}
     assert report["calibration"] is None
-    line = f"uncalibrated: {3 * queries} relevant documents of {queries} queries"
+    line = f"uncalibrated: only {3 * queries} relevant documents of {queries} queries"
     assert line in relevance.summary(report)[2]
 
 

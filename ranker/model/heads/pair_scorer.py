@@ -7,7 +7,6 @@ the contract, so that texts of any length are truncated as ranker truncates them
 for `trust_remote_code` since the class is not one of its own; no code is read from the checkpoint.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sentence_transformers.base.modules.input_module import InputModule
 
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import pair_inputs
+from ranker.errors import UsageError
 from ranker.model.base import load_weights, tensors
 from ranker.model.forward import forward_of
 
@@ -57,5 +57,12 @@ class PairScorer(InputModule):  # type: ignore[misc]
         return features | {"scores": scores}
 
     def save(self, output_path: str, *_: object, **__: object) -> None:
-        """Copy the checkpoint, which no training of the library has changed."""
-        shutil.copytree(self._checkpoint.path, output_path, dirs_exist_ok=True)
+        """Refuse: the library would change files of the checkpoint, whose hashes are kept.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"a checkpoint of ranker is not saved by sentence-transformers; copy the folder "
+            f"{self._checkpoint.path} to {output_path}"
+        )

@@ -12,13 +12,13 @@ encoder's ranking as it is and lets training open the attention between them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ranker.contract.spec import TokenSpec
-from ranker.errors import require
+from ranker.errors import ArtifactError, require
 from ranker.files import read_json
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "HeadChoice",
     "SimilarityHead",
     "is_sentence_encoder",
+    "sentence_encoder_files",
     "similarity_model",
     "takes_similarity",
 ]
@@ -46,6 +47,7 @@ _FAMILIES = frozenset(
 """Families that take position ids and a bias for each pair of positions."""
 HeadChoice = Literal["auto", "similarity", "cls"]
 """Which head to train: on similarity, on CLS, or the one that suits the base model."""
+_MODULES = "modules.json"
 _KEY = "similarity_head"
 _BLOCKED = -1e4
 """Added to the attention logits of padding: no share is left, in half precision as well."""
@@ -76,14 +78,37 @@ class SimilarityHead:
 
     @classmethod
     def stored(cls, config: "PretrainedConfig") -> "SimilarityHead | None":
-        """Return the head that a configuration holds, if there is one."""
+        """Return the head that a configuration holds, if there is one.
+
+        Raises:
+            ArtifactError: it is not one.
+        """
         return cls.of_values(vars(config))
 
     @classmethod
     def of_values(cls, config: Mapping[str, Any]) -> "SimilarityHead | None":
-        """Return the head in the content of a config.json, if there is one."""
+        """Return the head in the content of a config.json, if there is one.
+
+        Raises:
+            ArtifactError: it is not one.
+        """
         values = config.get(_KEY)
-        return cls(**values) if values else None
+        if values is None:
+            return None
+        kinds = {
+            field.name: (int, float) if field.type is float else (int,) for field in fields(cls)
+        }
+        if (
+            not isinstance(values, dict)
+            or values.keys() != kinds.keys()
+            or any(type(values[name]) not in kind for name, kind in kinds.items())
+            or values["separators"] not in (1, 2)
+        ):
+            raise ArtifactError(
+                f"config.json: expected a {_KEY} with numbers for {', '.join(kinds)}, "
+                f"got {values!r}"
+            )
+        return cls(**values)
 
     def store(self, config: "PretrainedConfig") -> None:
         """Put the head into a configuration, to be saved with it."""
@@ -118,22 +143,43 @@ def is_sentence_encoder(folder: Path) -> bool:
 
     That is what sentence-transformers writes to modules.json: a Transformer, a Pooling, and at
     most a Normalize.
+
+    Raises:
+        ArtifactError: a file cannot be read.
     """
-    if not (folder / "modules.json").is_file():
-        return False
-    modules = read_json(folder / "modules.json", what="sentence encoder")
-    rows = [row for row in modules if isinstance(row, dict)]
-    kinds = [str(row.get("type", "")).rsplit(".", 1)[-1] for row in rows]
+    return bool(sentence_encoder_files(folder))
+
+
+def sentence_encoder_files(folder: Path) -> list[str]:
+    """Return the files that say so, by their path in the folder; none for another model.
+
+    Raises:
+        ArtifactError: one of them cannot be read.
+    """
+    if not (folder / _MODULES).is_file():
+        return []
+    rows = _read(folder / _MODULES, list, "a list of modules")
+    kinds = [str(row.get("type")).rsplit(".", 1)[-1] for row in rows if isinstance(row, dict)]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        return False
-    path = folder / str(rows[1].get("path")) / "config.json"
-    return path.is_file() and _is_mean(read_json(path, what="sentence encoder"))
+        return []
+    name = f"{rows[1].get('path')}/config.json"
+    if not (folder / name).is_file():
+        return []
+    return [_MODULES, name] if _is_mean(_read(folder / name, dict, "an object")) else []
+
+
+def _read(path: Path, kind: type, words: str) -> Any:
+    """Return the content of a JSON file that holds a value of this kind."""
+    content = read_json(path, what="sentence encoder")
+    if not isinstance(content, kind):
+        raise ArtifactError(f"{path}: expected {words}, got {type(content).__name__}")
+    return content
 
 
 def _is_mean(pooling: Mapping[str, Any]) -> bool:
     """Return whether a Pooling takes the mean; its older files have a switch for each mode."""
     if "pooling_mode" in pooling:
-        return bool(pooling["pooling_mode"] == "mean")
+        return pooling["pooling_mode"] in ("mean", ["mean"])
     modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on]
     return modes == ["pooling_mode_mean_tokens"]
 

@@ -13,7 +13,7 @@ from small_data import small_dataset
 from ranker.artifacts.bundle import Checkpoint
 from ranker.contract.encode import pair_inputs
 from ranker.contract.spec import TokenSpec
-from ranker.errors import UsageError
+from ranker.errors import ArtifactError, UsageError
 from ranker.export.graph import OPSET, make_graph, save_graph
 from ranker.export.reranker import Reranker
 from ranker.export.score import Scorer, open_session
@@ -21,6 +21,7 @@ from ranker.export.to_onnx import TOLERANCE, export, probe_pairs
 from ranker.model.base import load_weights, open_base, tensors
 from ranker.model.forward import forward_of
 from ranker.model.heads.similarity import SimilarityHead, is_sentence_encoder
+from ranker.model.provenance import check_base, model_provenance
 from ranker.train import TrainArguments, train
 
 ABLE = ("bert", "roberta", "xlm-roberta", "modernbert")
@@ -177,5 +178,78 @@ def test_sentence_transformers_scores_a_checkpoint_equally(trained: Checkpoint) 
 def test_training_goes_on_from_such_a_checkpoint(trained: Checkpoint, tmp_path: Path) -> None:
     copy = shutil.copytree(trained.path, tmp_path / "copy")
     assert open_base(str(copy)).head == "similarity"
-    with pytest.raises(UsageError, match="already has a head on similarity"):
+    with pytest.raises(UsageError, match="already has a similarity head"):
         open_base(str(copy), head="cls")
+
+
+def test_the_library_does_not_save_a_checkpoint(trained: Checkpoint, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    model = library.CrossEncoder(str(trained.path), trust_remote_code=True, device="cpu")
+    with pytest.raises(UsageError, match="copy the folder"):
+        model.save_pretrained(str(tmp_path / "copy"))
+
+
+def sentence_encoder(folder: Path) -> Path:
+    """A tiny encoder that says that it is a sentence encoder."""
+    make_family("bert", folder)
+    transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)
+    modules = [
+        {"path": "", "type": "lib.Transformer"},
+        {"path": "1_Pooling", "type": "lib.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean"}))
+    return folder
+
+
+def test_what_decides_the_head_is_part_of_the_base(tmp_path: Path) -> None:
+    """Without these files the base would get another head, so they are hashed with it."""
+    base = open_base(str(sentence_encoder(tmp_path / "base")))
+    assert base.head == "similarity"
+    before = model_provenance(base)
+    assert {"modules.json", "1_Pooling/config.json"} < before["files"].keys()
+    (tmp_path / "base" / "modules.json").unlink()
+    with pytest.raises(ArtifactError, match=r"modules\.json"):
+        check_base(before, open_base(str(tmp_path / "base")))
+
+
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("modules.json", "3", "expected a list of modules, got int"),
+        ("modules.json", "null", "expected a list of modules, got NoneType"),
+        ("1_Pooling/config.json", "[]", "expected an object, got list"),
+    ],
+)
+def test_damaged_modules_are_refused(
+    name: str, content: str, expected: str, tmp_path: Path
+) -> None:
+    folder = sentence_encoder(tmp_path / "base")
+    (folder / name).write_text(content)
+    with pytest.raises(ArtifactError, match=f"{name}: {expected}"):
+        open_base(str(folder))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        True,
+        "similarity",
+        [],
+        {"cls_id": 1},
+        {"cls_id": 1, "sep_id": 2, "separators": 9, "scale": 20.0, "opening": -5.0},
+        {"cls_id": 1, "sep_id": 2, "separators": 1, "scale": "20", "opening": -5.0},
+        {"cls_id": 1, "sep_id": 2, "separators": 1, "scale": 20.0, "opening": -5.0, "more": 1},
+    ],
+)
+def test_a_damaged_head_is_refused(values: object) -> None:
+    with pytest.raises(ArtifactError, match="expected a similarity_head with numbers for cls_id"):
+        SimilarityHead.of_values({"similarity_head": values})
+
+
+def test_a_head_without_weights_needs_an_encoder_that_learns(tmp_path: Path) -> None:
+    base = sentence_encoder(tmp_path / "base")
+    arguments = TrainArguments(base=str(base), freeze="base")
+    with pytest.raises(UsageError, match="--freeze base leaves nothing to train"):
+        train(small_dataset(tmp_path), tmp_path / "out", arguments=arguments)
