@@ -103,17 +103,16 @@ def conclude(evaluation: Evaluation, checkpoint: Checkpoint, work: Path) -> Path
 
 
 def show_turns(evaluation: Evaluation, test: Dataset, profile: str, *, most: int = 4) -> None:
-    """Print the questions that a profile won and lost most, by the rank of the first answer."""
-    before, after = (evaluation.per_query(name, "nDCG@10") for name in ("bm25", profile))
+    """Print the questions whose first answer moved most against BM25, up and down."""
+    before, after = (evaluation.per_query(name, "RR") for name in ("bm25", profile))
     order = sorted(after, key=lambda id_: before[id_] - after[id_])
-    won = [id_ for id_ in order if after[id_] > before[id_]]
-    lost = [id_ for id_ in reversed(order) if after[id_] < before[id_]]
-    first = [evaluation.per_query(name, "RR") for name in ("bm25", profile)]
-    print(f"\n{profile} against bm25, {len(order)} questions: rank of the first answer")
-    for title, ids in (("better", won), ("worse", lost)):
-        print(f"{title} on {len(ids)}, the most on:")
+    up = [id_ for id_ in order if after[id_] > before[id_]]
+    down = [id_ for id_ in reversed(order) if after[id_] < before[id_]]
+    print(f"\nrank of the first answer among {len(order)} questions, bm25 -> {profile}")
+    for title, ids in (("better", up), ("worse", down)):
+        print(f"{title} for {len(ids)}, most for:")
         for id_ in ids[:most]:
-            ranks = (f"{1 / row[id_]:.0f}" if row[id_] else "none" for row in first)
+            ranks = (f"{1 / row[id_]:.0f}" if row[id_] else "none" for row in (before, after))
             print("  {:>4} -> {:>4}  {}".format(*ranks, test.queries[id_].text))
 
 
