@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from families import make_family
+from families import headed, make_family
 from small_data import small_dataset
 
 from ranker.artifacts.bundle import Checkpoint
@@ -24,8 +24,12 @@ from ranker.model.heads.similarity import SimilarityHead, is_sentence_encoder
 from ranker.model.provenance import check_base, model_provenance
 from ranker.train import TrainArguments, train
 
-ABLE = ("bert", "roberta", "xlm-roberta", "modernbert")
+ABLE = ("bert", "roberta", "xlm-roberta", "modernbert", "mpnet", "distilbert", "electra")
 """Families of the helpers that can have the head."""
+
+
+def encoder_of(family: str, folder: Path) -> Path:
+    return headed(family, folder) if family in ABLE[4:] else make_family(family, folder / "base")
 
 
 def spec_of(folder: Path) -> TokenSpec:
@@ -43,7 +47,7 @@ def logits_of(model: torch.nn.Module, spec: TokenSpec, pairs: list) -> np.ndarra
 def test_a_closed_pair_is_the_cosine_of_the_texts_encoded_apart(
     family: str, tmp_path: Path
 ) -> None:
-    source = make_family(family, tmp_path / "base")
+    source = encoder_of(family, tmp_path)
     spec = spec_of(source)
     head = replace(SimilarityHead.of(spec), opening=-1e4)
     pairs = probe_pairs(spec, count=20, seed=3)
@@ -66,7 +70,7 @@ def test_a_closed_pair_is_the_cosine_of_the_texts_encoded_apart(
 
 @pytest.mark.parametrize("family", ABLE)
 def test_training_and_export_compute_what_the_library_does(family: str, tmp_path: Path) -> None:
-    source = make_family(family, tmp_path / "base")
+    source = encoder_of(family, tmp_path)
     spec = spec_of(source)
     model = load_weights(source, similarity=SimilarityHead.of(spec)).eval()
     pairs = probe_pairs(spec, count=30, seed=5)
