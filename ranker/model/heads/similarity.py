@@ -229,46 +229,66 @@ def similarity_model(encoder: Any, head: SimilarityHead) -> "Module":
             return outputs.SequenceClassifierOutput(logits=self.score(hidden, pairs))
 
         def arrange(self, input_ids: "Tensor", attention_mask: "Tensor") -> ArrangedPairs:
-            """Tell query and document apart, and give the document a CLS of its own."""
-            ids, always = input_ids, torch.ones_like(attention_mask[:, :1])
-            # A row of padding alone is computed as if it had one position.
-            mask = torch.cat([always, attention_mask[:, 1:]], 1)
-            ends = (ids == head.sep_id).to(torch.int64)
-            query_length = ((ends.cumsum(1) - ends) == 0).to(torch.int64).sum(1, keepdim=True)
-            earlier = later = ids
-            if head.separators == 1:  # of two, the second is where the CLS goes
-                column = torch.zeros_like(ids[:, :1])
-                earlier, later = torch.cat([ids, column], 1), torch.cat([column, ids], 1)
-                mask = torch.cat([always, mask], 1)
-            place = torch.arange(mask.shape[1], device=ids.device).unsqueeze(0)
-            is_query = place < query_length
-            is_cls = place == query_length
-            arranged = torch.where(is_query, earlier, later)
-            arranged = torch.where(is_cls, torch.full_like(arranged, head.cls_id), arranged)
-            across = (is_query.unsqueeze(2) != is_query.unsqueeze(1)).float()
-            blocked = (1.0 - mask.float()).unsqueeze(1) * _BLOCKED
-            return ArrangedPairs(
-                ids=arranged,
-                positions=torch.where(is_query, place, place - query_length) + first,
-                bias=(across * head.opening + blocked).unsqueeze(1),
-                query=is_query.float() * mask,
-                document=(~is_query).float() * mask,
-            )
+            return _arrange(torch, head, input_ids, attention_mask, first=first)
 
         def score(self, hidden: "Tensor", pairs: ArrangedPairs) -> "Tensor":
-            """Return the logits [pairs, 1] of the last layer [pairs, positions, width]."""
-            # In single precision: half of a hundred logits in bfloat16 would be ties.
-            with torch.autocast(hidden.device.type, enabled=False):
-                hidden = hidden.float()
-                query, document = (
-                    (hidden * part.unsqueeze(2)).sum(1) / part.sum(1, keepdim=True).clamp(min=1)
-                    for part in (pairs.query, pairs.document)
-                )
-                cosine = torch.nn.functional.cosine_similarity(query, document, dim=1)
-                logits: Tensor = head.scale * cosine.unsqueeze(1)
-                return logits
+            return _score(torch, head, hidden, pairs)
 
     return SimilarityModel()
+
+
+def _arrange(
+    torch: ModuleType,
+    head: SimilarityHead,
+    input_ids: "Tensor",
+    attention_mask: "Tensor",
+    *,
+    first: int,
+) -> ArrangedPairs:
+    """Tell query and document apart, and give the document a CLS of its own.
+
+    Position ids begin with `first`.
+    """
+    ids, always = input_ids, torch.ones_like(attention_mask[:, :1])
+    # A row of padding alone is computed as if it had one position.
+    mask = torch.cat([always, attention_mask[:, 1:]], 1)
+    ends = (ids == head.sep_id).to(torch.int64)
+    query_length = ((ends.cumsum(1) - ends) == 0).to(torch.int64).sum(1, keepdim=True)
+    earlier = later = ids
+    if head.separators == 1:  # of two, the second is where the CLS goes
+        column = torch.zeros_like(ids[:, :1])
+        earlier, later = torch.cat([ids, column], 1), torch.cat([column, ids], 1)
+        mask = torch.cat([always, mask], 1)
+    place = torch.arange(mask.shape[1], device=ids.device).unsqueeze(0)
+    is_query = place < query_length
+    is_cls = place == query_length
+    arranged = torch.where(is_query, earlier, later)
+    arranged = torch.where(is_cls, torch.full_like(arranged, head.cls_id), arranged)
+    across = (is_query.unsqueeze(2) != is_query.unsqueeze(1)).float()
+    blocked = (1.0 - mask.float()).unsqueeze(1) * _BLOCKED
+    return ArrangedPairs(
+        ids=arranged,
+        positions=torch.where(is_query, place, place - query_length) + first,
+        bias=(across * head.opening + blocked).unsqueeze(1),
+        query=is_query.float() * mask,
+        document=(~is_query).float() * mask,
+    )
+
+
+def _score(
+    torch: ModuleType, head: SimilarityHead, hidden: "Tensor", pairs: ArrangedPairs
+) -> "Tensor":
+    """Return the logits [pairs, 1] of the last layer [pairs, positions, width]."""
+    # In single precision: half of a hundred logits in bfloat16 would be ties.
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden = hidden.float()
+        query, document = (
+            (hidden * part.unsqueeze(2)).sum(1) / part.sum(1, keepdim=True).clamp(min=1)
+            for part in (pairs.query, pairs.document)
+        )
+        cosine = torch.nn.functional.cosine_similarity(query, document, dim=1)
+        logits: Tensor = head.scale * cosine.unsqueeze(1)
+        return logits
 
 
 def _of_each_kind(torch: ModuleType, config: "PretrainedConfig", bias: "Tensor") -> Any:
