@@ -29,7 +29,7 @@ def encoder(minilm: Path) -> Encoder:
 
 
 def encoder_of(folder: Path) -> Encoder:
-    base = open_base(str(folder))
+    base = open_base(str(folder), head="cls")
     return Encoder(base.spec(query_slots=32, document_slots=96), base.tokenizer_json)
 
 

@@ -1,5 +1,6 @@
 """Several processes that train one model, as torchrun starts them (on a CPU, over gloo)."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -55,7 +56,10 @@ def same(found: Checkpoint, expected: Checkpoint) -> None:
     """All that was measured is equal up to the rounding of sums in another order."""
     report, wanted = found.training, expected.training
     assert [r["versions"]["processes"] for r in (report, wanted)] == [2, 1]
-    losses = [[row["loss"] for row in r["history"]] for r in (report, wanted)]
+    histories = [
+        [r["history"], *(fold["history"] for fold in r["cv"]["by_fold"])] for r in (report, wanted)
+    ]
+    losses = [[row["loss"] for row in itertools.chain(*stages)] for stages in histories]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3) and len(losses[0]) > 5
     for key in ("documents_by_source", "stages", "evaluations"):
         assert json.dumps(report[key]) == json.dumps(wanted[key])
