@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ranker.train import relevance
+from ranker.train import relevance, stages
 from ranker.train.stages import Start
 
 
@@ -17,14 +17,14 @@ def concluded(queries: int, *, min_grade: int = 1) -> dict[str, Any]:
         q: {d: 5.0 - int(d[1]) + (4.0 if d == "d9" and at % 5 == 0 else 0.0) for d in row}
         for at, (q, row) in enumerate(bm25.items())
     }
-    stages: Any = SimpleNamespace(
+    made: Any = SimpleNamespace(
         queries=lambda held_out: SimpleNamespace(qrels=qrels, bm25=bm25),
         scores=lambda queries, forward, stage: logits,
         arguments=SimpleNamespace(min_grade=min_grade),
     )
     held_out: Any = SimpleNamespace(qrels=qrels)
     forward: Any = None
-    return relevance.conclude(stages, forward, held_out)
+    return relevance.conclude(made, forward, held_out)
 
 
 def test_held_out_queries_calibrate_the_logit() -> None:
@@ -61,7 +61,7 @@ def test_the_summary_says_what_the_judged_stage_started_from() -> None:
 RIGHT, WRONG = {"a": 2.0, "b": 1.0}, {"a": 1.0, "b": 2.0}
 
 
-def test_judged_queries_say_what_to_start_from() -> None:
+def test_judged_queries_say_what_to_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
     qrels = {"q1": {"a": 1}, "q2": {"a": 1}, "q3": {"a": 1}}
     base = {"q1": RIGHT, "q2": RIGHT, "q3": WRONG}
     pretrained = {"q1": WRONG, "q2": RIGHT, "q3": RIGHT}
@@ -69,6 +69,9 @@ def test_judged_queries_say_what_to_start_from() -> None:
     assert start.best(qrels) == "base"  # the first of equals
     assert start.best({"q1": {"a": 1}}) == "base"
     assert start.best({"q3": {"a": 1}}) == "pretrained"
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "ROUNDING", 0.5)  # which the gain does not exceed
+        assert start.best({"q3": {"a": 1}}) == "base"
     report = start.report({"q2": {"a": 1}, "q3": {"a": 1}})
     assert report is not None and report["stage"] == "pretrained"
     assert report["ndcg@10"] == pytest.approx({"base": (1 + 0.63093) / 2, "pretrained": 1})

@@ -69,7 +69,8 @@ def test_the_report_tells_what_was_done(trained: Checkpoint, data: Dataset) -> N
     assert report["data"]["sha256"] == data.sha256
     figures = report["start"]["ndcg@10"]
     assert figures.keys() == {"base", "pretrained"}
-    assert report["start"]["stage"] == max(figures, key=figures.get)
+    better = figures["pretrained"] > figures["base"] + 1e-3
+    assert report["start"]["stage"] == ("pretrained" if better else "base")
 
 
 def test_transformers_reads_the_checkpoint(trained: Checkpoint) -> None:
