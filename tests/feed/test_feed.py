@@ -377,7 +377,8 @@ def test_a_full_server_stops_the_feed(app: App) -> None:
     unsent = [failure for failure in report.failed if failure.status is None]
     assert unsent and all(f.message == "not sent: feeding stopped" for f in unsent)
     assert not {failure.document for failure in unsent} & set(store.attempts)
-    with pytest.raises(FeedError, match=r"stopped: the server is full .*and \d+ more"):
+    # How many were read ahead, and so left unsent, depends on the machine.
+    with pytest.raises(FeedError, match=r"stopped: the server is full .*feeding the same"):
         report.require_complete()
 
 
