@@ -107,6 +107,10 @@ class Base:
         except SpecError as error:
             raise SpecError(f"base model {self.name!r}: {error}") from error
 
+    def similarity(self, spec: TokenSpec) -> SimilarityHead | None:
+        """Return the head on similarity for pairs of this contract, if the model has that head."""
+        return SimilarityHead.of(spec) if self.head == "similarity" else None
+
     def _spec(self, query_slots: int, document_slots: int, text_fields: Sequence[str]) -> TokenSpec:
         config = self.config
         positions = int(getattr(config, "max_position_embeddings", 0) or 2**20)

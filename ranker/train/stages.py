@@ -24,7 +24,6 @@ from ranker.lexical.bm25 import BM25Index, FirstPhase
 from ranker.metrics.measures import Qrels, Run, ndcg_at_10
 from ranker.model.base import Base, freeze, load_weights
 from ranker.model.forward import forward_of
-from ranker.model.heads.similarity import SimilarityHead
 from ranker.model.lora import add_lora
 from ranker.model.losses import Loss
 from ranker.model.task import TASKS
@@ -173,12 +172,11 @@ class Stages:
         """Return a model and its forward: the base with its head, or with saved weights."""
         torch = require("torch", extra="train")
         require("transformers", extra="train").set_seed(self.arguments.seed)
-        similarity = self.base.head == "similarity"
         model = load_weights(
             self.base.source,
             outputs=self.task.outputs,
             dropout=self.arguments.dropout,
-            similarity=SimilarityHead.of(self.encoder.spec) if similarity else None,
+            similarity=self.base.similarity(self.encoder.spec),
         )
         if self.arguments.lora_rank:
             add_lora(model, self.arguments.lora_rank)

@@ -25,7 +25,6 @@ from ranker.errors import TrainError, UsageError, require
 from ranker.files import cache_folder, read_json
 from ranker.model.base import UnreadableModel, load_weights, open_base, predict
 from ranker.model.forward import forward_of
-from ranker.model.heads.similarity import SimilarityHead
 from ranker.model.provenance import model_provenance
 from ranker.model.task import RELEVANCE, TASKS
 from ranker.records import Document
@@ -88,12 +87,8 @@ class Teacher:
             ArtifactError: the weights cannot be read, or have no single-logit head.
         """
         torch = require("torch", extra="train")
-        similarity = self._base.head == "similarity"
-        model = load_weights(
-            self._base.source,
-            own_head=True,
-            similarity=SimilarityHead.of(self.spec) if similarity else None,
-        )
+        similarity = self._base.similarity(self.spec)
+        model = load_weights(self._base.source, own_head=True, similarity=similarity)
         forward, _ = forward_of(model, segments=self.spec.segments, fused=True)
         return forward.cuda() if torch.cuda.is_available() else forward
 
