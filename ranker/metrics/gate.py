@@ -10,6 +10,7 @@ since it was chosen among several, the p-values are corrected for all of them.  
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -85,7 +86,7 @@ def decide(qrels: Qrels, bm25: Run, stages: Sequence[StageRuns]) -> dict[str, An
 
     first = of(bm25)
     values = {one.stage: {"cross": of(one.cross), "blend": of(one.blend)} for one in stages}
-    best = max(values, key=lambda stage: max(_mean(row) for row in values[stage].values()))
+    best = max(values, key=lambda stage: max(fmean(row.values()) for row in values[stage].values()))
     shown = {"bm25": first, **{stage: both["cross"] for stage, both in values.items()}}
     rows = _comparisons(first, values, best)
     better = [row["profile"] for row in rows if row["baseline"] == "bm25" and is_better(row)]
@@ -197,7 +198,3 @@ def _with_intervals(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict
         name: {"mean": float(row.mean()), "interval": [float(low), float(high)]}
         for name, row, (low, high) in zip(values, table, intervals(table), strict=True)
     }
-
-
-def _mean(values: Mapping[str, float]) -> float:
-    return float(np.mean(list(values.values())))
